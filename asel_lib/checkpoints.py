@@ -1,0 +1,175 @@
+"""Checkpoints: <name>.safetensors with the weights, <name>.json with the record of how they were made.
+
+The record holds a fingerprint of settings, data and split: weights are reused only where it matches what was asked.
+"""
+
+import difflib
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+from torch import Tensor
+
+from asel_lib import paths
+from asel_lib.errors import CheckpointError
+from asel_lib.files import replace_file, replace_text
+
+FORMAT = 1
+
+
+def load(name: str | Path, device: str | torch.device = "cpu", profile: str | None = None):
+    """A trained SelectiveViT in eval mode, float32, with `classes`, `transform`, `record` and `predict`.
+
+    name: a shipped checkpoint (saved_models/), one of your own runs, or the path of a .safetensors file.
+    profile: look in that profile's run first.
+    CheckpointError where there is none, or where it is damaged or of another architecture.
+    """
+    from asel_lib.data.batches import transform
+    from asel_lib.models import SelectiveViT
+
+    file = locate(name, profile)
+    record, weights = read_record(file), read_weights(file)
+    described, prepared = record["model"], record["transform"]
+    model = SelectiveViT(
+        described["architecture"],
+        len(record["classes"]),
+        described["selector"],
+        img_size=prepared["size"],
+        **described["timm"],
+    )
+    fill(model, weights, file)
+    model.classes, model.record = tuple(record["classes"]), record
+    model.transform = transform(prepared["size"], prepared["mean"], prepared["std"])
+    return model.to(device).eval()
+
+
+def checkpoint_name(dataset: str, stage: str, recipe: str, seed: int = 0) -> str:
+    """<dataset>_<stage>[_<recipe>][_seed<k>]; recipe "paper" and seed 0 go without saying, so that the published
+    names (cifar10_warmup, aid_finetuned) mean the published recipe."""
+    return f"{dataset}_{stage}" + ("" if recipe == "paper" else f"_{recipe}") + (f"_seed{seed}" if seed else "")
+
+
+def locate(name: str | Path, profile: str | None = None) -> Path:
+    """The .safetensors file of a name (in that profile's run, in saved_models/, in any run) or path."""
+    path = Path(name)
+    if path.suffix in (".pth", ".pt", ".bin", ".ckpt"):
+        raise CheckpointError(f"{path}: a pickled checkpoint; published .pth files load with asel_lib.load_published(path)")
+    if path.suffix == ".safetensors":
+        if not path.is_file():
+            raise CheckpointError(f"{path}: no such file")
+        return path
+    folders = ([paths.run(profile) / "checkpoints"] if profile else []) + [paths.saved_models()]
+    for folder in folders:
+        if (folder / f"{name}.safetensors").is_file():
+            return folder / f"{name}.safetensors"
+    own = sorted((paths.results() / "runs").glob(f"*/checkpoints/{name}.safetensors"))
+    if len(own) == 1:
+        return own[0]
+    if own:
+        raise CheckpointError(f"{name!r} is in several runs, give the path of one: {', '.join(map(str, own))}")
+    known = available()
+    near = difflib.get_close_matches(str(name), known, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise CheckpointError(f"no checkpoint {name!r}: there are {', '.join(known) or 'none yet (./run_all.sh makes some)'}.{hint}")
+
+
+def available() -> list[str]:
+    """Names that `load` knows: shipped ones and those of this checkout's runs."""
+    files = [*paths.saved_models().glob("*.safetensors"), *(paths.results() / "runs").glob("*/checkpoints/*.safetensors")]
+    return sorted({file.stem for file in files if file.with_suffix(".json").is_file()})
+
+
+def save(model, stem: Path, record: dict, half: bool = False) -> Path:
+    """Write <stem>.safetensors and <stem>.json. `half`: 16-bit floats, for shipping.
+
+    The weights come first, and the record names their digest: a kill between the two leaves a pair that `load`
+    refuses, never one that it misreads. CheckpointError where they cannot be written; old files stay.
+    """
+    weights = {
+        key: (value.half() if half and value.is_floating_point() else value).detach().cpu().contiguous()
+        for key, value in model.state_dict().items()
+    }
+    content = save_safetensors(weights)
+    record = {"format": FORMAT, **record, "dtype": "float16" if half else "float32", "sha256": _digest(content)}
+    file = stem.parent / f"{stem.name}.safetensors"
+    try:
+        replace_file(file, lambda handle: handle.write(content))
+        replace_text(file.with_suffix(".json"), json.dumps(record, indent=2, default=str) + "\n")
+    except OSError as error:
+        raise CheckpointError(f"{file} could not be written ({error}); free space or choose another folder, then run again") from error
+    return file
+
+
+def reuse(name: str, fingerprint: str, folder: Path) -> Path | None:
+    """The checkpoint `name` from `folder` or, shipped, from saved_models/ (copied into `folder`) where its fingerprint
+    is the one asked for; else None, and one line says why."""
+    for candidate in (folder / f"{name}.safetensors", paths.saved_models() / f"{name}.safetensors"):
+        if not candidate.is_file():
+            continue
+        try:
+            found = read_record(candidate)["fingerprint"]
+            read_weights(candidate)
+        except CheckpointError as error:
+            print(f"not reused: {error}")
+            continue
+        if found != fingerprint:
+            print(f"not reused: {candidate.parent.name}/{candidate.name} was made with other settings, data or split "
+                  f"(its fingerprint is {found}, asked for {fingerprint})")  # fmt: skip
+            continue
+        if candidate.parent != folder:
+            folder.mkdir(parents=True, exist_ok=True)
+            for suffix in (".safetensors", ".json"):
+                shutil.copyfile(candidate.with_suffix(suffix), folder / f"{name}{suffix}")
+        return folder / f"{name}.safetensors"
+    return None
+
+
+def read_record(file: Path) -> dict:
+    """The JSON beside a .safetensors file."""
+    path = file.with_suffix(".json")
+    try:
+        record = json.loads(path.read_text())
+        version, needed = record["format"], ("fingerprint", "classes", "model", "transform", "split", "history", "sha256")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: no readable record of the checkpoint ({error!r}); copy both files of it") from error
+    if version != FORMAT or any(key not in record for key in needed):
+        raise CheckpointError(f"{path}: format {version!r} or a missing entry; expected format {FORMAT} with {', '.join(needed)}")
+    return record
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors file, checked against the digest in its record, as float32."""
+    try:
+        content = file.read_bytes()
+        weights = load_safetensors(content)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{file}: not a whole safetensors file ({error}); copy or train it again") from error
+    if _digest(content) != read_record(file)["sha256"]:
+        raise CheckpointError(f"{file}: the weights are not those of the record beside them; copy or train both again")
+    return {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
+
+
+def fill(model, weights: dict[str, Tensor], source: object, leave: tuple[str, ...] = ()) -> None:
+    """Load weights into the model; names that begin with one of `leave` keep the model's own values.
+    CheckpointError names the first that does not fit."""
+    weights = {key: value for key, value in weights.items() if not key.startswith(leave)} if leave else weights
+    own = {key: value for key, value in model.state_dict().items() if not (leave and key.startswith(leave))}
+    for key in sorted(own.keys() | weights.keys()):
+        here, there = (tuple(d[key].shape) if key in d else "missing" for d in (own, weights))
+        if here != there:
+            raise CheckpointError(f"{source}: of another architecture: {key} is {there}, this model has {here}")
+    model.load_state_dict(weights, strict=False)
+
+
+def fingerprint(*parts: object) -> str:
+    """16 hex digits of any JSON-like settings."""
+    return _digest(json.dumps(parts, sort_keys=True, default=str).encode())[:16]
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,67 @@
+"""Data sets as a run needs them: at the profile's size and split, or exactly as a checkpoint's record names them."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from asel_lib.data.batches import Batches
+from asel_lib.data.decode import ImageArray, load
+from asel_lib.data.splits import Split, make_split
+from asel_lib.errors import CheckpointError
+from asel_lib.profiles import Profile
+
+
+def open_set(profile: Profile, dataset: str, download: bool = False) -> tuple[ImageArray, Split]:
+    """A data set at the profile's image size, split by its protocol. Errors as `decode.load` and `make_split`."""
+    images = load(
+        dataset, profile.model.image_size, synthetic_images=profile.synthetic_images, download=download
+    )
+    return images, _split(images, profile.protocol, profile.split_seed)
+
+
+def open_recorded(record: dict, dataset: str | Path = "") -> tuple[ImageArray, Split]:
+    """The data and split of a checkpoint's record, and no other. `dataset`: where the images lie, if they moved.
+
+    CheckpointError where the images here are not those it was trained on, so that no training image can come up in
+    a test.
+    """
+    images = load(dataset or record["source"], record["transform"]["size"], synthetic_images=record["images"])
+    wanted = record["split"]
+    split = _split(images, wanted["protocol"], wanted["seed"])
+    if images.fingerprint != record["dataset_fingerprint"] or split.fingerprint != wanted["fingerprint"]:
+        raise CheckpointError(
+            f"{record['name']} was trained on other files of {images.name} ({record['images']} images, data "
+            f"{record['dataset_fingerprint']}, split {wanted['fingerprint']}; here {len(images)} images, data "
+            f"{images.fingerprint}, split {split.fingerprint}), so its test images are not known here. Put the same "
+            "files back, or train it again"
+        )
+    return images, split
+
+
+def recorded_batches(
+    images: ImageArray, indices: np.ndarray, record: dict, batch_size: int = 64, device: str | torch.device = "cpu"
+) -> Batches:
+    """Batches of these images, prepared as the checkpoint of that record expects them."""
+    prepared = record["transform"]
+    return Batches(
+        images,
+        indices,
+        image_size=prepared["size"],
+        mean=prepared["mean"],
+        std=prepared["std"],
+        batch_size=batch_size,
+        device=device,
+    )
+
+
+def _split(images: ImageArray, protocol: str, seed: int) -> Split:
+    return make_split(
+        images.names,
+        images.labels,
+        images.classes,
+        digests=images.digests,
+        parts=images.parts,
+        protocol=protocol,
+        seed=seed,
+    )

@@ -1,0 +1,171 @@
+"""Accuracy of a model over keep ratios and policies, in one pass over the images."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import binomtest
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from asel_lib.errors import AselError
+from asel_lib.selection.base import keep_count
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def evaluate(
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    ratios: Sequence[float],
+    policies: Sequence[str],
+    draws: int = 5,
+    precision: str = "float32",
+    object_fraction: np.ndarray | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Top-1 and top-5 accuracy of every (policy, keep ratio), one row each.
+
+    batches: yields (images (B, C, H, W) normalised, labels (B,) int64) and is read once: all policies and
+    ratios see a batch before the next is made. draws: forwards of the policy "random", whose rows are their
+    mean; the other policies choose the same patches every time. precision: see PRECISIONS. object_fraction:
+    (n, N), the share of each patch's area that the deciding object covers, images in the order of the batches
+    -> object_kept, the share of the object that lies in kept patches, mean over the images with one.
+
+    -> policy, keep_ratio, kept_patches, n_images, accuracy, accuracy_low, accuracy_high, top5, object_kept
+    (fractions 0..1; object_kept is nan without object_fraction; top5 is top-C where there are C < 5 classes).
+    ValueError for arguments that make no sweep; AselError where logits are not finite.
+    """
+    settings = _settings(ratios, policies, draws)
+    tallies = {setting: _Tally() for setting in settings}
+    seen, patches = 0, 0
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            for images, labels in tqdm(batches, desc="accuracy", unit="batch", disable=not progress):
+                fractions = _fractions(object_fraction, seen, images)
+                seen += len(images)
+                patches = num_patches(model, images)
+                with autocast(images.device, precision):
+                    for (policy, ratio, draw), tally in tallies.items():
+                        tally.add(model(images, ratio, policy, draw=draw), labels)
+                        if fractions is not None and ratio < 1:
+                            tally.add_kept(model.select(images, ratio, policy, draw=draw), fractions)
+    finally:
+        model.train(was_training)
+    if not seen:
+        raise ValueError("the batches hold no image: there is nothing to evaluate")
+    if object_fraction is not None and len(object_fraction) != seen:
+        raise ValueError(f"object_fraction has {len(object_fraction)} rows for {seen} images: give one row an image")
+
+    rows = []
+    for policy in dict.fromkeys(policies):
+        for ratio in dict.fromkeys(ratios):
+            # With all patches kept nothing is chosen: one forward stands for every policy.
+            name = settings[0][0] if ratio == 1 else policy
+            mine = [tally for setting, tally in tallies.items() if setting[:2] == (name, ratio)]
+            rows.append({"policy": policy, "keep_ratio": float(ratio), "kept_patches": keep_count(patches, ratio)}
+                        | _summary(mine, seen, policy, ratio, precision)
+                        | {"object_kept": _object_kept(mine, ratio, object_fraction)})
+    return pd.DataFrame(rows)
+
+
+def interval(correct: float, n: int) -> tuple[float, float]:
+    """95 % Wilson interval of a proportion: `correct` of n images (Wilson 1927).
+
+    For a mean over random draws, n stays the number of images, not images x draws: draws of the same image
+    are not independent of one another. Averaging over draws does take away some of the noise, so that
+    interval is on the wide side, never on the narrow one.
+    """
+    result = binomtest(round(correct), n).proportion_ci(0.95, method="wilson")
+    return float(result.low), float(result.high)
+
+
+def autocast(device: torch.device, precision: str):
+    """The context in which a forward runs at a precision of PRECISIONS on that kind of device."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"unknown precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
+    return torch.autocast(device.type, PRECISIONS[precision], enabled=precision != "float32")
+
+
+def num_patches(model: nn.Module, images: Tensor) -> int:
+    """N of these images: their own grid where the model takes several sizes."""
+    height, width = model.patch_embed.dynamic_feat_size(images.shape[-2:])
+    return int(height * width)
+
+
+class _Tally:
+    """Running counts of one (policy, ratio, draw); kept on the device, so that counting never waits for
+    it."""
+
+    def __init__(self):
+        self.correct = self.top5 = self.broken = self.object_kept = self.with_object = 0
+
+    def add(self, logits: Tensor, labels: Tensor) -> None:
+        best = logits.float().topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
+        self.correct = self.correct + best[:, 0].sum()
+        self.top5 = self.top5 + best.sum()
+        self.broken = self.broken + (~logits.isfinite()).any(dim=1).sum()
+
+    def add_kept(self, kept: Tensor, fractions: Tensor) -> None:
+        area = fractions.sum(dim=1)
+        there = area > 0
+        share = fractions.gather(1, kept).sum(dim=1) / area.clamp_min(1e-12)
+        self.object_kept = self.object_kept + share[there].sum()
+        self.with_object = self.with_object + there.sum()
+
+
+def _settings(ratios: Sequence[float], policies: Sequence[str], draws: int) -> list[tuple[str, float, int]]:
+    """The forwards to run: (policy, ratio, draw), each once."""
+    for name, given in (("ratios", ratios), ("policies", policies)):
+        if isinstance(given, str) or not len(given):
+            raise ValueError(f"{name} is {given!r}: expected at least one, in a list")
+    if draws < 1:
+        raise ValueError(f"draws is {draws!r}: expected at least 1")
+    settings = []
+    for policy in dict.fromkeys(policies):
+        for ratio in dict.fromkeys(ratios):
+            keep_count(1, ratio)  # a bad ratio is an error before any work
+            if ratio == 1:
+                settings.append((policies[0], ratio, 0))
+            else:
+                settings += [(policy, ratio, draw) for draw in range(draws if policy == "random" else 1)]
+    return list(dict.fromkeys(settings))
+
+
+def _fractions(object_fraction: np.ndarray | None, start: int, images: Tensor) -> Tensor | None:
+    if object_fraction is None:
+        return None
+    rows = np.asarray(object_fraction[start : start + len(images)], dtype=np.float32)
+    if len(rows) < len(images):
+        raise ValueError(f"object_fraction has {len(object_fraction)} rows, the batches more images: give one row an image")
+    return torch.from_numpy(rows).to(images.device)
+
+
+def _summary(tallies: list[_Tally], seen: int, policy: str, ratio: float, precision: str) -> dict[str, float]:
+    broken = sum(int(tally.broken) for tally in tallies)
+    if broken:
+        raise AselError(
+            f"policy {policy!r} at keep ratio {ratio:g}: the logits of {broken} image(s) are not finite in {precision}; "
+            "evaluate in float32, and if they still are not, the checkpoint is damaged"
+        )
+    correct = sum(int(tally.correct) for tally in tallies) / len(tallies)
+    low, high = interval(correct, seen)
+    return {
+        "n_images": seen,
+        "accuracy": correct / seen,
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "top5": sum(int(tally.top5) for tally in tallies) / len(tallies) / seen,
+    }
+
+
+def _object_kept(tallies: list[_Tally], ratio: float, object_fraction: np.ndarray | None) -> float:
+    if object_fraction is None:
+        return float("nan")
+    if ratio == 1:
+        return 1.0
+    counted = sum(int(tally.with_object) for tally in tallies)
+    return sum(float(tally.object_kept) for tally in tallies) / counted if counted else float("nan")

@@ -1,0 +1,106 @@
+"""The sweep: accuracy and cost of one checkpoint over keep ratios and policies, as rows of the results
+table."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from asel_lib.evaluation import cost
+from asel_lib.evaluation.accuracy import evaluate
+from asel_lib.reproducibility import environment
+
+RECORD_KEYS = ("name", "dataset", "recipe", "seed", "start", "split")
+
+
+def benchmark(
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    record: dict,
+    profile: str,
+    ratios: Sequence[float],
+    policies: Sequence[str],
+    draws: int = 5,
+    precision: str = "float32",
+    timing_seconds: float = 1.0,
+    batch_size: int = 64,
+    object_fraction: np.ndarray | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """One row a (policy, keep ratio), with all columns of the results table (`reporting.tables.COLUMNS`).
+
+    batches: re-iterable, see `accuracy.evaluate`. record: the checkpoint's, with RECORD_KEYS (`split` is the
+    part that is measured). Cost is measured for `batch_size` images of the set, repeated where it holds
+    fewer; MACs are those of one image. timing_seconds: for each (policy, ratio), see `cost.latencies`.
+    ValueError where the record lacks a key or an argument makes no sweep.
+    """
+    missing = [key for key in RECORD_KEYS if key not in record]
+    if missing:
+        raise ValueError(f"the checkpoint's record lacks {', '.join(missing)}: expected {', '.join(RECORD_KEYS)}")
+    frame = evaluate(model, batches, ratios, policies, draws, precision, object_fraction, progress)
+    images = timing_images(batches, batch_size)
+    times = cost.latencies(model, images, ratios, policies, precision, timing_seconds)
+
+    rows = []
+    for row in tqdm(frame.to_dict("records"), desc="cost", unit="setting", disable=not progress):
+        policy, ratio = row["policy"], row["keep_ratio"]
+        macs = cost.gmacs(_plain(model), images.shape[-1], ratio, policy)
+        time = times[policy, ratio]
+        rows.append(row | {
+            "gmacs": macs.total,
+            "selector_gmacs": macs.selector,
+            "latency_ms": time.median_ms,
+            "latency_iqr_ms": time.iqr_ms,
+            "throughput": time.throughput,
+            "peak_memory_mb": cost.peak_memory(model, images, ratio, policy, precision),
+        })
+    return pd.DataFrame(rows).assign(**_origin(model, images, record, profile, precision))
+
+
+def timing_images(batches: Iterable[tuple[Tensor, Tensor]], batch_size: int) -> Tensor:
+    """The first `batch_size` images of the batches, (batch_size, C, H, W); a smaller set is repeated."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size!r}: expected at least 1")
+    found: list[Tensor] = []
+    for images, _ in batches:
+        found.append(images)
+        if sum(map(len, found)) >= batch_size:
+            break
+    if not found:
+        raise ValueError("the batches hold no image: there is nothing to time")
+    images = torch.cat(found)
+    repeats = -(-batch_size // len(images))
+    return images.repeat(repeats, 1, 1, 1)[:batch_size].contiguous()
+
+
+def _origin(model: nn.Module, images: Tensor, record: dict, profile: str, precision: str) -> dict[str, object]:
+    """The columns that are the same in every row: what was measured, where and with what."""
+    found = environment()
+    device = found["device_name"] if images.device.type == found["device"] else images.device.type
+    return {
+        "dataset": record["dataset"],
+        "checkpoint": record["name"],
+        "method": record.get("method", "asel"),
+        "recipe": record["recipe"],
+        "profile": profile,
+        "start": record["start"],
+        "seed": record["seed"],
+        "split": record["split"],
+        "batch_size": len(images),
+        "device": device,
+        "dtype": precision,
+        "compiled": _plain(model) is not model,
+        "torch": found["torch"],
+        "commit": found["commit"],
+        "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _plain(model: nn.Module) -> nn.Module:
+    """The model inside `torch.compile`'s wrapper, which no counter can trace."""
+    return getattr(model, "_orig_mod", model)

@@ -1,0 +1,237 @@
+"""What a forward costs: multiply-accumulates, latency and throughput, memory."""
+
+import itertools
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Sequence
+from math import prod
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from fvcore.nn import FlopCountAnalysis
+from fvcore.nn.jit_handles import get_shape
+from torch import Tensor, nn
+from torch.utils.benchmark import Timer
+from torch.utils.flop_counter import FlopCounterMode
+
+from asel_lib.evaluation.accuracy import autocast
+
+# Operators without a multiply-accumulate of a matrix product: element by element, reductions, sorting, moving
+# data. Any other that fvcore does not know is reported, since it may hold some.
+_FREE = frozenset(
+    "aten::" + name
+    for name in (
+        "abs add add_ all any argsort bitwise_and bitwise_or bitwise_xor cumsum div div_ erf exp expand_as fill_ gelu "
+        "gelu_ hardswish isfinite le log log2 lt maximum mean meshgrid min minimum mul mul_ ne neg new_ones norm pow "
+        "rand randn_like rand_like reciprocal repeat rms_norm rsqrt rsub scatter scatter_ sigmoid sign silu sin cos "
+        "softmax log_softmax sort sqrt square sub sub_ sum tanh tile topk unbind unflatten where xor __rshift__ "
+        "__lshift__ __or__ __xor__ repeat_interleave __interpolate upsample_bicubic2d logical_not logical_and one_hot"
+    ).split()
+)
+
+
+class Macs(NamedTuple):
+    """1e9 multiply-accumulates of a forward of one image; `selector` is the part of `total` spent on
+    choosing."""
+
+    total: float
+    selector: float
+
+
+class Latency(NamedTuple):
+    """Time of a forward of a batch: median and interquartile range over rounds, ms; throughput in img/s."""
+
+    median_ms: float
+    iqr_ms: float
+    throughput: float
+
+
+def gmacs(model: nn.Module, image_size: int, keep_ratio: float, policy: str | None = None) -> Macs:
+    """Count by fvcore's trace of one forward (batch of 1, float32).
+
+    Counted: convolutions, linear layers and matrix products, and both products inside the fused attention
+    operator, which fvcore leaves out by itself. Not counted: everything element by element (normalisation,
+    activation, softmax). An operator that fvcore does not know and that may hold matrix products is logged as
+    a warning.
+    """
+    parameter = next(model.parameters())
+    images = torch.zeros(1, model.patch_embed.proj.in_channels, image_size, image_size, device=parameter.device)
+    was_training = model.training
+    call = _Call(model.eval(), keep_ratio, policy)
+    try:
+        with torch.no_grad():
+            try:
+                total, selector = _by_trace(call, images)
+            except RuntimeError:
+                # The tracer cannot follow a tensor seen as another dtype, which is how the random policy
+                # hashes images.
+                total, selector = _by_dispatch(call, images)
+    finally:
+        model.train(was_training)
+    return Macs(total / 1e9, selector / 1e9)
+
+
+def analytic_gmacs(
+    num_patches: int,
+    kept: int,
+    dim: int,
+    depth: int,
+    mlp_ratio: float,
+    num_prefix: int,
+    patch_size: int,
+    in_chans: int,
+    num_classes: int,
+) -> float:
+    """The same count by hand, without the selector: 1e9 multiply-accumulates of a plain ViT whose blocks see
+    `kept` of N patches. A second formula that checks the first."""
+    tokens = kept + num_prefix
+    embedding = num_patches * dim * in_chans * patch_size**2
+    weights = 4 * dim**2 + 2 * dim * int(dim * mlp_ratio)  # q, k, v, output; the MLP's two layers
+    attention = 2 * tokens**2 * dim  # QK^T and AV, all heads
+    return (embedding + depth * (tokens * weights + attention) + dim * num_classes) / 1e9
+
+
+def latency(
+    model: nn.Module,
+    images: Tensor,
+    keep_ratio: float,
+    policy: str | None = None,
+    precision: str = "float32",
+    seconds: float = 1.0,
+) -> Latency:
+    """Time of a forward of `images` (B, C, H, W); to compare several, use `latencies`."""
+    return latencies(model, images, [keep_ratio], [policy], precision, seconds)[policy, keep_ratio]
+
+
+def latencies(
+    model: nn.Module,
+    images: Tensor,
+    ratios: Sequence[float],
+    policies: Sequence[str | None],
+    precision: str = "float32",
+    seconds: float = 1.0,
+    rounds: int = 7,
+) -> dict[tuple[str | None, float], Latency]:
+    """Time every (policy, ratio) in turn, round after round, so that a drift of the machine hits all alike.
+
+    seconds: what each pair gets over all rounds, at least one forward a round. Warm-up forwards are not
+    counted; torch's Timer waits for the device before and after. -> one Latency a pair.
+    """
+    pairs = list(dict.fromkeys(itertools.product(policies, ratios)))
+    was_training = model.training
+    model.eval()
+    times: dict[tuple[str | None, float], list[float]] = {pair: [] for pair in pairs}
+    try:
+        with torch.inference_mode(), autocast(images.device, precision):
+            timers = {pair: _timer(model, images, *pair) for pair in pairs}
+            # The first forward pays for allocation and algorithm choice, the second tells how many fit.
+            repeats = {}
+            for pair, timer in timers.items():
+                timer.timeit(1)
+                repeats[pair] = max(1, int(seconds / rounds / timer.timeit(1).mean))
+            for _ in range(rounds):
+                for pair, timer in timers.items():
+                    times[pair].append(timer.timeit(repeats[pair]).mean)
+    finally:
+        model.train(was_training)
+    return {pair: _latency(measured, len(images)) for pair, measured in times.items()}
+
+
+def peak_memory(
+    model: nn.Module, images: Tensor, keep_ratio: float, policy: str | None = None, precision: str = "float32"
+) -> float:
+    """Most memory in use at once during a forward of `images`, above what was there before it (weights,
+    images): activations and workspace, MB (1e6 bytes)."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode(), autocast(images.device, precision):
+            measure = _cuda_peak if images.device.type == "cuda" else _cpu_peak
+            model(images, keep_ratio, policy)  # what is allocated once and kept is not a forward's own
+            return measure(lambda: model(images, keep_ratio, policy), images.device) / 1e6
+    finally:
+        model.train(was_training)
+
+
+class _Call(nn.Module):
+    """A forward with its settings fixed, since a tracer passes tensors only."""
+
+    def __init__(self, model: nn.Module, keep_ratio: float, policy: str | None):
+        super().__init__()
+        self.model, self.keep_ratio, self.policy = model, keep_ratio, policy
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images, self.keep_ratio, self.policy)
+
+
+def _by_trace(call: _Call, images: Tensor) -> tuple[float, float]:
+    """(all, the selector's) multiply-accumulates, by fvcore."""
+    analysis = FlopCountAnalysis(call, images)
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+    analysis.set_op_handle("aten::scaled_dot_product_attention", _attention_macs)
+    for name in ("layer_norm", "group_norm", "batch_norm", "instance_norm", "grid_sampler", "adaptive_avg_pool2d",
+                 "upsample_nearest2d", "upsample_bilinear2d"):
+        analysis.set_op_handle(f"aten::{name}", lambda inputs, outputs: 0)
+    total, selector = analysis.total(), analysis.total("model.patch_drop")
+    unknown = sorted(set(analysis.unsupported_ops()) - _FREE)
+    if unknown:
+        logging.getLogger(__name__).warning(
+            "GMACs may be too low: fvcore does not know %s; give it a handle here, or name it among the free ones",
+            ", ".join(unknown),
+        )
+    return total, selector
+
+
+def _attention_macs(inputs: list, outputs: list) -> int:
+    """q (..., L, E), k (..., S, E), v (..., S, Ev): QK^T takes L*S*E, AV L*S*Ev."""
+    query, key, value = (get_shape(tensor) for tensor in inputs[:3])
+    return prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+
+
+def _by_dispatch(call: _Call, images: Tensor) -> tuple[float, float]:
+    """The same by torch's own counter, which sees operators as they run and counts two FLOPs a
+    multiply-accumulate."""
+    with FlopCounterMode(display=False) as counter:
+        call(images)
+    selector = counter.get_flop_counts().get("_Call.model.patch_drop", {})
+    return counter.get_total_flops() / 2, sum(selector.values()) / 2
+
+
+def _timer(model: nn.Module, images: Tensor, policy: str | None, keep_ratio: float) -> Timer:
+    names = {"model": model, "images": images, "keep_ratio": keep_ratio, "policy": policy}
+    # Timer takes one thread unless told; a user's forward takes torch's setting.
+    return Timer("model(images, keep_ratio, policy)", globals=names, num_threads=torch.get_num_threads())
+
+
+def _latency(times: list[float], batch: int) -> Latency:
+    low, median, high = np.percentile(times, [25, 50, 75])
+    return Latency(float(median * 1e3), float((high - low) * 1e3), float(batch / median))
+
+
+def _cuda_peak(forward, device: torch.device) -> int:
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    forward()
+    torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_allocated(device) - before
+
+
+def _cpu_peak(forward, device: torch.device) -> int:
+    """Highest running sum of the allocator's events, in bytes. They are read from the exported trace: in the
+    profiler's Python list, events inside an operator are folded into it and the order is lost."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler writes its own start and end to stderr
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        forward()
+    with tempfile.TemporaryDirectory() as folder:
+        trace = Path(folder) / "trace.json"
+        profile.export_chrome_trace(str(trace))
+        events = json.loads(trace.read_text())["traceEvents"]
+    events = sorted((event for event in events if event.get("name") == "[memory]"), key=lambda event: event["ts"])
+    if not events:
+        return 0
+    return max(0, max(itertools.accumulate(event["args"]["Bytes"] for event in events)))

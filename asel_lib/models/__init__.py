@@ -1,0 +1,5 @@
+"""Vision Transformers whose blocks see only the patches that a selector keeps."""
+
+from asel_lib.models.selective_vit import SelectiveViT
+
+__all__ = ["SelectiveViT"]

@@ -1,0 +1,135 @@
+"""SelectiveViT: a timm VisionTransformer with a patch selector in its `patch_drop` slot."""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import timm
+import torch
+from PIL import Image
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+
+from asel_lib.selection import PatchSelection, create, keep_count
+from asel_lib.selection.base import best, kind
+from asel_lib.selection.slot import MODES, Call, Selection
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A classifier's answer for one image. kept: indices of the kept patches in raster order's numbering, best first."""
+
+    label: str
+    probability: float
+    kept: list[int]
+
+
+class SelectiveViT(VisionTransformer):
+    """Any timm model of class VisionTransformer, by name; position embedding, class and register tokens,
+    `dynamic_img_size`, `forward_features` and the rest of its methods are timm's own.
+
+    SelectiveViT("vit_tiny_patch16_224", num_classes=10, selector="learned", pretrained=False, **timm_kwargs)
+
+    `asel_lib.load` sets `classes` (names), `transform` (PIL image -> (3, S, S) float tensor) and `record`.
+    """
+
+    classes: tuple[str, ...] | None = None
+    transform = None
+    record: dict | None = None
+
+    def __init__(
+        self, architecture: str, num_classes: int, selector: str = "learned", pretrained: bool = False, **timm_kwargs
+    ):
+        built = timm.create_model(architecture, num_classes=num_classes, pretrained=pretrained, **timm_kwargs)
+        if type(built) is not VisionTransformer:
+            raise ValueError(
+                f"{architecture!r} is a {type(built).__name__}: expected a timm model of class VisionTransformer "
+                "(vit_*, deit_* without 'distilled', deit3_*, dinov2 ...)"
+            )
+        # timm builds by name through a factory; taking over what it built makes this very object that model,
+        # without a wrapper (state-dict names stay timm's) and without a copy of its constructor's arguments.
+        self.__dict__.update(built.__dict__)
+        self.architecture = architecture
+        self.patch_drop = PatchSelection(create(selector, self.embed_dim), self.num_prefix_tokens, self.embed_dim)
+
+    @property
+    def selector(self):
+        return self.patch_drop.selector
+
+    def forward(
+        self,
+        images: Tensor,
+        keep_ratio: float = 1.0,
+        policy: str | None = None,
+        lines: Tensor | None = None,
+        *,
+        draw: int = 0,
+        mode: str = "gather",
+        generator: torch.Generator | None = None,
+        return_selection: bool = False,
+    ) -> Tensor | tuple[Tensor, Selection]:
+        """Classify images from the patches that the policy keeps.
+
+        images (B, C, H, W) normalised; lines (B, 1, h, w) for selectors that read line drawings;
+        keep_ratio in (0, 1]; policy None: the model's own selector, else a registered name for this call;
+        draw: which random subset, for policies that draw; mode, generator: see selection.slot.Call (training).
+        -> logits (B, classes), with return_selection also the scores and kept indices.
+        ValueError for a keep ratio outside (0, 1], an unknown policy or mode.
+        """
+        with self._selecting(images, keep_ratio, policy, lines, draw, mode, generator) as call:
+            logits = self.forward_head(self.forward_features(images))
+        return (logits, call.selection) if return_selection else logits
+
+    def scores(self, images: Tensor, policy: str | None = None, lines: Tensor | None = None, *, draw: int = 0) -> Tensor:
+        """The selector's score of each patch, (B, N); only the embedding and the selector run."""
+        with self._selecting(images, 1.0, policy, lines, draw, "gather", None) as call:
+            tokens = self._pos_embed(self.patch_embed(images))
+            return self.patch_drop.score(tokens[:, self.num_prefix_tokens :], call)
+
+    def select(
+        self,
+        images: Tensor,
+        keep_ratio: float,
+        policy: str | None = None,
+        lines: Tensor | None = None,
+        *,
+        draw: int = 0,
+    ) -> Tensor:
+        """Indices (B, K) of the kept patches, best first, in raster order's numbering."""
+        scores = self.scores(images, policy, lines, draw=draw)
+        return best(scores, keep_count(scores.shape[1], keep_ratio))
+
+    @torch.inference_mode()
+    def predict(
+        self, images: Sequence, keep_ratio: float = 1.0, policy: str | None = None, batch_size: int = 64
+    ) -> list[Prediction]:
+        """Classify PIL images or paths. -> one Prediction an image, in order."""
+        if self.transform is None or self.classes is None:
+            raise ValueError("predict needs the model's transform and classes: load it with asel_lib.load(name)")
+        if isinstance(images, str | Image.Image) or not isinstance(images, Sequence):
+            raise ValueError(f"images is a {type(images).__name__}: expected a list of PIL images or paths")
+        device = next(self.parameters()).device
+        answers = []
+        for start in range(0, len(images), batch_size):
+            batch = torch.stack([self.transform(image) for image in images[start : start + batch_size]]).to(device)
+            logits, selection = self(batch, keep_ratio, policy, return_selection=True)
+            probabilities, winners = logits.softmax(dim=1).max(dim=1)
+            kept = self.select(batch, keep_ratio, policy) if selection.kept is None else selection.kept
+            rows = zip(winners.tolist(), probabilities.tolist(), kept.tolist(), strict=True)
+            answers += [Prediction(self.classes[winner], probability, patches) for winner, probability, patches in rows]
+        return answers
+
+    @contextlib.contextmanager
+    def _selecting(self, images, keep_ratio, policy, lines, draw, mode, generator):
+        """Hand the slot this call's settings, and take them back whatever happens."""
+        keep_count(1, keep_ratio)  # a bad ratio is an error before any work
+        if mode not in MODES:
+            raise ValueError(f"unknown mode {mode!r}: expected one of {', '.join(MODES)}")
+        if policy is not None:
+            kind(policy)
+        grid = self.patch_embed.dynamic_feat_size(images.shape[-2:])
+        self.patch_drop.call = Call(keep_ratio, policy, lines, tuple(grid), images, draw, mode, generator)
+        try:
+            yield self.patch_drop.call
+        finally:
+            self.patch_drop.call = Call()

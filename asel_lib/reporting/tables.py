@@ -1,0 +1,167 @@
+"""The results table: one CSV, one row a measurement. Its columns, its file, and the summary a README
+shows."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from asel_lib.errors import AselError
+
+TEXT = ("dataset", "checkpoint", "method", "policy", "recipe", "profile", "start", "split", "device", "dtype", "torch",
+        "commit", "timestamp")  # fmt: skip
+COLUMNS = (
+    "dataset", "checkpoint", "method", "policy", "recipe", "profile", "start", "keep_ratio", "kept_patches", "seed",
+    "split", "n_images", "accuracy", "accuracy_low", "accuracy_high", "top5", "object_kept", "gmacs",
+    "selector_gmacs", "latency_ms", "latency_iqr_ms", "throughput", "peak_memory_mb", "batch_size", "device", "dtype",
+    "compiled", "torch", "commit", "timestamp",
+)  # fmt: skip
+# What makes two rows incomparable: rows that differ in one of these are never averaged.
+SETTINGS = ("method", "recipe", "profile", "start", "split", "device", "dtype", "batch_size", "compiled")
+
+
+def read(paths: str | os.PathLike | Sequence[str | os.PathLike]) -> pd.DataFrame:
+    """Rows of one results file, or of several in their order, with COLUMNS.
+
+    AselError, naming file and column, where a file is missing, empty, no CSV, or lacks a column.
+    """
+    if isinstance(paths, str | os.PathLike):
+        paths = [paths]
+    if not paths:
+        raise AselError("no results file given: run the benchmark first, or name the files to read")
+    return pd.concat([_read_one(Path(path)) for path in paths], ignore_index=True)
+
+
+def write(frame: pd.DataFrame, path: str | os.PathLike) -> Path:
+    """Write the table; what was there stays whole until the new file is. AselError where a column is
+    missing."""
+    path = Path(path)
+    _check_columns(frame, str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", newline="") as file:
+            frame[list(COLUMNS)].to_csv(file, index=False)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide the results from the others
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def append(frame: pd.DataFrame, path: str | os.PathLike) -> Path:
+    """Add rows to the table at `path`; processes that append at the same time wait for one another."""
+    path = Path(path)
+    with _locked(path):
+        before = [read(path)] if path.exists() else []
+        return write(pd.concat([*before, frame], ignore_index=True), path)
+
+
+def runs(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """The rows of one data set in groups that may be compared and averaged over seeds, each with a short
+    label: its recipe, and whichever other of SETTINGS differs. Of a measurement made twice, the last
+    counts."""
+    same = ["dataset", "checkpoint", "seed", "policy", "keep_ratio", *SETTINGS]
+    frame = frame.sort_values("timestamp", kind="stable").drop_duplicates(same, keep="last")
+    differing = [name for name in SETTINGS if name != "recipe" and frame[name].nunique(dropna=False) > 1]
+    groups = []
+    for values, rows in frame.groupby(["recipe", *differing], sort=True, dropna=False):
+        recipe, *others = values
+        notes = [f"{name} {value}" for name, value in zip(differing, others, strict=True)]
+        groups.append((", ".join([str(recipe), *notes]), rows))
+    return groups
+
+
+def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
+    """One run's rows -> one row a (policy, keep ratio), means over seeds, sorted; `seeds` is how many.
+
+    The interval of a mean over seeds is the mean interval: what the number of test images leaves open. How
+    far seeds differ is in the columns seed_low and seed_high (lowest and highest accuracy).
+    """
+    numbers = [name for name in COLUMNS if name not in (*TEXT, "seed", "keep_ratio", "compiled")]
+    groups = rows.groupby(["policy", "keep_ratio"], sort=True)
+    means = groups[numbers].mean()
+    means["seeds"] = groups["seed"].nunique()
+    means["seed_low"], means["seed_high"] = groups["accuracy"].min(), groups["accuracy"].max()
+    return means.reset_index()
+
+
+def summary(frame: pd.DataFrame, ratios: Sequence[float] = (1.0, 0.5, 0.2), policy: str = "learned") -> pd.DataFrame:
+    """The README's table: a row a data set and run; accuracy with its interval (%), GMACs, and the speed-up
+    latency(1.0) / latency(ratio), at each of the ratios. "-" where it was not measured."""
+    if 1.0 not in ratios:
+        raise ValueError(f"ratios is {tuple(ratios)!r}: expected 1.0 among them, the base of the speed-up")
+    table = []
+    for dataset, rows in frame[frame["policy"] == policy].groupby("dataset", sort=True):
+        for label, run in runs(rows):
+            found = {round(row["keep_ratio"], 6): row for row in over_seeds(run).to_dict("records")}
+            line = {"data set": dataset, "recipe": label, "seeds": run["seed"].nunique()}
+            cells = [found.get(round(ratio, 6)) for ratio in ratios]
+            line |= {f"accuracy at {ratio:g}, %": _accuracy(cell) for ratio, cell in zip(ratios, cells, strict=True)}
+            line["GMACs"] = " / ".join("-" if cell is None else f"{cell['gmacs']:.3g}" for cell in cells)
+            base = found.get(1.0)
+            line["speed-up"] = " / ".join(
+                f"{base['latency_ms'] / cell['latency_ms']:.2f}x" if base and cell else "-" for cell in cells
+            )
+            table.append(line)
+    return pd.DataFrame(table)
+
+
+def to_markdown(frame: pd.DataFrame) -> str:
+    """A frame as a Markdown table, one line a row (pandas' own needs one more package)."""
+    lines = [list(map(str, frame.columns)), ["---"] * len(frame.columns)]
+    lines += [[str(value).replace("|", "\\|") for value in row] for row in frame.itertuples(index=False)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _read_one(path: Path) -> pd.DataFrame:
+    again = "run the benchmark again to write it anew"
+    try:
+        frame = pd.read_csv(path, dtype=dict.fromkeys(TEXT, str))  # a commit such as 12e4567 is no number
+    except FileNotFoundError:
+        raise AselError(f"{path}: no such results file; run the benchmark first") from None
+    except pd.errors.EmptyDataError:
+        raise AselError(f"{path}: the results file is empty; {again}") from None
+    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise AselError(f"{path}: not a CSV file of results ({error}); {again}") from error
+    _check_columns(frame, str(path))
+    if frame.empty:
+        raise AselError(f"{path}: the results file has a header and no rows; {again}")
+    for name in COLUMNS:
+        if name not in (*TEXT, "compiled"):
+            try:
+                frame[name] = pd.to_numeric(frame[name])
+            except (ValueError, TypeError) as error:
+                raise AselError(f"{path}: column {name} holds what is not a number ({error}); {again}") from error
+    text = frame[list(TEXT)].fillna("")
+    return frame.assign(**text)[list(COLUMNS)]
+
+
+def _check_columns(frame: pd.DataFrame, path: str) -> None:
+    missing = [name for name in COLUMNS if name not in frame.columns]
+    if missing:
+        raise AselError(f"{path}: not a table of results, it lacks the column(s) {', '.join(missing)}")
+
+
+def _accuracy(cell: dict | None) -> str:
+    if cell is None:
+        return "-"
+    return f"{cell['accuracy'] * 100:.1f} ({cell['accuracy_low'] * 100:.1f}-{cell['accuracy_high'] * 100:.1f})"
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the table's lock, a hidden file beside it: the table itself is replaced, so a lock on it would not
+    last."""
+    import fcntl  # not on Windows, where everything but `append` works
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_name(f".{path.name}.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,120 @@
+"""The module in timm's `patch_drop` slot: it scores the patches, keeps K, and hands the blocks what is left.
+
+Pure tensor functions first; the module below only joins them.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from asel_lib.selection import base
+from asel_lib.selection.fixed import image_seeds
+
+MODES = ("gather", "mask", "gumbel")
+
+
+@dataclass
+class Selection:
+    """What the slot chose: scores (B, N) and kept (B, K), both None where all patches were kept unseen."""
+
+    scores: Tensor | None = None
+    kept: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call's settings, which timm's forward cannot hand to the slot, and the place for what the slot chose.
+
+    mode "gather": the K best patches enter the blocks (inference). "mask": all do, multiplied by the
+    straight-through mask (ASEL's published training). "gumbel": K patches drawn by Gumbel top-k enter (`dropped`).
+    """
+
+    keep_ratio: float = 1.0
+    policy: str | None = None
+    lines: Tensor | None = None
+    grid: tuple[int, int] = (0, 0)
+    images: Tensor | None = None
+    draw: int = 0
+    mode: str = "gather"
+    generator: torch.Generator | None = None
+    selection: Selection = field(default_factory=Selection)
+
+
+def take(patches: Tensor, kept: Tensor) -> Tensor:
+    """(B, N, D) patches, (B, K) indices -> (B, K, D)."""
+    return patches.gather(1, kept.unsqueeze(-1).expand(-1, -1, patches.shape[-1]))
+
+
+def straight_through(scores: Tensor) -> Tensor:
+    """1 with the gradient of `scores`: 1 - stopgrad(s) + s."""
+    return 1 + (scores - scores.detach())
+
+
+def masked(patches: Tensor, scores: Tensor, keep: int) -> tuple[Tensor, Tensor]:
+    """ASEL's training: z_i * (stopgrad(M - s) + s), M = 1 on the K highest scores. -> ((B, N, D), kept (B, K))."""
+    kept = base.best(scores.detach(), keep)
+    hard = torch.zeros_like(scores).scatter(1, kept, 1.0)
+    # hard + (s - stopgrad(s)) is exactly 0 or 1 forward, in any precision.
+    return patches * (hard + (scores - scores.detach())).unsqueeze(-1), kept
+
+
+def gumbel_top_k(scores: Tensor, keep: int, generator: torch.Generator | None = None) -> Tensor:
+    """Draw K patches without replacement, in proportion to their odds s / (1 - s): top-k of the log-odds plus
+    Gumbel noise (Kool et al. 2019). scores in (0, 1), (B, N) -> kept (B, K)."""
+    odds = torch.logit(scores.detach().float(), eps=1e-6)
+    # Drawn on the CPU, so that a GPU run keeps the same patches as a CPU run of the same seed.
+    uniform = torch.rand(odds.shape, generator=generator).clamp_min(1e-20).to(odds.device)
+    return base.best(odds - torch.log(-torch.log(uniform)), keep)
+
+
+class PatchSelection(nn.Module):
+    """(B, P + N, D) -> (B, P + K, D), P prefix tokens (class, registers) kept as they are."""
+
+    def __init__(self, selector: base.PatchSelector, num_prefix_tokens: int, dim: int):
+        super().__init__()
+        self.selector = selector
+        self.num_prefix_tokens = num_prefix_tokens
+        self.dim = dim
+        self.call = Call()
+
+    def score(self, patches: Tensor, call: Call) -> Tensor:
+        """(B, N, D) -> (B, N), by the model's own selector or, for this call, another registered policy."""
+        selector = self.selector if call.policy is None else self._policy(call.policy)
+        extra = {"seeds": image_seeds(call.images, call.draw)} if selector.stochastic else {}
+        # In float32 also under autocast: eight bits of score would tie, and ties keep the top rows of the image.
+        with torch.autocast(patches.device.type, enabled=False):
+            return selector(patches.float(), call.grid, call.lines, **extra)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        call = self.call
+        prefix, patches = tokens.split([self.num_prefix_tokens, tokens.shape[1] - self.num_prefix_tokens], dim=1)
+        keep = base.keep_count(patches.shape[1], call.keep_ratio)
+        if keep == patches.shape[1] and call.mode == "gather":
+            # Nothing to choose, so nothing to pay: this is the plain timm model.
+            return tokens
+        scores = self.score(patches, call)
+        if call.mode == "mask":
+            patches, kept = masked(patches, scores, keep)
+        elif call.mode == "gumbel":
+            kept = gumbel_top_k(scores, keep, call.generator)
+            weight = straight_through(scores.gather(1, kept)).to(patches.dtype)
+            patches = take(patches, kept) * weight.unsqueeze(-1)
+        else:
+            kept = base.best(scores, keep)
+            patches = take(patches, kept)
+        call.selection.scores, call.selection.kept = scores, kept
+        return torch.cat([prefix, patches], dim=1)
+
+    def _policy(self, name: str) -> base.PatchSelector:
+        """The model's own selector where it is the one of that name, else a policy that needs no training."""
+        wanted = base.kind(name)
+        if type(self.selector) is wanted:
+            return self.selector
+        policy = wanted(self.dim)
+        if next(policy.parameters(), None) is not None:
+            raise ValueError(
+                f"policy {name!r} has trained weights, and this model was made with another selector "
+                f"({type(self.selector).__name__}): load a model made with selector={name!r}"
+            )
+        return policy

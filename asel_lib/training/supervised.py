@@ -1,0 +1,270 @@
+"""The training loop: every recipe, every data set, every stage goes through `train`.
+
+All randomness of a step is derived from (seed, use, epoch or step), so a run that was killed goes on from its last
+saved state and ends with the weights of an uninterrupted one, bit for bit on a CPU in float32.
+"""
+
+import contextlib
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from timm.scheduler import CosineLRScheduler
+from torch import nn
+from tqdm.auto import tqdm
+
+from asel_lib.data.batches import Batches
+from asel_lib.devices import autocast
+from asel_lib.errors import TrainingError
+from asel_lib.files import replace_file
+from asel_lib.profiles import StageSettings
+from asel_lib.reproducibility import derived_seed, generator
+from asel_lib.training import objectives
+
+
+@dataclass(frozen=True)
+class Trained:
+    """history: one row an epoch. best_epoch and val_accuracy belong to the weights that the model was left with;
+    without a val part they are the last epoch's and None."""
+
+    history: pd.DataFrame
+    best_epoch: int
+    val_accuracy: float | None
+
+
+def train(
+    model: nn.Module,
+    batches: Batches,
+    val: Batches | None,
+    settings: StageSettings,
+    *,
+    recipe: str,
+    seed: int,
+    precision: str = "float32",
+    val_ratios: tuple[float, ...] = (0.2, 0.5, 1.0),
+    state_file: Path | None = None,
+    history_file: Path | None = None,
+    save_seconds: float = 60.0,
+    progress: bool = True,
+) -> Trained:
+    """Train the model in place and leave it, in eval mode, with the weights of the epoch that was best on val: the
+    mean accuracy of its own selector at `val_ratios`.
+
+    state_file: where the state is kept every `save_seconds` and after each epoch; where it holds the state of this
+    very run, training goes on from there, and it is removed at the end of a caller's bookkeeping, not here.
+    history_file: CSV, a row an epoch. TrainingError with the batch's indices where the loss is not finite.
+    """
+    run = _Run(model, batches, val, settings, recipe, seed, precision, val_ratios, state_file, history_file)
+    run.save_seconds = save_seconds
+    run.resume()
+    for epoch in range(run.epoch, settings.epochs):
+        run.train_epoch(epoch, progress)
+        run.finish_epoch(epoch)
+    if run.best_weights is not None:
+        model.load_state_dict(run.best_weights)
+    model.eval()
+    best = None if val is None else run.history[run.best_epoch]["val_accuracy"]
+    return Trained(pd.DataFrame(run.history), run.best_epoch, best)
+
+
+@torch.inference_mode()
+def validate(model: nn.Module, batches: Batches, ratios: tuple[float, ...], precision: str) -> dict[float, float]:
+    """Top-1 accuracy of the model's own selector at each keep ratio."""
+    model.eval()
+    correct = {ratio: 0 for ratio in ratios}
+    for images, labels in batches:
+        for ratio in ratios:
+            with autocast(images.device, precision):
+                correct[ratio] += (model(images, ratio).argmax(dim=1) == labels).sum().item()
+    return {ratio: count / len(batches.indices) for ratio, count in correct.items()}
+
+
+class _Run:
+    """The state of one training run, and how it is saved and taken up again."""
+
+    def __init__(self, model, batches, val, settings, recipe, seed, precision, val_ratios, state_file, history_file):
+        self.model, self.batches, self.val, self.settings = model, batches, val, settings
+        self.recipe, self.seed, self.precision, self.val_ratios = recipe, seed, precision, val_ratios
+        self.state_file, self.history_file = state_file, history_file
+        self.save_seconds, self.saved_at = 60.0, time.monotonic()
+        self.epoch, self.step_in_epoch = 0, 0
+        self.sums = {"loss": 0.0, "correct": 0, "images": 0, "seconds": 0.0, "ratio": 0.0}
+        self.history: list[dict] = []
+        self.best_epoch, self.best_weights = 0, None
+        self.steps_an_epoch = len(batches)
+        self.optimizer = _optimizer(model, settings)
+        self.scaler = torch.amp.GradScaler(batches.device.type, enabled=precision == "float16")
+        self.scheduler = None
+        if settings.schedule == "cosine":
+            self.scheduler = CosineLRScheduler(
+                self.optimizer,
+                t_initial=settings.epochs * self.steps_an_epoch,
+                warmup_t=round(settings.warmup_epochs * self.steps_an_epoch),
+                warmup_lr_init=0.0,
+                warmup_prefix=False,
+                t_in_epochs=False,
+            )
+        # What makes this run this run: a state with another key is not taken up.
+        self.key = format(
+            derived_seed(settings, recipe, seed, precision, val_ratios, batches.images.fingerprint, batches.indices.tolist()),
+            "x",
+        )
+
+    def train_epoch(self, epoch: int, progress: bool) -> None:
+        self.model.train()
+        order = torch.randperm(len(self.batches.indices), generator=generator(self.seed, "order", epoch)).numpy()
+        size = self.batches.batch_size
+        title = f"epoch {epoch + 1}/{self.settings.epochs}"
+        bar = tqdm(total=len(order), initial=self.step_in_epoch * size, desc=title, unit="img", disable=not progress)
+        with bar, _fast_backward(self.model, self.batches.device):
+            for step in range(self.step_in_epoch, self.steps_an_epoch):
+                started = time.perf_counter()
+                positions = order[step * size : (step + 1) * size]
+                self._step(epoch, epoch * self.steps_an_epoch + step, positions)
+                self.sums["seconds"] += time.perf_counter() - started
+                self.step_in_epoch = step + 1
+                if step % 10 == 0 or self.step_in_epoch == self.steps_an_epoch:
+                    row = self._averages()
+                    bar.set_postfix_str(
+                        f"loss {row['train_loss']:.3f}, accuracy {row['train_accuracy']:.3f}", refresh=False
+                    )
+                bar.update(len(positions))
+                if time.monotonic() - self.saved_at > self.save_seconds:
+                    self.save()
+
+    def _step(self, epoch: int, step: int, positions: np.ndarray) -> None:
+        settings = self.settings
+        images, labels = self.batches.take(positions, settings.augmentation, generator(self.seed, "augment", step))
+        ratio = objectives.keep_ratio(settings, self.seed, epoch, step)
+        if self.scheduler is not None:
+            self.scheduler.step_update(step)
+        with autocast(images.device, self.precision):
+            loss, logits = objectives.loss(
+                self.model, images, labels, recipe=self.recipe, ratio=ratio, sparsity=settings.sparsity,
+                noise=generator(self.seed, "noise", step),
+            )  # fmt: skip
+        value = loss.item()
+        if not np.isfinite(value):
+            indices = self.batches.indices[positions]
+            raise TrainingError(
+                f"the loss is {value} in epoch {epoch + 1}, step {step} (keep ratio {ratio:.2f}); images of this batch: "
+                f"{indices.tolist()}. Look at them, or lower the learning rates, or train in float32"
+            )
+        self.scaler.scale(loss).backward()
+        if settings.clip_gradient is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_gradient)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.sums["loss"] += value * len(positions)
+        self.sums["correct"] += (logits.argmax(dim=1) == labels).sum().item()
+        self.sums["images"] += len(positions)
+        self.sums["ratio"] += ratio * len(positions)
+
+    def finish_epoch(self, epoch: int) -> None:
+        row = {"epoch": epoch + 1, **self._averages()}
+        if self.val is not None:
+            accuracies = validate(self.model, self.val, self.val_ratios, self.precision)
+            row |= {f"val_accuracy_{ratio:g}": accuracy for ratio, accuracy in accuracies.items()}
+            row["val_accuracy"] = float(np.mean(list(accuracies.values())))
+        self.history.append(row)
+        best_so_far = self.history[self.best_epoch].get("val_accuracy", -1.0)
+        if self.val is None or self.best_weights is None or row["val_accuracy"] > best_so_far:
+            self.best_epoch = epoch
+            self.best_weights = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        if self.history_file is not None:
+            replace_file(self.history_file, lambda file: pd.DataFrame(self.history).to_csv(file, index=False))
+        self.epoch, self.step_in_epoch = epoch + 1, 0
+        self.sums = dict.fromkeys(self.sums, 0)
+        self.save()
+
+    def _averages(self) -> dict[str, float]:
+        count = max(1, self.sums["images"])
+        return {
+            "train_loss": self.sums["loss"] / count,
+            "train_accuracy": self.sums["correct"] / count,
+            "keep_ratio": self.sums["ratio"] / count,
+            "images_per_second": count / max(self.sums["seconds"], 1e-9),
+            "seconds": self.sums["seconds"],
+        }
+
+    def save(self) -> None:
+        self.saved_at = time.monotonic()
+        if self.state_file is None:
+            return
+        state = {
+            "key": self.key,
+            "epoch": self.epoch,
+            "step_in_epoch": self.step_in_epoch,
+            "sums": self.sums,
+            "history": self.history,
+            "best_epoch": self.best_epoch,
+            "best_weights": self.best_weights,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+        try:
+            replace_file(self.state_file, lambda file: torch.save(state, file))
+        except OSError as error:
+            # Losing the chance to resume is no reason to lose the run.
+            warnings.warn(f"training goes on, but could not save its state: {error}", stacklevel=2)
+
+    def resume(self) -> None:
+        if self.state_file is None or not self.state_file.exists():
+            return
+        try:
+            state = torch.load(self.state_file, map_location=self.batches.device, weights_only=True)
+        except Exception as error:  # a torn or foreign file of any kind: start afresh, say so
+            warnings.warn(f"{self.state_file} cannot be read ({type(error).__name__}): training starts afresh", stacklevel=3)
+            return
+        if state.get("key") != self.key:
+            print(f"{self.state_file.name}: state of another run (other settings or data), training starts afresh")
+            return
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.epoch, self.step_in_epoch, self.sums = state["epoch"], state["step_in_epoch"], state["sums"]
+        self.history, self.best_epoch, self.best_weights = state["history"], state["best_epoch"], state["best_weights"]
+        print(f"going on from epoch {self.epoch + 1}, step {self.step_in_epoch}/{self.steps_an_epoch}")
+
+
+@contextlib.contextmanager
+def _fast_backward(model: nn.Module, device: torch.device):
+    """On a CPU, timm's unfused attention for the time of an epoch: the fused op's backward was 40 % of a training step
+    (64 images of 64 patches, ViT-Tiny with 6 blocks, bfloat16, one thread: 0.58-0.98 s a step, unfused 0.36-0.55 s,
+    four rounds in turn). The fused forward is the faster one, so inference keeps it."""
+    fused = [m for m in model.modules() if getattr(m, "fused_attn", False)] if device.type == "cpu" else []
+    for module in fused:
+        module.fused_attn = False
+    try:
+        yield
+    finally:
+        for module in fused:
+            module.fused_attn = True
+
+
+def _optimizer(model: nn.Module, settings: StageSettings) -> torch.optim.Optimizer:
+    """Adam(W) with the three learning rates of ASEL; no weight decay on biases, norms and other vectors."""
+    groups: dict[tuple[str, bool], list] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            part = "selector" if name.startswith("patch_drop.") else "head" if name.startswith("head.") else "backbone"
+            groups.setdefault((part, parameter.ndim > 1), []).append(parameter)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
+    return kind(
+        [
+            {
+                "params": parameters,
+                "lr": getattr(settings, f"lr_{part}"),
+                "weight_decay": settings.weight_decay if decayed else 0.0,
+            }
+            for (part, decayed), parameters in groups.items()
+        ],
+        fused=True,
+    )

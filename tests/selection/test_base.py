@@ -1,0 +1,43 @@
+import pytest
+import torch
+
+from asel_lib import selection
+from asel_lib.selection.base import best
+
+
+@pytest.mark.parametrize(("patches", "ratio", "kept"), [(196, 1.0, 196), (196, 0.5, 98), (196, 0.3, 58), (196, 0.001, 1), (256, 0.4, 102), (64, 1, 64)])
+def test_keep_count_is_the_floor_and_at_least_one(patches, ratio, kept):
+    assert selection.keep_count(patches, ratio) == kept
+
+
+@pytest.mark.parametrize("ratio", [0, -1, 1.1, float("nan"), float("inf"), "0.5", None, True])
+def test_keep_count_names_a_bad_ratio(ratio):
+    with pytest.raises(ValueError, match="keep_ratio is") as error:
+        selection.keep_count(196, ratio)
+    assert repr(ratio) in str(error.value)
+
+
+def test_equal_scores_keep_raster_order():
+    assert best(torch.zeros(2, 9), 4).tolist() == [[0, 1, 2, 3]] * 2
+
+
+def test_an_unknown_policy_is_named_with_a_suggestion():
+    with pytest.raises(ValueError, match="'centrall'.*Did you mean 'central'"):
+        selection.create("centrall", 8)
+
+
+def test_a_name_is_registered_once():
+    with pytest.raises(ValueError, match="already registered"):
+        selection.register("random")(selection.PatchSelector)
+
+
+@pytest.mark.parametrize("name", selection.names())
+def test_every_selector_scores_each_image_by_itself(name):
+    torch.manual_seed(0)
+    selector = selection.create(name, 16).eval()
+    patches, seeds = torch.randn(3, 20, 16), torch.tensor([5, 6, 7])
+    extra = (lambda s: {"seeds": s}) if selector.stochastic else (lambda s: {})
+    together = selector(patches, (4, 5), **extra(seeds))
+    alone = torch.cat([selector(patches[i : i + 1], (4, 5), **extra(seeds[i : i + 1])) for i in range(3)])
+    assert together.shape == (3, 20)
+    torch.testing.assert_close(together, alone)

@@ -1,0 +1,355 @@
+"""run_all.sh behind its bootstrap: arguments, one notebook, the whole of profile smoke."""
+
+import argparse
+import fcntl
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from asel_lib import profiles
+from asel_lib.errors import DatasetMissing
+from pipeline import index, notebook, plan, run
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch) -> Path:
+    """An empty place for results and data, so that no test reads or writes those of this checkout."""
+    for variable, folder in {"ASEL_ROOT": "r", "ASEL_DATA": "r/data", "ASEL_CACHE": "r/cache"}.items():
+        monkeypatch.setenv(variable, str(tmp_path / folder))
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    return tmp_path / "r"
+
+
+def pipeline(checkout: Path, *arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, checkout / "pipeline/run.py", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd="/")
+
+
+# --- arguments ---
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--profile", "dmo"], ["'dmo'", "Did you mean 'demo'?"]),
+        (["--datasets", "synthetic,sintetic"], ["'sintetic'", "Did you mean 'synthetic'?"]),
+        (["--datasets", ","], ["--datasets", "','"]),
+        (["--recipes", "droped"], ["'droped'", "Did you mean 'dropped'?"]),
+        (["--seeds", "0,x"], ["seed", "'x'"]),
+        (["--seeds", "-1"], ["seed", "'-1'"]),
+        (["--cores", "0"], ["cores", "'0'"]),
+        (["--cores", "many"], ["cores", "'many'"]),
+        (["--sedes", "1"], ["--sedes"]),
+    ],
+)
+def test_wrong_argument_is_named_and_nothing_starts(arguments, named, root):
+    answer = pipeline(REPOSITORY, *arguments)
+    assert answer.returncode == 2
+    assert all(part in answer.stderr for part in named), answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert not root.exists()
+
+
+def options(datasets: list[str], **other) -> argparse.Namespace:
+    default = {"strict": False, "dry_run": False, "named": True}
+    return argparse.Namespace(datasets=datasets, **default | other)
+
+
+def test_a_data_set_that_is_not_there_is_skipped_with_one_line(root, capsys):
+    found, complete = run.present_datasets(profiles.load("demo"), options(["synthetic", "ucmerced"]))
+    assert list(found) == ["synthetic_closeups", "synthetic"]
+    assert not complete, "asked for by name, so the run must not end as if all were there"
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("skipped: ucmerced") and str(root / "data/ucmerced") in line
+
+
+def test_a_profile_without_one_of_its_own_data_sets_is_still_complete(root, capsys):
+    asked = options(["synthetic", "ucmerced"], named=False)
+    assert run.present_datasets(profiles.load("demo"), asked)[1]
+
+
+def test_nothing_starts_without_the_set_all_else_starts_from(root):
+    with pytest.raises(DatasetMissing, match="aid"):
+        run.present_datasets(profiles.load("demo"), options(["aid"]))
+
+
+def test_strict_makes_a_missing_data_set_an_error_before_anything_starts(root):
+    answer = pipeline(REPOSITORY, "--datasets", "synthetic,ucmerced", "--strict")
+    assert answer.returncode == 1
+    assert "ucmerced" in answer.stderr
+    assert not root.exists()
+
+
+def test_a_folder_of_images_is_asked_for_by_its_path(root, tmp_path):
+    for label in ("a", "b"):
+        (tmp_path / "My Scenes" / label).mkdir(parents=True)
+        (tmp_path / "My Scenes" / label / "1.jpg").touch()
+    folder = str(tmp_path / "My Scenes")
+    found, _ = run.present_datasets(profiles.load("demo"), options([folder]))
+    assert found["my_scenes"] == folder
+    made = plan.make_plan(profiles.load("demo"), found, ["paper"], [0])
+    assert [(t.name, t.source) for t in made.transfers] == [("my_scenes_finetuned", folder)]
+
+
+def test_a_second_run_of_the_same_profile_is_refused(root):
+    folder = root / "benchmarks_results/runs/smoke"
+    folder.mkdir(parents=True)
+    with (folder / ".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        answer = pipeline(REPOSITORY, "--profile", "smoke")
+    assert answer.returncode == 1
+    assert "another run of profile 'smoke'" in answer.stderr
+
+
+def test_dry_run_lists_everything_and_why_without_data(root):
+    answer = pipeline(REPOSITORY, "--profile", "compact", "--dry-run", "--seeds", "0,3")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "not there yet: cifar10" in answer.stdout
+    for step in ("01_cifar10_warmup cifar10_warmup", "05_benchmark aid_finetuned_seed3", "00_quickstart"):
+        assert f"would run  {step}\n           Missing output files: " in answer.stdout
+    assert not list(root.rglob("*.ipynb"))
+
+
+# --- the plan ---
+
+
+@pytest.mark.parametrize("recipe", ["paper", "dropped"])
+@pytest.mark.parametrize("seed", [0, 3])
+@pytest.mark.parametrize("stage", ["warmup", "finetuned"])
+def test_checkpoints_are_named_as_the_library_names_them(stage, recipe, seed):
+    from asel_lib.checkpoints import checkpoint_name
+
+    assert plan.checkpoint_name("aid", stage, recipe, seed) == checkpoint_name("aid", stage, recipe, seed)
+
+
+def test_each_transfer_starts_from_the_warmup_of_its_recipe_and_seed():
+    sets = {name: name for name in ("cifar10", "aid", "rsscn7")}
+    made = plan.make_plan(profiles.load("compact"), sets, ["paper", "dropped"], [0, 1])
+    assert len(made.warmups) == 4 and len(made.transfers) == 8
+    starts = {training.name: training.start for training in made.transfers}
+    assert starts["aid_finetuned"] == "cifar10_warmup"
+    assert starts["rsscn7_finetuned_dropped_seed1"] == "cifar10_warmup_dropped_seed1"
+    assert set(starts.values()) == {training.name for training in made.warmups}
+    assert made.quickstart == "aid_finetuned_dropped"
+
+
+# --- one notebook ---
+
+
+def written(folder: Path, *cells: str, name: str = "steps.ipynb") -> Path:
+    """A notebook whose first cell holds the parameters."""
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    made.cells[0].metadata["tags"] = ["parameters"]
+    made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(made, folder / name)
+    return folder / name
+
+
+def execute(source: Path, output: Path, parameters: dict) -> subprocess.CompletedProcess:
+    command = [sys.executable, REPOSITORY / "pipeline/notebook.py", source, output, json.dumps(parameters)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_a_notebook_runs_in_this_python_and_leaves_one_file(root, tmp_path):
+    source = written(
+        tmp_path, "keep_ratio = 0.5\npolicies = []", "import sys\nprint(keep_ratio, policies, sys.executable)"
+    )
+    answer = execute(source, tmp_path / "out/done.ipynb", {"keep_ratio": 1, "policies": ["random"]})
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert f"1 ['random'] {sys.executable}" in answer.stdout
+    assert f"{notebook.PROGRESS}done: done in" in answer.stdout
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["done.ipynb"]
+
+
+def test_a_failed_notebook_can_be_read_and_is_not_taken_for_done(root, tmp_path):
+    source = written(tmp_path, "seed = 0", "print('before')", "raise RuntimeError('loss is nan')")
+    answer = execute(source, tmp_path / "out/step.ipynb", {})
+    assert answer.returncode == 1
+    assert "In cell [3]:" in answer.stdout and "RuntimeError: loss is nan" in answer.stdout
+    assert not (tmp_path / "out/step.ipynb").exists()
+    assert "before" in (tmp_path / "out/step.failed.ipynb").read_text()
+
+    page = index.write_index([tmp_path / "out/step.ipynb", tmp_path / "out/other.ipynb"]).read_text()
+    assert "RuntimeError: loss is nan" in page and "did not run" in page
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ({"sed": 1}, "no parameter 'sed': it has seed, keep_ratio, retrain. Did you mean 'seed'?"),
+        ({"seed": "1"}, "'seed' of steps.ipynb is '1': expected int"),
+        ({"seed": True}, "'seed' of steps.ipynb is True: expected int"),
+        ({"seed": 1.5}, "expected int"),
+        ({"keep_ratio": "0.5"}, "expected float"),
+        ({"retrain": 1}, "expected bool"),
+    ],
+)
+def test_a_parameter_the_notebook_does_not_take_is_an_error(parameters, said, tmp_path):
+    source = written(tmp_path, "seed = 0\nkeep_ratio = 0.5\nretrain = False")
+    with pytest.raises(ValueError) as caught:
+        notebook.check_parameters(source, parameters)
+    assert said in str(caught.value)
+
+
+# --- whole runs, of notebooks that take no time ---
+
+STEPS = """
+import json, os, sys, time
+from pathlib import Path
+from asel_lib import paths, profiles
+from pipeline.plan import checkpoint_name
+
+run = paths.run(profile)
+def write(*files):
+    for file in files:
+        (run / file).parent.mkdir(parents=True, exist_ok=True)
+        (run / file).write_text("there")
+"""
+TRAIN = """
+made = checkpoint_name(dataset, STAGE, recipe, seed)
+if (paths.root() / f"hang at {made}").exists():
+    time.sleep(600)
+write(*(f"checkpoints/{made}{end}" for end in (".safetensors", ".json", "_history.csv")))
+"""
+BENCHMARK = """
+if (paths.root() / f"fail at {checkpoint}").exists():
+    raise RuntimeError("the benchmark failed")
+write(f"results/{checkpoint}.csv", *(f"figures/{checkpoint}_kept_patches.{end}" for end in ("png", "pdf")))
+"""
+FIGURES = """
+sets = ("synthetic", "synthetic_closeups")
+names = ("1_strategies", "2_throughput", "3_gflops", "4_latency")
+write("results.csv", *(f"figures/{s}_{n}.{end}" for s in sets for n in names for end in ("png", "pdf")))
+"""
+TRAINING = 'profile = "demo"\ndataset = ""\nrecipe = "dropped"\nseed = 0\nretrain = False'
+
+
+@pytest.fixture
+def copy(root, monkeypatch) -> Path:
+    """A checkout whose notebooks only write their files; `hang at X` or `fail at X` in it stops them."""
+    place = root.with_name("a copy")
+    shutil.copytree(REPOSITORY / "pipeline", place / "pipeline")
+    shutil.copy(REPOSITORY / "Snakefile", place)
+    shutil.copytree(REPOSITORY / "asel_lib", place / "asel_lib", ignore=shutil.ignore_patterns("__pycache__"))
+    (place / "notebooks").mkdir()
+    for name, parameters, *cells in (
+        ("00_quickstart", 'checkpoint = ""', "from pathlib import Path\nassert Path(checkpoint).is_file()"),
+        ("01_cifar10_warmup", TRAINING, STEPS, 'STAGE = "warmup"', TRAIN),
+        ("02_remote_sensing_transfer", TRAINING, STEPS, 'STAGE = "finetuned"', TRAIN),
+        ("05_benchmark", 'profile = "demo"\ncheckpoint = ""\nratios = []', STEPS, BENCHMARK),
+        ("06_paper_figures", 'profile = "demo"\nsource = ""', STEPS, FIGURES),
+    ):
+        written(place / "notebooks", parameters, *cells, name=f"{name}.ipynb")
+    monkeypatch.setenv("PYTHONPATH", str(place))
+    monkeypatch.setenv("ASEL_ROOT", str(place))
+    return place
+
+
+def started(answer: subprocess.CompletedProcess) -> list[str]:
+    """The notebooks that were started, by number and checkpoint's stage, e.g. "05 warmup"."""
+    names = re.findall(r" s  (\S+): started$", answer.stdout, re.M)
+    return sorted(" ".join(re.findall(r"^\d\d|warmup_dropped|finetuned", name)) for name in names)
+
+
+ALL = ["00", "01 warmup_dropped", "02 finetuned", "05 finetuned", "05 warmup_dropped", "06"]
+
+
+@pytest.mark.slow
+def test_only_what_changed_runs_again(copy):
+    first = pipeline(copy)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert started(first) == ALL
+
+    for file in copy.rglob("*.py"):  # as after a git clone or checkout: newer, but the same
+        file.touch()
+    begun = time.monotonic()
+    assert started(pipeline(copy)) == []
+    assert time.monotonic() - begun < 20
+
+    folder = copy / "benchmarks_results/runs/demo"
+    (folder / "results/synthetic_finetuned_dropped.csv").unlink()
+    assert started(pipeline(copy)) == ["05 finetuned", "06"]
+
+    checkpoint = folder / "checkpoints/synthetic_closeups_warmup_dropped.safetensors"
+    (copy / "asel_lib/paths.py").write_text((copy / "asel_lib/paths.py").read_text() + "# changed\n")
+    inode = checkpoint.stat().st_ino
+    assert started(pipeline(copy)) == ALL
+    assert checkpoint.stat().st_ino == inode, "deleted before its notebook could see that it still matches"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_run_that_was_stopped_leaves_nothing_running_and_goes_on(copy, how):
+    hang = copy / "hang at synthetic_finetuned_dropped"
+    hang.touch()
+    command = [sys.executable, copy / "pipeline/run.py"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        next(line for line in process.stdout if "02_remote_sensing_transfer" in line)
+        time.sleep(4)  # its kernel is up
+        process.send_signal(how)
+        process.communicate()
+    assert process.returncode == (-how if how == signal.SIGKILL else 130)
+    until = time.monotonic() + 10
+    while (left := processes_of(copy)) and time.monotonic() < until:
+        time.sleep(0.2)
+    assert not left
+
+    hang.unlink()
+    again = pipeline(copy)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "01 warmup_dropped" not in started(again) and "02 finetuned" in started(again)
+
+
+def processes_of(root: Path) -> list[str]:
+    """Command lines of the processes that were started with ASEL_ROOT=root."""
+    import psutil
+
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.environ().get("ASEL_ROOT") == str(root):
+                found.append(" ".join(process.cmdline()))
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.mark.slow
+def test_one_failure_does_not_stop_the_rest_and_is_shown_last(copy):
+    (copy / "fail at synthetic_closeups_warmup_dropped").touch()
+    answer = pipeline(copy)
+    assert answer.returncode == 1
+    assert "02 finetuned" in started(answer) and "05 finetuned" in started(answer)
+    assert answer.stdout.rstrip().endswith("RuntimeError: the benchmark failed")
+    page = copy / "benchmarks_results/runs/demo/index.html"
+    assert "RuntimeError: the benchmark failed" in page.read_text()
+
+    (copy / "fail at synthetic_closeups_warmup_dropped").unlink()
+    again = pipeline(copy)
+    assert again.returncode == 0
+    assert started(again) == ["05 warmup_dropped", "06"]
+
+
+# --- the real notebooks ---
+
+
+@pytest.mark.slow
+def test_profile_smoke_runs_from_nothing_and_has_its_figures(root):
+    answer = pipeline(REPOSITORY, "--profile", "smoke")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    folder = root / "benchmarks_results/runs/smoke"
+    for figure in ("1_strategies", "2_throughput", "3_gflops", "4_latency"):
+        for ending in ("png", "pdf"):
+            assert (folder / f"figures/synthetic_{figure}.{ending}").stat().st_size > 1000
+    assert started(pipeline(REPOSITORY, "--profile", "smoke")) == []

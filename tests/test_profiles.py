@@ -1,0 +1,69 @@
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from asel_lib import profiles
+from asel_lib.data import catalog
+
+
+@pytest.mark.parametrize("name", profiles.names())
+def test_every_profile_loads_and_names_known_data_sets(name):
+    profile = profiles.load(name)
+    assert {profile.warmup_dataset, *profile.datasets} <= set(catalog.names())
+    assert set(profile.recipes) <= set(profiles.RECIPES)
+
+
+def test_the_paper_profile_has_the_published_hyperparameters():
+    paper = profiles.load("paper")
+    common = dict(batch_size=64, optimizer="adam", weight_decay=0.0, schedule="constant", augmentation="none",
+                  full_epochs=5, ratio_low=0.15, ratio_high=0.75, sparsity=0.02, lr_selector=1e-4, lr_head=5e-4)  # fmt: skip
+    for stage, own in ((paper.warmup, dict(epochs=15, lr_backbone=5e-5)), (paper.transfer, dict(epochs=25, lr_backbone=2e-5))):
+        for key, value in (common | own).items():
+            assert getattr(stage, key) == value, key
+    assert (paper.model.architecture, paper.model.image_size, paper.model.start) == ("vit_tiny_patch16_224", 224, "imagenet")
+
+
+def test_an_unknown_profile_is_named_with_a_suggestion():
+    with pytest.raises(ValueError, match="unknown profile 'dmeo'.*Did you mean 'demo'"):
+        profiles.load("dmeo")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("warmup.epochs", 0, "epochs is 0"),
+        ("warmup.epochs", 2.5, "epochs is 2.5"),
+        ("warmup.lr_head", -1.0, "lr_head is -1.0"),
+        ("warmup.ratio_low", 0, "ratio_low is 0"),
+        ("warmup.ratio_high", 1.1, "ratio_high is 1.1"),
+        ("warmup.epoch", 3, "unknown setting in warmup 'epoch'.*Did you mean 'epochs'"),
+        ("transfer.schedule", "linear", "unknown schedule 'linear'"),
+        ("evaluation.ratios", [0.5, float("nan")], "keep ratio is nan"),
+        ("evaluation.ratios", [], "ratios is empty"),
+        ("recipes", ["droped"], "unknown recipe 'droped'"),
+        ("precision", "fp32", "unknown precision 'fp32'"),
+        ("model.start", "ImageNet", "unknown start 'ImageNet'"),
+    ],
+)
+def test_a_bad_setting_is_named_when_the_profile_is_made(path, value, message):
+    settings = yaml.safe_load((profiles.FOLDER / "smoke.yaml").read_text()) | {"name": "own"}
+    *outer, last = path.split(".")
+    target = settings
+    for key in outer:
+        target = target[key]
+    target[last] = value
+    with pytest.raises(ValueError, match=message):
+        profiles.from_dict(settings)
+
+
+def test_a_profile_cannot_be_changed_in_passing():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        profiles.load("demo").warmup.epochs = 1
+
+
+def test_the_light_modules_do_not_import_torch():
+    code = "import sys, asel_lib, asel_lib.paths, asel_lib.profiles, asel_lib.data.catalog; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,0 +1,48 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from asel_lib import profiles
+from asel_lib.reproducibility import generator
+from asel_lib.training import objectives
+
+
+def test_the_keep_ratio_is_one_at_first_and_then_uniform_in_the_published_range():
+    settings = profiles.load("paper").warmup
+    assert {objectives.keep_ratio(settings, 0, epoch, 7) for epoch in range(5)} == {1.0}
+    drawn = torch.tensor([objectives.keep_ratio(settings, 0, 5, step) for step in range(2000)])
+    assert 0.15 <= drawn.min() < 0.16
+    assert 0.74 < drawn.max() <= 0.75
+    assert drawn.mean().item() == pytest.approx(0.45, abs=0.01)
+    assert objectives.keep_ratio(settings, 0, 5, 3) == objectives.keep_ratio(settings, 0, 9, 3)
+
+
+@pytest.mark.parametrize("recipe", profiles.RECIPES)
+def test_the_loss_is_cross_entropy_plus_the_sparsity_term(tiny, recipe):
+    model, images, labels = tiny(), torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 2, 3])
+    with torch.no_grad():
+        loss, logits = objectives.loss(
+            model, images, labels, recipe=recipe, ratio=0.5, sparsity=0.02, noise=generator(0)
+        )
+        scores = model.scores(images)
+    expected = F.cross_entropy(logits, labels) + 0.02 * scores.mean()
+    torch.testing.assert_close(loss, expected)
+
+
+def test_the_two_recipes_spend_as_their_names_say(tiny):
+    """paper: every token enters the blocks; dropped: only the kept ones."""
+    model, seen = tiny(), []
+    model.blocks[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1]))
+    for recipe in ("paper", "dropped"):
+        objectives.loss(
+            model, torch.randn(2, 3, 32, 32), torch.tensor([0, 1]), recipe=recipe, ratio=0.25, sparsity=0.0,
+            noise=generator(0),
+        )  # fmt: skip
+    assert seen == [17, 5]
+
+
+def test_an_unknown_recipe_is_named(tiny):
+    with pytest.raises(ValueError, match="unknown recipe 'droped'.*Did you mean 'dropped'"):
+        objectives.loss(
+            tiny(), torch.zeros(1, 3, 32, 32), torch.tensor([0]), recipe="droped", ratio=0.5, sparsity=0.0, noise=generator(0)
+        )

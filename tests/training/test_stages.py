@@ -1,0 +1,117 @@
+import pytest
+import torch
+
+import asel_lib
+from asel_lib import checkpoints, paths, profiles
+from asel_lib.data.sets import open_recorded
+from asel_lib.errors import CheckpointError
+from asel_lib.training import stages
+
+
+@pytest.fixture
+def smoke(workplace):
+    return profiles.load("smoke")
+
+
+def test_warm_up_then_transfer_then_reuse(smoke, capsys):
+    warm = stages.warm_up(smoke, recipe="dropped", progress=False)
+    tuned = stages.transfer(smoke, recipe="dropped", progress=False)
+    assert not warm.reused
+    assert tuned.record["start"] == "synthetic_closeups_warmup_dropped"
+    again = stages.transfer(smoke, recipe="dropped", progress=False)
+    assert again.reused
+    assert "already trained" in capsys.readouterr().out
+    assert len(again.history) == smoke.transfer.epochs
+    assert not list((paths.run("smoke") / "state").glob("*"))
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(again.model(images, 0.5), tuned.model(images, 0.5))
+
+
+def test_transfer_starts_from_the_warm_up_without_its_head(smoke, monkeypatch):
+    warm = stages.warm_up(smoke, recipe="paper", progress=False)
+    started = {}
+
+    def train(model, *arguments, **options):
+        started.update({key: value.clone() for key, value in model.state_dict().items()})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stages, "train", train)
+    with pytest.raises(KeyboardInterrupt):
+        stages.transfer(smoke, recipe="paper", progress=False)
+    for key, value in warm.model.state_dict().items():
+        assert torch.equal(started[key], value) != key.startswith("head."), key
+
+
+def test_transfer_before_the_warm_up_says_what_to_run(smoke):
+    with pytest.raises(CheckpointError, match="run 01_cifar10_warmup with profile='smoke', recipe='dropped', seed=0"):
+        stages.transfer(smoke, recipe="dropped")
+
+
+def test_another_seed_or_recipe_is_not_reused(smoke):
+    stages.warm_up(smoke, recipe="dropped", progress=False)
+    other = stages.warm_up(smoke, recipe="dropped", seed=1, progress=False)
+    assert not other.reused
+    assert other.file.name == "synthetic_closeups_warmup_dropped_seed1.safetensors"
+
+
+def test_changed_settings_train_again_and_say_why(smoke, capsys):
+    from dataclasses import replace
+
+    stages.warm_up(smoke, recipe="dropped", progress=False)
+    changed = replace(smoke, warmup=replace(smoke.warmup, sparsity=0.5))
+    assert not stages.warm_up(changed, recipe="dropped", progress=False).reused
+    assert "made with other settings, data or split" in capsys.readouterr().out
+
+
+def test_a_shipped_checkpoint_is_taken_over(smoke):
+    trained = stages.warm_up(smoke, recipe="dropped", progress=False)
+    checkpoints.save(trained.model, paths.saved_models() / trained.file.stem, trained.record, half=True)
+    for file in trained.file.parent.iterdir():
+        file.unlink()
+    assert stages.warm_up(smoke, recipe="dropped", progress=False).reused
+    assert sorted(file.name for file in trained.file.parent.iterdir()) == [
+        "synthetic_closeups_warmup_dropped.json",
+        "synthetic_closeups_warmup_dropped.safetensors",
+        "synthetic_closeups_warmup_dropped_history.csv",
+    ]
+
+
+def test_an_own_folder_is_trained_on_and_tested_on_its_own_split(smoke, image_folder):
+    root = image_folder({"beach": 30, "forest": 30})
+    stages.warm_up(smoke, recipe="dropped", progress=False)
+    tuned = stages.transfer(smoke, str(root), recipe="dropped", progress=False)
+    assert tuned.file.stem == "pictures_finetuned_dropped"
+    assert asel_lib.load(tuned.file).classes == ("beach", "forest")
+    images, split = open_recorded(tuned.record)
+    assert split.fingerprint == tuned.record["split"]["fingerprint"]
+    (root / "beach" / "000.png").unlink()
+    with pytest.raises(CheckpointError, match="trained on other files of pictures"):
+        open_recorded(tuned.record)
+
+
+def test_without_the_hub_training_starts_from_random_weights_or_a_local_file(smoke, monkeypatch, capsys):
+    from dataclasses import replace
+
+    from safetensors.torch import save_file
+
+    built = stages.SelectiveViT
+
+    def offline(architecture, num_classes, selector, pretrained=False, **settings):
+        if pretrained:
+            raise OSError("no network")
+        return built(architecture, num_classes, selector, **settings)
+
+    monkeypatch.setattr(stages, "SelectiveViT", offline)
+    wanted = replace(smoke, model=replace(smoke.model, start="imagenet"))
+    stage = stages.warm_up(wanted, recipe="dropped", progress=False)
+    assert stage.record["start"] == "random"
+    assert "ImageNet weights cannot be reached (OSError" in capsys.readouterr().out
+
+    weights = {k: v for k, v in stage.model.state_dict().items() if not k.startswith(("head.", "patch_drop."))}
+    weights["blocks.0.norm1.weight"] = torch.full_like(weights["blocks.0.norm1.weight"], 3.0)
+    paths.saved_models().mkdir()
+    save_file(weights, paths.saved_models() / "vit_tiny_patch16_224_imagenet.safetensors")
+    model, start = stages._new_model(wanted.model, 10, 0)
+    assert start == "imagenet"
+    assert (model.blocks[0].norm1.weight == 3).all()

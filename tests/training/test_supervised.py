@@ -1,0 +1,157 @@
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from asel_lib import profiles
+from asel_lib.data.batches import Batches
+from asel_lib.data.decode import ImageArray
+from asel_lib.errors import TrainingError
+from asel_lib.training import supervised
+
+SETTINGS = replace(profiles.load("smoke").warmup, epochs=3, batch_size=16, lr_backbone=2e-3, schedule="cosine")
+
+
+@pytest.fixture
+def data():
+    """40 images of two classes, one bright and one dark, in noise: (training batches, val batches)."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(56) % 2
+    pixels = (rng.integers(0, 120, (56, 32, 32, 3)) + labels[:, None, None, None] * 120).astype(np.uint8)
+    names = tuple(map(str, range(56)))
+    images = ImageArray("tones", pixels, labels, ("dark", "bright"), names, names)
+    return [Batches(images, part, image_size=32, batch_size=16) for part in (np.arange(40), np.arange(40, 56))]
+
+
+def run(model, data, **changes):
+    options = dict(recipe="dropped", seed=0, progress=False) | changes
+    return supervised.train(model, *data, options.pop("settings", SETTINGS), **options)
+
+
+def weights(model):
+    return torch.cat([value.flatten() for value in model.state_dict().values()])
+
+
+@pytest.mark.parametrize("recipe", profiles.RECIPES)
+def test_both_recipes_learn(tiny, data, recipe):
+    model = tiny(2)
+    trained = run(model, data, recipe=recipe, settings=replace(SETTINGS, epochs=6))
+    assert trained.val_accuracy > 0.9
+    assert trained.history["train_loss"].iloc[-1] < trained.history["train_loss"].iloc[0]
+    assert not model.training
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tiny, data):
+    runs = [tiny(2), tiny(2), tiny(2)]
+    for model, seed in zip(runs, (0, 0, 1), strict=True):
+        torch.rand(7)  # what others drew must not matter
+        run(model, data, seed=seed)
+    assert torch.equal(weights(runs[0]), weights(runs[1]))
+    assert not torch.equal(weights(runs[0]), weights(runs[2]))
+
+
+@pytest.mark.parametrize("steps_before_the_kill", [1, 4, 6])
+def test_a_run_killed_in_mid_epoch_ends_with_the_weights_of_an_uninterrupted_one(
+    tiny, data, tmp_path, monkeypatch, steps_before_the_kill
+):
+    whole = tiny(2)
+    history = run(whole, data).history.drop(columns=["seconds", "images_per_second"])
+
+    class Killed(BaseException):
+        pass
+
+    original, count = supervised._Run._step, []
+
+    def step(self, *arguments):
+        if len(count) == steps_before_the_kill:
+            raise Killed
+        count.append(1)
+        original(self, *arguments)
+
+    options = dict(state_file=tmp_path / "run.pt", history_file=tmp_path / "history.csv", save_seconds=0.0)
+    monkeypatch.setattr(supervised._Run, "_step", step)
+    with pytest.raises(Killed):
+        run(tiny(2), data, **options)
+    monkeypatch.setattr(supervised._Run, "_step", original)
+    resumed = tiny(2)
+    with torch.no_grad():
+        resumed.head.weight.add_(1)  # a new process's model: all that counts is in the state file
+    trained = run(resumed, data, **options)
+    assert torch.equal(weights(resumed), weights(whole))
+    pd.testing.assert_frame_equal(trained.history.drop(columns=["seconds", "images_per_second"]), history)
+    assert len(pd.read_csv(tmp_path / "history.csv")) == 3
+
+
+def test_the_state_of_other_settings_or_a_torn_state_is_not_taken_up(tiny, data, tmp_path, capsys):
+    state = tmp_path / "run.pt"
+    run(tiny(2), data, state_file=state, settings=replace(SETTINGS, epochs=1))
+    fresh, resumed = tiny(2), tiny(2)
+    run(fresh, data)
+    run(resumed, data, state_file=state)
+    assert "another run" in capsys.readouterr().out
+    assert torch.equal(weights(fresh), weights(resumed))
+    state.write_bytes(state.read_bytes()[:1000])
+    again = tiny(2)
+    with pytest.warns(UserWarning, match="starts afresh"):
+        run(again, data, state_file=state)
+    assert torch.equal(weights(fresh), weights(again))
+
+
+def test_the_weights_kept_are_those_of_the_best_epoch_on_val(tiny, data, monkeypatch):
+    scores = iter([0.2, 0.9, 0.5])
+    seen = []
+
+    def validate(model, batches, ratios, precision):
+        seen.append(weights(model).clone())
+        return {1.0: next(scores)}
+
+    monkeypatch.setattr(supervised, "validate", validate)
+    model = tiny(2)
+    trained = run(model, data)
+    assert (trained.best_epoch, trained.val_accuracy) == (1, 0.9)
+    assert torch.equal(weights(model), seen[1])
+
+
+def test_without_a_val_part_the_last_epoch_is_kept(tiny, data):
+    trained = run(tiny(2), [data[0], None])
+    assert trained.best_epoch == 2
+    assert trained.val_accuracy is None
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_batchs_images(tiny, data):
+    model = tiny(2)
+    with torch.no_grad():
+        model.head.weight.fill_(float("nan"))
+    with pytest.raises(TrainingError, match=r"loss is nan in epoch 1, step 0.*images of this batch: \[\d+, ") as error:
+        run(model, data)
+    assert len(str(error.value).split("[")[1].split("]")[0].split(",")) == 16
+
+
+def test_a_full_disk_does_not_stop_training(tiny, data, tmp_path, monkeypatch):
+    def full(path, write):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(supervised, "replace_file", full)
+    with pytest.warns(UserWarning, match="could not save its state.*No space left"):
+        assert len(run(tiny(2), data, state_file=tmp_path / "run.pt").history) == 3
+
+
+def test_three_learning_rates_and_no_decay_on_vectors(tiny):
+    settings = replace(SETTINGS, lr_selector=1.0, lr_backbone=2.0, lr_head=3.0, weight_decay=0.1)
+    model = tiny(2)
+    rate = {id(p): (g["lr"], g["weight_decay"]) for g in supervised._optimizer(model, settings).param_groups for p in g["params"]}
+    named = dict(model.named_parameters())
+    assert rate[id(named["patch_drop.selector.mlp.0.weight"])] == (1.0, 0.1)
+    assert rate[id(named["blocks.0.attn.qkv.weight"])] == (2.0, 0.1)
+    assert rate[id(named["blocks.0.norm1.weight"])] == (2.0, 0.0)
+    assert rate[id(named["head.bias"])] == (3.0, 0.0)
+    assert len(rate) == len(named)
+
+
+def test_attention_is_as_before_after_training(tiny, data):
+    model = tiny(2)
+    before = [block.attn.fused_attn for block in model.blocks]
+    run(model, data, settings=replace(SETTINGS, epochs=1))
+    assert [block.attn.fused_attn for block in model.blocks] == before
