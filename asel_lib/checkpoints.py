@@ -58,7 +58,9 @@ def locate(name: str | Path, profile: str | None = None) -> Path:
     """The .safetensors file of a name (in that profile's run, in saved_models/, in any run) or path."""
     path = Path(name)
     if path.suffix in (".pth", ".pt", ".bin", ".ckpt"):
-        raise CheckpointError(f"{path}: a pickled checkpoint; published .pth files load with asel_lib.load_published(path)")
+        raise CheckpointError(
+            f"{path}: a pickled checkpoint; published .pth files load with asel_lib.load_published(path)"
+        )
     if path.suffix == ".safetensors":
         if not path.is_file():
             raise CheckpointError(f"{path}: no such file")
@@ -75,12 +77,17 @@ def locate(name: str | Path, profile: str | None = None) -> Path:
     known = available()
     near = difflib.get_close_matches(str(name), known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise CheckpointError(f"no checkpoint {name!r}: there are {', '.join(known) or 'none yet (./run_all.sh makes some)'}.{hint}")
+    raise CheckpointError(
+        f"no checkpoint {name!r}: there are {', '.join(known) or 'none yet (./run_all.sh makes some)'}.{hint}"
+    )
 
 
 def available() -> list[str]:
     """Names that `load` knows: shipped ones and those of this checkout's runs."""
-    files = [*paths.saved_models().glob("*.safetensors"), *(paths.results() / "runs").glob("*/checkpoints/*.safetensors")]
+    files = [
+        *paths.saved_models().glob("*.safetensors"),
+        *(paths.results() / "runs").glob("*/checkpoints/*.safetensors"),
+    ]
     return sorted({file.stem for file in files if file.with_suffix(".json").is_file()})
 
 
@@ -101,7 +108,9 @@ def save(model, stem: Path, record: dict, half: bool = False) -> Path:
         replace_file(file, lambda handle: handle.write(content))
         replace_text(file.with_suffix(".json"), json.dumps(record, indent=2, default=str) + "\n")
     except OSError as error:
-        raise CheckpointError(f"{file} could not be written ({error}); free space or choose another folder, then run again") from error
+        raise CheckpointError(
+            f"{file} could not be written ({error}); free space or choose another folder, then run again"
+        ) from error
     return file
 
 
@@ -134,11 +143,18 @@ def read_record(file: Path) -> dict:
     path = file.with_suffix(".json")
     try:
         record = json.loads(path.read_text())
-        version, needed = record["format"], ("fingerprint", "classes", "model", "transform", "split", "history", "sha256")
+        version, needed = (
+            record["format"],
+            ("fingerprint", "classes", "model", "transform", "split", "history", "sha256"),
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: no readable record of the checkpoint ({error!r}); copy both files of it") from error
+        raise CheckpointError(
+            f"{path}: no readable record of the checkpoint ({error!r}); copy both files of it"
+        ) from error
     if version != FORMAT or any(key not in record for key in needed):
-        raise CheckpointError(f"{path}: format {version!r} or a missing entry; expected format {FORMAT} with {', '.join(needed)}")
+        raise CheckpointError(
+            f"{path}: format {version!r} or a missing entry; expected format {FORMAT} with {', '.join(needed)}"
+        )
     return record
 
 

@@ -12,7 +12,7 @@ def default_device() -> torch.device:
 
 
 def resolve_precision(precision: str, device: str | torch.device) -> str:
-    """"auto" -> the fastest format the device computes in hardware; any other name is checked and kept."""
+    """ "auto" -> the fastest format the device computes in hardware; any other name is checked and kept."""
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
     if precision != "auto":

@@ -146,7 +146,12 @@ def load(name: str) -> Profile:
 
 def from_dict(settings: dict) -> Profile:
     """A profile from plain nested settings, e.g. a YAML file of your own."""
-    parts = {"model": ModelSettings, "warmup": StageSettings, "transfer": StageSettings, "evaluation": EvaluationSettings}
+    parts = {
+        "model": ModelSettings,
+        "warmup": StageSettings,
+        "transfer": StageSettings,
+        "evaluation": EvaluationSettings,
+    }
     built = {key: _build(parts[key], value, key) if key in parts else value for key, value in settings.items()}
     return _build(Profile, built, "profile")
 
@@ -186,4 +191,6 @@ def _number(what: str, value, above=-math.inf, least=-math.inf, most=math.inf):
     fine = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not (fine and value > above and least <= value <= most):
         low = f"above {above}" if above > -math.inf else f"at least {least}"
-        raise ValueError(f"{what} is {value!r}: expected a number {low}" + (f", at most {most}" if most < math.inf else ""))
+        raise ValueError(
+            f"{what} is {value!r}: expected a number {low}" + (f", at most {most}" if most < math.inf else "")
+        )

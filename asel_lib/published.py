@@ -29,7 +29,8 @@ def load_published(path: str | Path, classes: tuple[str, ...] | None = None, num
     missing = [key for key in needed if key not in state]
     if missing:
         raise CheckpointError(
-            f"{path}: not a published ASEL checkpoint: it lacks {', '.join(missing)}; expected backbone.* and patch_selector.*"
+            f"{path}: not a published ASEL checkpoint: it lacks {', '.join(missing)}; "
+            "expected backbone.* and patch_selector.*"
         )
     embed = state[prefix + "patch_embed.proj.weight"]
     dim, patch = embed.shape[0], embed.shape[-1]

@@ -44,6 +44,7 @@ def seeded(*parts: object):
 @cache
 def commit() -> str:
     """The checkout's commit, with "+" behind it where tracked files were changed; "unknown" without git."""
+
     def git(*arguments: str) -> str:
         return subprocess.run(
             ["git", *arguments], cwd=paths.root(), capture_output=True, text=True, check=True, timeout=10

@@ -56,7 +56,9 @@ def test_names(workplace):
 
 
 def test_an_unknown_name_lists_what_there_is(saved):
-    with pytest.raises(CheckpointError, match="no checkpoint 'tiny_warmpu': there are tiny_warmup.*Did you mean 'tiny_warmup'"):
+    with pytest.raises(
+        CheckpointError, match="no checkpoint 'tiny_warmpu': there are tiny_warmup.*Did you mean 'tiny_warmup'"
+    ):
         asel_lib.load("tiny_warmpu")
 
 
@@ -81,7 +83,9 @@ def test_another_architecture_is_named(saved):
     record = json.loads(file.with_suffix(".json").read_text())
     record["model"]["timm"]["embed_dim"] = 96
     file.with_suffix(".json").write_text(json.dumps(record))
-    with pytest.raises(CheckpointError, match="of another architecture: blocks.0.attn.proj.bias is .48,., this model has .96,."):
+    with pytest.raises(
+        CheckpointError, match="of another architecture: blocks.0.attn.proj.bias is .48,., this model has .96,."
+    ):
         asel_lib.load("tiny_warmup")
 
 
@@ -136,4 +140,3 @@ def test_a_folder_that_cannot_be_written_is_a_named_error(workplace, tiny):
     (workplace / "blocked").write_text("a file where the folder should be")
     with pytest.raises(CheckpointError, match="blocked.*could not be written"):
         checkpoints.save(tiny(), workplace / "blocked" / "name", RECORD)
-

@@ -184,24 +184,6 @@ def test_a_failed_notebook_can_be_read_and_is_not_taken_for_done(root, tmp_path)
     assert "RuntimeError: loss is nan" in page and "did not run" in page
 
 
-@pytest.mark.parametrize(
-    ("parameters", "said"),
-    [
-        ({"sed": 1}, "no parameter 'sed': it has seed, keep_ratio, retrain. Did you mean 'seed'?"),
-        ({"seed": "1"}, "'seed' of steps.ipynb is '1': expected int"),
-        ({"seed": True}, "'seed' of steps.ipynb is True: expected int"),
-        ({"seed": 1.5}, "expected int"),
-        ({"keep_ratio": "0.5"}, "expected float"),
-        ({"retrain": 1}, "expected bool"),
-    ],
-)
-def test_a_parameter_the_notebook_does_not_take_is_an_error(parameters, said, tmp_path):
-    source = written(tmp_path, "seed = 0\nkeep_ratio = 0.5\nretrain = False")
-    with pytest.raises(ValueError) as caught:
-        notebook.check_parameters(source, parameters)
-    assert said in str(caught.value)
-
-
 # --- whole runs, of notebooks that take no time ---
 
 STEPS = """

@@ -18,12 +18,19 @@ def test_every_profile_loads_and_names_known_data_sets(name):
 
 def test_the_paper_profile_has_the_published_hyperparameters():
     paper = profiles.load("paper")
-    common = dict(batch_size=64, optimizer="adam", weight_decay=0.0, schedule="constant", augmentation="none",
-                  full_epochs=5, ratio_low=0.15, ratio_high=0.75, sparsity=0.02, lr_selector=1e-4, lr_head=5e-4)  # fmt: skip
-    for stage, own in ((paper.warmup, dict(epochs=15, lr_backbone=5e-5)), (paper.transfer, dict(epochs=25, lr_backbone=2e-5))):
+    common = dict(batch_size=64, optimizer="adam", weight_decay=0.0, schedule="constant", augmentation="none")
+    common |= dict(full_epochs=5, ratio_low=0.15, ratio_high=0.75, sparsity=0.02, lr_selector=1e-4, lr_head=5e-4)
+    for stage, own in (
+        (paper.warmup, dict(epochs=15, lr_backbone=5e-5)),
+        (paper.transfer, dict(epochs=25, lr_backbone=2e-5)),
+    ):
         for key, value in (common | own).items():
             assert getattr(stage, key) == value, key
-    assert (paper.model.architecture, paper.model.image_size, paper.model.start) == ("vit_tiny_patch16_224", 224, "imagenet")
+    assert (paper.model.architecture, paper.model.image_size, paper.model.start) == (
+        "vit_tiny_patch16_224",
+        224,
+        "imagenet",
+    )
 
 
 def test_an_unknown_profile_is_named_with_a_suggestion():
@@ -65,5 +72,6 @@ def test_a_profile_cannot_be_changed_in_passing():
 
 
 def test_the_light_modules_do_not_import_torch():
-    code = "import sys, asel_lib, asel_lib.paths, asel_lib.profiles, asel_lib.data.catalog; sys.exit('torch' in sys.modules)"
+    code = "import sys; from asel_lib import paths, profiles; from asel_lib.data import catalog; "
+    code += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -25,7 +25,9 @@ class PublishedASEL(nn.Module):
 
     def embed(self, images):
         vit = self.backbone
-        return vit.patch_embed(images) + vit.pos_embed[:, 1:], (vit.cls_token + vit.pos_embed[:, :1]).expand(len(images), -1, -1)
+        return vit.patch_embed(images) + vit.pos_embed[:, 1:], (vit.cls_token + vit.pos_embed[:, :1]).expand(
+            len(images), -1, -1
+        )
 
     def scores(self, patches):
         mean = patches.mean(1, keepdim=True).expand_as(patches)
@@ -106,7 +108,9 @@ def test_a_file_of_another_kind_is_named(tmp_path):
     with pytest.raises(CheckpointError, match="agent.pth: expected a plain state dict"):
         asel_lib.load_published(tmp_path / "agent.pth")
     torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / "resnet.pth")
-    with pytest.raises(CheckpointError, match="resnet.pth: not a published ASEL checkpoint: it lacks backbone.pos_embed"):
+    with pytest.raises(
+        CheckpointError, match="resnet.pth: not a published ASEL checkpoint: it lacks backbone.pos_embed"
+    ):
         asel_lib.load_published(tmp_path / "resnet.pth")
     with pytest.raises(CheckpointError, match="missing.pth"):
         asel_lib.load_published(tmp_path / "missing.pth")

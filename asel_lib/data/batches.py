@@ -40,7 +40,7 @@ class Batches:
         self.labels = torch.from_numpy(np.asarray(images.labels)[self.indices]).to(self.device)
         self._resident = None
         if self.device.type != "cpu":
-            self._resident = torch.from_numpy(np.asarray(images.pixels)[self.indices]).to(self.device)
+            self._resident = torch.from_numpy(np.asarray(images.pixels[self.indices])).to(self.device)
 
     def __len__(self) -> int:
         return -(-len(self.indices) // self.batch_size)
@@ -57,7 +57,7 @@ class Batches:
         if self._resident is not None:
             pixels = self._resident[where]
         else:
-            pixels = torch.from_numpy(self.images.pixels[self.indices[positions]])
+            pixels = torch.from_numpy(np.asarray(self.images.pixels[self.indices[positions]]))
         images = prepare(pixels, self.image_size, self.mean, self.std)
         return augment(images, augmentation, generator), self.labels[where]
 

@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
 from asel_lib import paths
-from asel_lib.data import catalog, synthetic
+from asel_lib.data import catalog, generated, synthetic
 from asel_lib.errors import DatasetError
 from asel_lib.files import replace_file, replace_text
 
@@ -142,23 +142,10 @@ def _decode_all(found: catalog.ImageSet, image_size: int) -> tuple[dict[str, np.
 
 
 def _generated(name: str, image_size: int, count: int) -> ImageArray:
-    closeup = name == "synthetic_closeups"
-    # Close-ups and scenes are drawn from different seeds: no scene is a warm-up picture seen from further away.
-    seed = 1 if closeup else 0
-    source = hashlib.sha256(Path(synthetic.__file__).read_bytes()).hexdigest()[:16]
-
-    def draw():
-        pixels, labels, masks = synthetic.scenes(count, seed, image_size, closeup)
-        return {"pixels": pixels, "masks": masks}, {"labels": labels.tolist()}
-
-    arrays, about = _cached(
-        f"{name}-{image_size}-{count}", {"source": source, "seed": seed, "count": count, "image_size": image_size}, draw
-    )
-    names = tuple(f"{seed}/{index:06d}" for index in range(count))
-    digests = tuple(hashlib.sha256(f"{source}/{n}".encode()).hexdigest()[:16] for n in names)
-    return ImageArray(
-        name, arrays["pixels"], np.asarray(about["labels"]), synthetic.CLASSES, names, digests, masks=arrays["masks"]
-    )
+    scenes = generated.Scenes(name, count, image_size)
+    names, digests = generated.identities(name, count)
+    labels = np.arange(count) % len(synthetic.CLASSES)
+    return ImageArray(name, scenes.pixels, labels, synthetic.CLASSES, names, digests, masks=scenes.masks)
 
 
 def _cached(stem: str, key: dict, make: Callable[[], tuple[dict, dict]]) -> tuple[dict[str, np.ndarray], dict]:

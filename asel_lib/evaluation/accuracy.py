@@ -9,10 +9,9 @@ from scipy.stats import binomtest
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from asel_lib.devices import autocast
 from asel_lib.errors import AselError
 from asel_lib.selection.base import keep_count
-
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def evaluate(
@@ -29,7 +28,7 @@ def evaluate(
 
     batches: yields (images (B, C, H, W) normalised, labels (B,) int64) and is read once: all policies and
     ratios see a batch before the next is made. draws: forwards of the policy "random", whose rows are their
-    mean; the other policies choose the same patches every time. precision: see PRECISIONS. object_fraction:
+    mean; the other policies choose the same patches every time. precision: as resolved by `devices`. object_fraction:
     (n, N), the share of each patch's area that the deciding object covers, images in the order of the batches
     -> object_kept, the share of the object that lies in kept patches, mean over the images with one.
 
@@ -66,9 +65,11 @@ def evaluate(
             # With all patches kept nothing is chosen: one forward stands for every policy.
             name = settings[0][0] if ratio == 1 else policy
             mine = [tally for setting, tally in tallies.items() if setting[:2] == (name, ratio)]
-            rows.append({"policy": policy, "keep_ratio": float(ratio), "kept_patches": keep_count(patches, ratio)}
-                        | _summary(mine, seen, policy, ratio, precision)
-                        | {"object_kept": _object_kept(mine, ratio, object_fraction)})
+            rows.append(
+                {"policy": policy, "keep_ratio": float(ratio), "kept_patches": keep_count(patches, ratio)}
+                | _summary(mine, seen, policy, ratio, precision)
+                | {"object_kept": _object_kept(mine, ratio, object_fraction)}
+            )
     return pd.DataFrame(rows)
 
 
@@ -81,13 +82,6 @@ def interval(correct: float, n: int) -> tuple[float, float]:
     """
     result = binomtest(round(correct), n).proportion_ci(0.95, method="wilson")
     return float(result.low), float(result.high)
-
-
-def autocast(device: torch.device, precision: str):
-    """The context in which a forward runs at a precision of PRECISIONS on that kind of device."""
-    if precision not in PRECISIONS:
-        raise ValueError(f"unknown precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
-    return torch.autocast(device.type, PRECISIONS[precision], enabled=precision != "float32")
 
 
 def num_patches(model: nn.Module, images: Tensor) -> int:
@@ -140,7 +134,9 @@ def _fractions(object_fraction: np.ndarray | None, start: int, images: Tensor) -
         return None
     rows = np.asarray(object_fraction[start : start + len(images)], dtype=np.float32)
     if len(rows) < len(images):
-        raise ValueError(f"object_fraction has {len(object_fraction)} rows, the batches more images: give one row an image")
+        raise ValueError(
+            f"object_fraction has {len(object_fraction)} rows, the batches more images: give one row an image"
+        )
     return torch.from_numpy(rows).to(images.device)
 
 
@@ -148,8 +144,8 @@ def _summary(tallies: list[_Tally], seen: int, policy: str, ratio: float, precis
     broken = sum(int(tally.broken) for tally in tallies)
     if broken:
         raise AselError(
-            f"policy {policy!r} at keep ratio {ratio:g}: the logits of {broken} image(s) are not finite in {precision}; "
-            "evaluate in float32, and if they still are not, the checkpoint is damaged"
+            f"policy {policy!r} at keep ratio {ratio:g}: the logits of {broken} image(s) are not finite in "
+            f"{precision}; evaluate in float32, and if they still are not, the checkpoint is damaged"
         )
     correct = sum(int(tally.correct) for tally in tallies) / len(tallies)
     low, high = interval(correct, seen)

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from asel_lib.data.decode import ImageArray
+from asel_lib.data.synthetic import object_patches
 from asel_lib.evaluation import cost
 from asel_lib.evaluation.accuracy import evaluate
 from asel_lib.reproducibility import environment
@@ -51,15 +53,25 @@ def benchmark(
         policy, ratio = row["policy"], row["keep_ratio"]
         macs = cost.gmacs(_plain(model), images.shape[-1], ratio, policy)
         time = times[policy, ratio]
-        rows.append(row | {
-            "gmacs": macs.total,
-            "selector_gmacs": macs.selector,
-            "latency_ms": time.median_ms,
-            "latency_iqr_ms": time.iqr_ms,
-            "throughput": time.throughput,
-            "peak_memory_mb": cost.peak_memory(model, images, ratio, policy, precision),
-        })
+        rows.append(
+            row
+            | {
+                "gmacs": macs.total,
+                "selector_gmacs": macs.selector,
+                "latency_ms": time.median_ms,
+                "latency_iqr_ms": time.iqr_ms,
+                "throughput": time.throughput,
+                "peak_memory_mb": cost.peak_memory(model, images, ratio, policy, precision),
+            }
+        )
     return pd.DataFrame(rows).assign(**_origin(model, images, record, profile, precision))
+
+
+def object_fractions(images: ImageArray, indices: np.ndarray, model: nn.Module) -> np.ndarray | None:
+    """(n, N) share of each patch that the deciding object covers, where the data set knows it, else None."""
+    if images.masks is None:
+        return None
+    return object_patches(images.masks[indices], model.patch_embed.grid_size)
 
 
 def timing_images(batches: Iterable[tuple[Tensor, Tensor]], batch_size: int) -> Tensor:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from fvcore.nn import FlopCountAnalysis
 from fvcore.nn.jit_handles import get_shape
@@ -18,7 +19,8 @@ from torch import Tensor, nn
 from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
-from asel_lib.evaluation.accuracy import autocast
+from asel_lib.devices import autocast
+from asel_lib.selection import keep_count
 
 # Operators without a multiply-accumulate of a matrix product: element by element, reductions, sorting, moving
 # data. Any other that fvcore does not know is reported, since it may hold some.
@@ -93,6 +95,27 @@ def analytic_gmacs(
     weights = 4 * dim**2 + 2 * dim * int(dim * mlp_ratio)  # q, k, v, output; the MLP's two layers
     attention = 2 * tokens**2 * dim  # QK^T and AV, all heads
     return (embedding + depth * (tokens * weights + attention) + dim * num_classes) / 1e9
+
+
+def table(model: nn.Module, ratios: Sequence[float], batch_size: int = 8, seconds: float = 0.5) -> pd.DataFrame:
+    """A row a keep ratio for the model's own selector: GMACs of an image, and the time of a batch of random images,
+    the ratios measured in turn; both also as a share of the first ratio's."""
+    size = model.patch_embed.img_size[0]
+    images = torch.randn(batch_size, 3, size, size, device=next(model.parameters()).device)
+    times = latencies(model, images, ratios, [None], seconds=seconds)
+    rows = [
+        {
+            "keep ratio": ratio,
+            "patches": keep_count(model.patch_embed.num_patches, ratio),
+            "GMACs": gmacs(model, size, ratio).total,
+            f"ms for {batch_size} images": times[None, ratio].median_ms,
+        }
+        for ratio in ratios
+    ]
+    frame = pd.DataFrame(rows)
+    frame["GMACs saved"] = frame["GMACs"].iloc[0] / frame["GMACs"]
+    frame["speed-up"] = frame.iloc[0, 3] / frame.iloc[:, 3]
+    return frame.round(3)
 
 
 def latency(
@@ -173,8 +196,16 @@ def _by_trace(call: _Call, images: Tensor) -> tuple[float, float]:
     analysis = FlopCountAnalysis(call, images)
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     analysis.set_op_handle("aten::scaled_dot_product_attention", _attention_macs)
-    for name in ("layer_norm", "group_norm", "batch_norm", "instance_norm", "grid_sampler", "adaptive_avg_pool2d",
-                 "upsample_nearest2d", "upsample_bilinear2d"):
+    for name in (
+        "layer_norm",
+        "group_norm",
+        "batch_norm",
+        "instance_norm",
+        "grid_sampler",
+        "adaptive_avg_pool2d",
+        "upsample_nearest2d",
+        "upsample_bilinear2d",
+    ):
         analysis.set_op_handle(f"aten::{name}", lambda inputs, outputs: 0)
     total, selector = analysis.total(), analysis.total("model.patch_drop")
     unknown = sorted(set(analysis.unsupported_ops()) - _FREE)

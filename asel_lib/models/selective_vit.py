@@ -17,7 +17,7 @@ from asel_lib.selection.slot import MODES, Call, Selection
 
 @dataclass(frozen=True)
 class Prediction:
-    """A classifier's answer for one image. kept: indices of the kept patches in raster order's numbering, best first."""
+    """A classifier's answer for one image. kept: the kept patches, numbered in raster order, best first."""
 
     label: str
     probability: float
@@ -80,7 +80,9 @@ class SelectiveViT(VisionTransformer):
             logits = self.forward_head(self.forward_features(images))
         return (logits, call.selection) if return_selection else logits
 
-    def scores(self, images: Tensor, policy: str | None = None, lines: Tensor | None = None, *, draw: int = 0) -> Tensor:
+    def scores(
+        self, images: Tensor, policy: str | None = None, lines: Tensor | None = None, *, draw: int = 0
+    ) -> Tensor:
         """The selector's score of each patch, (B, N); only the embedding and the selector run."""
         with self._selecting(images, 1.0, policy, lines, draw, "gather", None) as call:
             tokens = self._pos_embed(self.patch_embed(images))

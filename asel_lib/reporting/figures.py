@@ -58,7 +58,9 @@ def strategies(frame: pd.DataFrame, dataset: str) -> Figure:
         low, high = rows["accuracy_low"] * 100, rows["accuracy_high"] * 100
         axes.fill_between(rows["keep_ratio"], low, high, color=style["color"], alpha=0.15, linewidth=0)
         if rows["seeds"].max() > 1:
-            axes.vlines(rows["keep_ratio"], rows["seed_low"] * 100, rows["seed_high"] * 100, color=style["color"], linewidth=0.8)
+            axes.vlines(
+                rows["keep_ratio"], rows["seed_low"] * 100, rows["seed_high"] * 100, color=style["color"], linewidth=0.8
+            )
 
     note = "band: 95 % interval (Wilson); bars: lowest to highest seed"
     return _panels(frame, dataset, line, "keep ratio", "top-1 accuracy (%)", note, ratio_axis=True)
@@ -115,11 +117,14 @@ def latency(frame: pd.DataFrame, dataset: str) -> Figure:
         style = _line(policy, run)
         middle, spread = rows["latency_ms"], rows["latency_iqr_ms"] / 2
         axes.plot(rows["keep_ratio"], middle, label=policy, **style)
-        axes.fill_between(rows["keep_ratio"], middle - spread, middle + spread, color=style["color"], alpha=0.15, linewidth=0)
+        axes.fill_between(
+            rows["keep_ratio"], middle - spread, middle + spread, color=style["color"], alpha=0.15, linewidth=0
+        )
         full = rows.loc[rows["keep_ratio"] == 1, "latency_ms"]
         if policy == _main_policy(run) and len(full):
             for row in rows[rows["keep_ratio"].round(6).isin([0.8, 0.5, 0.2])].to_dict("records"):
-                axes.annotate(f"{full.iloc[0] / row['latency_ms']:.1f}×", (row["keep_ratio"], row["latency_ms"]), (0, -10),
+                gain = f"{full.iloc[0] / row['latency_ms']:.1f}×"
+                axes.annotate(gain, (row["keep_ratio"], row["latency_ms"]), (0, -10),
                               textcoords="offset points", color=style["color"], fontsize=7, ha="center")  # fmt: skip
         axes.set_ylim(bottom=0)
 
@@ -163,13 +168,13 @@ def kept_patches_sheet(
     model,
     images,
     pixels: np.ndarray,
-    labels: Sequence[int],
+    labels: Sequence[int] | None,
     classes: Sequence[str],
     ratios: Sequence[float] = (1.0, 0.5, 0.3, 0.1),
     policy: str | None = None,
 ) -> Figure:
-    """Images as columns, keep ratios as rows: dropped patches greyed, the prediction above (✓ right, ✗
-    wrong).
+    """Images as columns, keep ratios as rows: dropped patches greyed, the prediction above (✓ right, ✗ wrong; without
+    labels the prediction alone).
 
     images (n, C, S, S) normalised, on the model's device; pixels (n, S', S', 3) uint8, the same images to
     look at; labels (n,) numbers of `classes`. The first 8 are shown.
@@ -190,18 +195,32 @@ def kept_patches_sheet(
                 answers = model(images, ratio, policy).argmax(dim=1).tolist()
                 kept = model.select(images, ratio, policy).cpu().numpy()
                 for column, cell in enumerate(row):
-                    truth, answer = int(labels[column]), answers[column]
-                    sign, color = _RIGHT if answer == truth else _WRONG
+                    answer = answers[column]
                     cell.imshow(_greyed(pixels[column], kept[column], grid))
-                    cell.set_title(f"{sign} {_short(classes[answer])}", color=color, fontsize=7, pad=2)
+                    if labels is None:
+                        cell.set_title(_short(classes[answer]), fontsize=7, pad=2)
+                    else:
+                        sign, color = _RIGHT if answer == int(labels[column]) else _WRONG
+                        cell.set_title(f"{sign} {_short(classes[answer])}", color=color, fontsize=7, pad=2)
                     _bare(cell)
                 row[0].set_ylabel(f"keep {ratio:g}", fontsize=8)
     finally:
         model.train(was_training)
-    for cell, label in zip(axes[-1], labels, strict=False):
+    for cell, label in zip(axes[-1], () if labels is None else labels, strict=False):
         cell.set_xlabel(f"is {_short(classes[int(label)])}", fontsize=7, labelpad=2)
     figure.set_label(f"kept patches, policy {policy or 'learned'}, keep ratios {', '.join(f'{r:g}' for r in ratios)}")
     return figure
+
+
+def predictions_sheet(model, pictures: Sequence, ratios: Sequence[float] = (1.0, 0.5, 0.3, 0.1)) -> Figure:
+    """`kept_patches_sheet` of PIL images whose class is not known; model as from `asel_lib.load`."""
+    import torch
+
+    device = next(model.parameters()).device
+    images = torch.stack([model.transform(picture) for picture in pictures]).to(device)
+    mean, std = (np.asarray(model.record["transform"][key]) for key in ("mean", "std"))
+    pixels = ((images.cpu().permute(0, 2, 3, 1).numpy() * std + mean) * 255).round().clip(0, 255).astype(np.uint8)
+    return kept_patches_sheet(model, images, pixels, None, model.classes, ratios)
 
 
 @_styled
@@ -293,7 +312,8 @@ def _footer(figure: Figure, rows: pd.DataFrame, dataset: str, note: str) -> None
     def each(column: str) -> str:
         return ", ".join(f"{value}" for value in dict.fromkeys(rows[column]))
 
-    about = f"{dataset} {each('split')}, {each('n_images')} images; {each('device')}, {each('dtype')}; commit {each('commit')}"
+    about = f"{dataset} {each('split')}, {each('n_images')} images; {each('device')}, {each('dtype')}; "
+    about += f"commit {each('commit')}"
     figure.set_label(about)
     lines = textwrap.wrap(f"{about}. {note}".rstrip(". "), int(figure.get_figwidth() * 19))
     figure.supxlabel("\n".join(lines), fontsize=7, color="#555555", x=0.01, ha="left")

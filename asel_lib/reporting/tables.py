@@ -3,13 +3,13 @@ shows."""
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from asel_lib.errors import AselError
+from asel_lib.files import replace_text
 
 TEXT = ("dataset", "checkpoint", "method", "policy", "recipe", "profile", "start", "split", "device", "dtype", "torch",
         "commit", "timestamp")  # fmt: skip
@@ -35,23 +35,18 @@ def read(paths: str | os.PathLike | Sequence[str | os.PathLike]) -> pd.DataFrame
     return pd.concat([_read_one(Path(path)) for path in paths], ignore_index=True)
 
 
+def read_all(source: str | os.PathLike) -> pd.DataFrame:
+    """Rows of one results file, or of every CSV in a folder."""
+    source = Path(source)
+    return read(sorted(source.glob("*.csv")) if source.is_dir() else source)
+
+
 def write(frame: pd.DataFrame, path: str | os.PathLike) -> Path:
     """Write the table; what was there stays whole until the new file is. AselError where a column is
     missing."""
     path = Path(path)
     _check_columns(frame, str(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", newline="") as file:
-            frame[list(COLUMNS)].to_csv(file, index=False)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide the results from the others
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    replace_text(path, frame[list(COLUMNS)].to_csv(index=False))
     return path
 
 

@@ -33,7 +33,9 @@ def register(name: str):
 
     def add(selector: type[PatchSelector]) -> type[PatchSelector]:
         if name in _SELECTORS:
-            raise ValueError(f"a selector {name!r} is already registered ({_SELECTORS[name].__name__}): choose another name")
+            raise ValueError(
+                f"a selector {name!r} is already registered ({_SELECTORS[name].__name__}): choose another name"
+            )
         _SELECTORS[name] = selector
         return selector
 

@@ -16,7 +16,9 @@ class RandomSelector(PatchSelector):
     def __init__(self, dim: int = 0):
         super().__init__()
 
-    def forward(self, patches: Tensor, grid: tuple[int, int], lines: Tensor | None = None, seeds: Tensor = None) -> Tensor:
+    def forward(
+        self, patches: Tensor, grid: tuple[int, int], lines: Tensor | None = None, seeds: Tensor = None
+    ) -> Tensor:
         if seeds is None:
             raise ValueError("the random policy draws from the images' seeds, and got none: pass seeds (B,) int64")
         return uniform(seeds, patches.shape[1])

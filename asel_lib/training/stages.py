@@ -27,12 +27,16 @@ class Stage:
     reused: bool
 
 
-def warm_up(profile: Profile, dataset: str = "", *, recipe: str, seed: int = 0, retrain: bool = False, **options) -> Stage:
+def warm_up(
+    profile: Profile, dataset: str = "", *, recipe: str, seed: int = 0, retrain: bool = False, **options
+) -> Stage:
     """ASEL's first stage: backbone, selector and head on the warm-up set, from random or ImageNet weights."""
     return _run_stage(profile, "warmup", dataset or profile.warmup_dataset, recipe, seed, retrain, None, **options)
 
 
-def transfer(profile: Profile, dataset: str = "", *, recipe: str, seed: int = 0, retrain: bool = False, **options) -> Stage:
+def transfer(
+    profile: Profile, dataset: str = "", *, recipe: str, seed: int = 0, retrain: bool = False, **options
+) -> Stage:
     """ASEL's second stage: the warm-up checkpoint of the same profile, recipe and seed, without its head, trained on
     `dataset`. CheckpointError where the warm-up is not there yet."""
     dataset = dataset or profile.datasets[0]
@@ -42,7 +46,8 @@ def transfer(profile: Profile, dataset: str = "", *, recipe: str, seed: int = 0,
         shipped = paths.saved_models() / start.name
         if not shipped.is_file():
             raise CheckpointError(
-                f"{start}: not there; run 01_cifar10_warmup with profile={profile.name!r}, recipe={recipe!r}, seed={seed} first"
+                f"{start}: not there; run 01_cifar10_warmup with profile={profile.name!r}, recipe={recipe!r}, "
+                f"seed={seed} first"
             )
         start = shipped
     return _run_stage(profile, "finetuned", dataset, recipe, seed, retrain, start, **options)
@@ -75,7 +80,7 @@ def _run_stage(
     model, started_from = _new_model(profile.model, len(images.classes), seed)
     if start:
         checkpoints.fill(model, checkpoints.read_weights(start), start, leave=("head.",))
-        started_from = start.stem
+        started_from = f"{profile.warmup_dataset}_warmup from {start_record['start']}"
     model.to(device)
     mean, std = (list(model.pretrained_cfg[key]) for key in ("mean", "std"))
     common = dict(image_size=profile.model.image_size, mean=mean, std=std, device=device)
@@ -136,7 +141,12 @@ def _new_model(settings: ModelSettings, num_classes: int, seed: int) -> tuple[Se
     def build(pretrained: bool) -> SelectiveViT:
         with reproducibility.seeded(seed, "weights"):
             return SelectiveViT(
-                settings.architecture, num_classes, settings.selector, pretrained, img_size=settings.image_size, **settings.timm
+                settings.architecture,
+                num_classes,
+                settings.selector,
+                pretrained,
+                img_size=settings.image_size,
+                **settings.timm,
             )
 
     if settings.start == "random":
@@ -153,5 +163,7 @@ def _new_model(settings: ModelSettings, num_classes: int, seed: int) -> tuple[Se
         checkpoints.fill(model, load_file(local), local, leave=("head.", "patch_drop."))
         print(f"ImageNet weights cannot be downloaded ({reason}): taken from {local.name}")
         return model, "imagenet"
-    print(f"ImageNet weights cannot be reached ({reason}, and no {local.name} in saved_models/): starts from random weights")
+    print(
+        f"ImageNet weights cannot be reached ({reason}, and no {local.name} in saved_models/): random weights instead"
+    )
     return model, "random"

@@ -110,7 +110,9 @@ class _Run:
             )
         # What makes this run this run: a state with another key is not taken up.
         self.key = format(
-            derived_seed(settings, recipe, seed, precision, val_ratios, batches.images.fingerprint, batches.indices.tolist()),
+            derived_seed(
+                settings, recipe, seed, precision, val_ratios, batches.images.fingerprint, batches.indices.tolist()
+            ),
             "x",
         )
 
@@ -151,8 +153,8 @@ class _Run:
         if not np.isfinite(value):
             indices = self.batches.indices[positions]
             raise TrainingError(
-                f"the loss is {value} in epoch {epoch + 1}, step {step} (keep ratio {ratio:.2f}); images of this batch: "
-                f"{indices.tolist()}. Look at them, or lower the learning rates, or train in float32"
+                f"the loss is {value} in epoch {epoch + 1}, step {step} (keep ratio {ratio:.2f}); "
+                f"images of this batch: {indices.tolist()}. Look at them, lower the learning rates, or train in float32"
             )
         self.scaler.scale(loss).backward()
         if settings.clip_gradient is not None:
@@ -221,7 +223,9 @@ class _Run:
         try:
             state = torch.load(self.state_file, map_location=self.batches.device, weights_only=True)
         except Exception as error:  # a torn or foreign file of any kind: start afresh, say so
-            warnings.warn(f"{self.state_file} cannot be read ({type(error).__name__}): training starts afresh", stacklevel=3)
+            warnings.warn(
+                f"{self.state_file} cannot be read ({type(error).__name__}): training starts afresh", stacklevel=3
+            )
             return
         if state.get("key") != self.key:
             print(f"{self.state_file.name}: state of another run (other settings or data), training starts afresh")

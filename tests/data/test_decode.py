@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from asel_lib import paths
-from asel_lib.data import decode
+from asel_lib.data import decode, generated
 from asel_lib.errors import DatasetError
 
 
@@ -88,13 +88,17 @@ def test_a_cache_that_cannot_be_written_is_a_warning(image_folder):
         assert len(decode.load(root, 16)) == 12
 
 
-def test_generated_scenes_come_with_masks_and_are_cached(workplace):
-    images = decode.load("synthetic", 32, synthetic_images=20)
-    assert images.pixels.shape == (20, 32, 32, 3)
-    assert images.masks.any(axis=(1, 2)).all()
-    again = decode.load("synthetic", 32, synthetic_images=20)
-    assert isinstance(again.pixels, np.memmap)
-    assert again.fingerprint == images.fingerprint
+def test_generated_scenes_are_drawn_when_asked_for(workplace, monkeypatch):
+    drawn, scene = [], generated.synthetic.scene
+    monkeypatch.setattr(generated.synthetic, "scene", lambda index, *rest: drawn.append(index) or scene(index, *rest))
+    images = decode.load("synthetic", 32, synthetic_images=200)
+    assert len(images) == 200
+    assert not drawn
+    assert images.masks[[3, 5]].any(axis=(1, 2)).all()
+    assert np.array_equal(images.pixels[3:6][0], scene(3, 0, 32).image)
+    assert drawn == [3, 5, 4]
+    assert images.fingerprint == decode.load("synthetic", 64, synthetic_images=200).fingerprint
+    assert images.fingerprint != decode.load("synthetic_closeups", 32, synthetic_images=200).fingerprint
 
 
 def test_real_images_are_read(real_data, monkeypatch, tmp_path):

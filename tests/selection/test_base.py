@@ -5,7 +5,10 @@ from asel_lib import selection
 from asel_lib.selection.base import best
 
 
-@pytest.mark.parametrize(("patches", "ratio", "kept"), [(196, 1.0, 196), (196, 0.5, 98), (196, 0.3, 58), (196, 0.001, 1), (256, 0.4, 102), (64, 1, 64)])
+@pytest.mark.parametrize(
+    ("patches", "ratio", "kept"),
+    [(196, 1.0, 196), (196, 0.5, 98), (196, 0.3, 58), (196, 0.001, 1), (256, 0.4, 102), (64, 1, 64)],
+)
 def test_keep_count_is_the_floor_and_at_least_one(patches, ratio, kept):
     assert selection.keep_count(patches, ratio) == kept
 

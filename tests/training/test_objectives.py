@@ -44,5 +44,11 @@ def test_the_two_recipes_spend_as_their_names_say(tiny):
 def test_an_unknown_recipe_is_named(tiny):
     with pytest.raises(ValueError, match="unknown recipe 'droped'.*Did you mean 'dropped'"):
         objectives.loss(
-            tiny(), torch.zeros(1, 3, 32, 32), torch.tensor([0]), recipe="droped", ratio=0.5, sparsity=0.0, noise=generator(0)
+            tiny(),
+            torch.zeros(1, 3, 32, 32),
+            torch.tensor([0]),
+            recipe="droped",
+            ratio=0.5,
+            sparsity=0.0,
+            noise=generator(0),
         )

@@ -17,7 +17,7 @@ def test_warm_up_then_transfer_then_reuse(smoke, capsys):
     warm = stages.warm_up(smoke, recipe="dropped", progress=False)
     tuned = stages.transfer(smoke, recipe="dropped", progress=False)
     assert not warm.reused
-    assert tuned.record["start"] == "synthetic_closeups_warmup_dropped"
+    assert tuned.record["start"] == "synthetic_closeups_warmup from random"
     again = stages.transfer(smoke, recipe="dropped", progress=False)
     assert again.reused
     assert "already trained" in capsys.readouterr().out

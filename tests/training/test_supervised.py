@@ -141,7 +141,11 @@ def test_a_full_disk_does_not_stop_training(tiny, data, tmp_path, monkeypatch):
 def test_three_learning_rates_and_no_decay_on_vectors(tiny):
     settings = replace(SETTINGS, lr_selector=1.0, lr_backbone=2.0, lr_head=3.0, weight_decay=0.1)
     model = tiny(2)
-    rate = {id(p): (g["lr"], g["weight_decay"]) for g in supervised._optimizer(model, settings).param_groups for p in g["params"]}
+    rate = {
+        id(p): (g["lr"], g["weight_decay"])
+        for g in supervised._optimizer(model, settings).param_groups
+        for p in g["params"]
+    }
     named = dict(model.named_parameters())
     assert rate[id(named["patch_drop.selector.mlp.0.weight"])] == (1.0, 0.1)
     assert rate[id(named["blocks.0.attn.qkv.weight"])] == (2.0, 0.1)

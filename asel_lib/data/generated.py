@@ -1,0 +1,59 @@
+"""Generated data sets: scenes drawn when they are first asked for, so that opening a set costs nothing."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from asel_lib.data import synthetic
+
+# Close-ups and scenes come from different seeds: no scene is a warm-up picture seen from further away.
+SEEDS = {"synthetic": 0, "synthetic_closeups": 1}
+
+
+class Scenes:
+    """Scenes 0 ... count - 1 of a set. `pixels` uint8 (n, H, W, 3) and `masks` bool (n, H, W) are indexed like
+    arrays; each scene is drawn once, in the process that asks for it (about 5 ms)."""
+
+    def __init__(self, name: str, count: int, image_size: int):
+        self.seed, self.closeup = SEEDS[name], name == "synthetic_closeups"
+        self.image_size = image_size
+        self._drawn = np.zeros(count, dtype=bool)
+        # np.empty takes no memory until a scene is written.
+        self.pixels = _Column(self, np.empty((count, image_size, image_size, 3), np.uint8))
+        self.masks = _Column(self, np.empty((count, image_size, image_size), bool))
+
+    def draw(self, indices: np.ndarray) -> None:
+        missing = np.unique(indices[~self._drawn[indices]])
+        for index in tqdm(missing, "drawing scenes", unit="img", leave=False, disable=len(missing) < 200):
+            drawn = synthetic.scene(int(index), self.seed, self.image_size, self.closeup)
+            self.pixels.store[index], self.masks.store[index] = drawn.image, drawn.mask
+            self._drawn[index] = True
+
+
+class _Column:
+    """An array whose rows are drawn on first use."""
+
+    def __init__(self, scenes: Scenes, store: np.ndarray):
+        self.scenes, self.store = scenes, store
+
+    shape = property(lambda self: self.store.shape)
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def __getitem__(self, rows) -> np.ndarray:
+        self.scenes.draw(np.atleast_1d(np.arange(len(self.store))[rows]))
+        return self.store[rows]
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return np.array(self[:], dtype=dtype)
+
+
+def identities(name: str, count: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(names, digests) of the scenes: what the bytes of files are elsewhere is here the code that draws and its
+    seed, so that scenes drawn by other code are another data set."""
+    code = hashlib.sha256(Path(synthetic.__file__).read_bytes()).hexdigest()[:16]
+    names = tuple(f"{name}/{SEEDS[name]}/{index:06d}" for index in range(count))
+    return names, tuple(hashlib.sha256(f"{code}/{n}".encode()).hexdigest()[:16] for n in names)

@@ -1,0 +1,48 @@
+import pytest
+import torch
+
+from asel_lib.data import decode
+from asel_lib.evaluation.benchmark import benchmark, object_fractions, timing_images
+from asel_lib.reporting import tables
+
+RECORD = {
+    "name": "tiny_finetuned",
+    "dataset": "tiny",
+    "recipe": "dropped",
+    "seed": 0,
+    "start": "random",
+    "split": "test",
+}
+
+
+def test_a_row_for_every_policy_and_ratio_with_every_column(tiny):
+    model, batches = tiny(), [(torch.randn(6, 3, 32, 32), torch.arange(6) % 4)]
+    frame = benchmark(model, batches, record=RECORD, profile="smoke", ratios=[0.25, 1.0], policies=["learned", "random"],
+                      draws=2, timing_seconds=0.01, batch_size=8, progress=False)  # fmt: skip
+    assert list(frame.groupby(["policy", "keep_ratio"]).size()) == [1] * 4
+    assert set(frame.columns) == set(tables.COLUMNS)
+    assert frame.drop(columns=["object_kept"]).notna().all().all()
+    assert set(frame["batch_size"]) == {8}  # six images, repeated
+    few, full = (frame[(frame["policy"] == "learned") & (frame["keep_ratio"] == r)].iloc[0] for r in (0.25, 1.0))
+    assert few["gmacs"] < full["gmacs"]
+    assert few["kept_patches"] == 4
+
+
+def test_an_incomplete_record_is_named(tiny):
+    record = {key: value for key, value in RECORD.items() if key != "split"}
+    with pytest.raises(ValueError, match="record lacks split"):
+        benchmark(tiny(), [], record=record, profile="smoke", ratios=[1.0], policies=["learned"])
+
+
+def test_timing_takes_a_whole_batch_from_any_set():
+    images = torch.arange(3.0).view(3, 1, 1, 1)
+    assert timing_images([(images[:2], None), (images[2:], None)], 7).flatten().tolist() == [0, 1, 2, 0, 1, 2, 0]
+    with pytest.raises(ValueError, match="no image"):
+        timing_images([], 4)
+
+
+def test_object_fractions_follow_the_images_and_the_models_grid(workplace, tiny):
+    images = decode.load("synthetic", 32, synthetic_images=12)
+    found = object_fractions(images, torch.tensor([3, 7]).numpy(), tiny())
+    assert found.shape == (2, 16)
+    assert found[1].mean() == pytest.approx(images.masks[7].mean(), abs=1e-6)

@@ -1,0 +1,65 @@
+import math
+
+import pytest
+import timm
+import torch
+
+from asel_lib.evaluation import cost
+from asel_lib.models import SelectiveViT
+
+# ASEL's analytic GMACs, ViT-Tiny/16 at 224, without the selector. They are those of round(196 * ratio) patches (59 and
+# 20 at 0.3 and 0.1), where the model keeps floor(196 * ratio): 58 and 19.
+PUBLISHED = {1.0: 1.254, 0.7: 0.849, 0.5: 0.600, 0.3: 0.364, 0.1: 0.143}
+
+
+@pytest.fixture(scope="module")
+def vit_tiny():
+    return SelectiveViT("vit_tiny_patch16_224", 1000).eval()
+
+
+@pytest.mark.parametrize("ratio", PUBLISHED)
+def test_the_analytic_count_is_the_papers(ratio):
+    counted = cost.analytic_gmacs(196, round(196 * ratio), 192, 12, 4, 1, 16, 3, 10)
+    assert counted == pytest.approx(PUBLISHED[ratio], rel=0.005)
+
+
+@pytest.mark.parametrize("policy", ["learned", "random", "central"])
+@pytest.mark.parametrize("ratio", [1.0, 0.5, 0.1])
+def test_counted_macs_are_within_half_a_percent_of_the_analytic_ones(vit_tiny, ratio, policy):
+    found = cost.gmacs(vit_tiny, 224, ratio, policy)
+    expected = cost.analytic_gmacs(196, math.floor(196 * ratio), 192, 12, 4, 1, 16, 3, 1000)
+    assert found.total - found.selector == pytest.approx(expected, rel=0.005)
+    assert (found.selector > 0) == (policy == "learned" and ratio < 1)
+
+
+def test_the_attention_inside_the_fused_operator_is_counted(vit_tiny):
+    assert all(block.attn.fused_attn for block in vit_tiny.blocks)
+    fused = cost.gmacs(vit_tiny, 224, 1.0).total
+    attention = 12 * 2 * 197**2 * 192 / 1e9
+    plain = timm.create_model("vit_tiny_patch16_224")
+    assert fused == pytest.approx(attention + sum(p.numel() for p in plain.blocks.parameters() if p.ndim > 1) * 197 / 1e9
+                                  + (196 * 768 + 1000) * 192 / 1e9, rel=0.005)  # fmt: skip
+
+
+def test_latency_is_measured_in_turn_and_fewer_patches_take_less_time(vit_tiny):
+    images = torch.randn(4, 3, 224, 224)
+    times = cost.latencies(vit_tiny, images, [1.0, 0.1], ["central"], seconds=0.3, rounds=3)
+    assert times["central", 0.1].median_ms < times["central", 1.0].median_ms
+    one = times["central", 1.0]
+    assert one.throughput == pytest.approx(4 / one.median_ms * 1e3)
+
+
+def test_peak_memory_grows_with_the_patches_kept_and_the_batch(vit_tiny):
+    images = torch.randn(8, 3, 224, 224)
+    full, few = (cost.peak_memory(vit_tiny, images, ratio, "central") for ratio in (1.0, 0.1))
+    # the MLP's hidden layer alone: 8 images x 197 tokens x 768 x 4 bytes
+    assert full > 8 * 197 * 768 * 4 / 1e6
+    assert few < full
+    assert cost.peak_memory(vit_tiny, images[:2], 1.0) < full
+
+
+def test_the_table_has_a_row_a_ratio_against_the_first(tiny):
+    table = cost.table(tiny(), [1.0, 0.25], batch_size=2, seconds=0.02)
+    assert table["patches"].tolist() == [16, 4]
+    assert table["GMACs saved"].iloc[0] == table["speed-up"].iloc[0] == 1
+    assert table["GMACs saved"].iloc[1] > 1.5

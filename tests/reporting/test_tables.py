@@ -1,0 +1,88 @@
+import multiprocessing
+
+import pandas as pd
+import pytest
+
+from asel_lib.errors import AselError
+from asel_lib.reporting import tables
+
+
+def results(**changes):
+    """Made-up rows of one checkpoint: learned and random at three ratios."""
+    rows = [
+        {
+            **dict.fromkeys(tables.COLUMNS, 0), "dataset": "aid", "checkpoint": "aid_finetuned", "method": "asel",
+            "policy": policy, "recipe": "paper", "profile": "compact", "start": "random", "keep_ratio": ratio,
+            "kept_patches": int(64 * ratio), "split": "test", "n_images": 500, "accuracy": 0.5 + ratio / 4,
+            "accuracy_low": 0.45 + ratio / 4, "accuracy_high": 0.55 + ratio / 4, "top5": 0.9, "gmacs": ratio,
+            "selector_gmacs": 0.01, "latency_ms": 100 * ratio, "latency_iqr_ms": 1.0, "throughput": 640 / ratio,
+            "device": "cpu", "dtype": "float32", "compiled": False, "torch": "2", "commit": "12e4567",
+            "timestamp": "2026-01-01T00:00:00+00:00",
+        } | changes
+        for policy in ("learned", "random") for ratio in (0.2, 0.5, 1.0)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_a_table_is_read_as_it_was_written(tmp_path):
+    path = tables.write(results(), tmp_path / "new" / "results.csv")
+    found = tables.read(path)
+    assert list(found.columns) == list(tables.COLUMNS)
+    assert found["commit"].tolist() == ["12e4567"] * 6  # not the number 12e4567
+    assert found["accuracy"].tolist() == results()["accuracy"].tolist()
+
+
+def test_a_folder_is_read_whole(tmp_path):
+    tables.write(results(), tmp_path / "a.csv")
+    tables.write(results(dataset="rsscn7"), tmp_path / "b.csv")
+    assert len(tables.read_all(tmp_path)) == 12
+    with pytest.raises(AselError, match="run the benchmark first"):
+        tables.read_all(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("", "is empty"), ("dataset,policy\naid,learned\n", "lacks the column.*keep_ratio"), ("\0\xff\xfe", "bad.csv")],
+)
+def test_a_damaged_file_is_named(tmp_path, content, message):
+    (tmp_path / "bad.csv").write_text(content, encoding="latin-1")
+    with pytest.raises(AselError, match=f"bad.csv.*{message}|{message}"):
+        tables.read(tmp_path / "bad.csv")
+
+
+def _append(path, number):
+    for _ in range(5):
+        tables.append(results(seed=number), path)
+
+
+def test_processes_that_append_at_once_lose_no_row(tmp_path):
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=_append, args=(tmp_path / "all.csv", n)) for n in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert tables.read(tmp_path / "all.csv").groupby("seed").size().tolist() == [30, 30, 30]
+
+
+def test_the_summary_has_accuracy_interval_cost_and_speed_up():
+    line = tables.summary(results()).iloc[0]
+    assert line["accuracy at 0.5, %"] == "62.5 (57.5-67.5)"
+    assert line["GMACs"] == "1 / 0.5 / 0.2"
+    assert line["speed-up"] == "1.00x / 2.00x / 5.00x"
+    assert tables.to_markdown(tables.summary(results())).count("\n") == 2
+
+
+def test_seeds_are_averaged_and_other_machines_are_not():
+    both = pd.concat([results(), results(seed=1, accuracy=0.9), results(device="gpu")])
+    groups = dict(tables.runs(both))
+    assert sorted(groups) == ["paper, device cpu", "paper, device gpu"]
+    means = tables.over_seeds(groups["paper, device cpu"])
+    assert set(means["seeds"]) == {2}
+    assert means["accuracy"].iloc[0] == pytest.approx((0.55 + 0.9) / 2)
+
+
+def test_of_a_measurement_made_twice_the_last_counts():
+    again = results(accuracy=0.1, timestamp="2026-02-01T00:00:00+00:00")
+    [(_, rows)] = tables.runs(pd.concat([again, results()]))
+    assert set(rows["accuracy"]) == {0.1}

@@ -1,0 +1,57 @@
+"""The notebooks as files: their form, and that each runs by itself with its defaults and refuses bad parameters."""
+
+import ast
+import json
+from pathlib import Path
+
+import papermill
+import pytest
+from papermill.exceptions import PapermillExecutionError
+
+FOLDER = Path(__file__).parent.parent / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+
+
+def cells(path, kind="code"):
+    return [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == kind]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_are_stored_without_outputs_and_hold_calls_only(path):
+    for cell in cells(path):
+        assert not cell["outputs"]
+        assert cell["execution_count"] is None
+        source = "".join(line for line in cell["source"] if not line.startswith("%"))
+        nodes = list(ast.walk(ast.parse(source)))
+        assert not any(isinstance(node, ast.ClassDef | ast.FunctionDef) for node in nodes)
+        assert len(cell["source"]) <= 25
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_each_has_one_parameters_cell_of_literals_and_documents_every_parameter(path):
+    tagged = [cell for cell in cells(path) if "parameters" in cell["metadata"].get("tags", [])]
+    assert len(tagged) == 1
+    prose = "".join(line for cell in cells(path, "markdown") for line in cell["source"])
+    for statement in ast.parse("".join(tagged[0]["source"])).body:
+        ast.literal_eval(statement.value)
+        assert f"`{statement.targets[0].id}`" in prose
+    assert any("parameters.check(In)" in "".join(cell["source"]) for cell in cells(path))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [({"profil": "smoke"}, "unknown notebook parameter 'profil'.*Did you mean 'profile'"),
+     ({"seed": "one"}, "parameter 'seed' is 'one'"),
+     ({"profile": "tiny"}, "unknown profile 'tiny'"),
+     ({"profile": "smoke", "dataset": "atlantis"}, "atlantis"),
+     ({"profile": "smoke", "recipe": "droped"}, "unknown recipe 'droped'.*Did you mean 'dropped'")],
+)  # fmt: skip
+def test_papermill_stops_at_a_bad_parameter(workplace, given, message):
+    with pytest.raises(PapermillExecutionError, match=f"(?s){message}"):
+        papermill.execute_notebook(
+            FOLDER / "01_cifar10_warmup.ipynb",
+            workplace / "out.ipynb",
+            given,
+            progress_bar=False,
+            kernel_name="python3",
+        )
