@@ -1,7 +1,6 @@
 """Generated data sets: scenes drawn when they are first asked for, so that opening a set costs nothing."""
 
 import hashlib
-from pathlib import Path
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -52,8 +51,7 @@ class _Column:
 
 
 def identities(name: str, count: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(names, digests) of the scenes: what the bytes of files are elsewhere is here the code that draws and its
-    seed, so that scenes drawn by other code are another data set."""
-    code = hashlib.sha256(Path(synthetic.__file__).read_bytes()).hexdigest()[:16]
+    """(names, digests) of the scenes: what the bytes of files are elsewhere is here the version of the drawing, so
+    that scenes drawn in another way are another data set."""
     names = tuple(f"{name}/{SEEDS[name]}/{index:06d}" for index in range(count))
-    return names, tuple(hashlib.sha256(f"{code}/{n}".encode()).hexdigest()[:16] for n in names)
+    return names, tuple(hashlib.sha256(f"version {synthetic.VERSION}/{n}".encode()).hexdigest()[:16] for n in names)

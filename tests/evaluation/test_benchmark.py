@@ -17,7 +17,8 @@ RECORD = {
 
 def test_a_row_for_every_policy_and_ratio_with_every_column(tiny):
     model, batches = tiny(), [(torch.randn(6, 3, 32, 32), torch.arange(6) % 4)]
-    frame = benchmark(model, batches, record=RECORD, profile="smoke", ratios=[0.25, 1.0], policies=["learned", "random"],
+    frame = benchmark(model, batches, record=RECORD, profile="smoke", ratios=[0.25, 1.0],
+                      policies=["learned", "random"],
                       draws=2, timing_seconds=0.01, batch_size=8, progress=False)  # fmt: skip
     assert list(frame.groupby(["policy", "keep_ratio"]).size()) == [1] * 4
     assert set(frame.columns) == set(tables.COLUMNS)
