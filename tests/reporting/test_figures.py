@@ -13,7 +13,9 @@ def frame():
     rows = [
         dict.fromkeys(tables.COLUMNS, 0)
         | {"dataset": "aid", "policy": policy, "recipe": recipe, "keep_ratio": ratio,
-           "accuracy": 0.4 + ratio / 2 + n / 20, "accuracy_low": 0.3 + ratio / 2, "accuracy_high": 0.6 + ratio / 2, "gmacs": ratio, "selector_gmacs": 0.02,
+           "accuracy": 0.4 + ratio / 2 + n / 20,
+           "accuracy_low": 0.3 + ratio / 2, "accuracy_high": 0.6 + ratio / 2,
+           "gmacs": ratio, "selector_gmacs": 0.02,
            "latency_ms": 80 * ratio, "latency_iqr_ms": 2, "throughput": 800 / ratio, "n_images": 100, "batch_size": 64,
            "device": "cpu", "dtype": "float32", "split": "test", "commit": "abc", "timestamp": "t"}
         for recipe in ("paper", "dropped") for n, policy in enumerate(("learned", "random", "central"))

@@ -1,0 +1,190 @@
+# One executed notebook a rule, all paths relative to benchmarks_results/runs/<profile>/, where it runs.
+# run_all.sh starts it (pipeline/run.py); by hand: snakemake --cores 2 --config profile=demo
+#
+# A rule runs again when its notebook, its profile, the library or an input from another rule changed in content.
+# Checkpoints are marked update(): they are not deleted before a training notebook runs again, so that the
+# library can see whether they still match what is asked, and then trains only if they do not.
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+from asel_lib import paths, profiles
+from pipeline.parent import exit_with_parent
+from pipeline.plan import executed_notebooks, make_plan
+
+exit_with_parent()
+
+profile = profiles.load(config.get("profile", "demo"))
+plan = make_plan(
+    profile,
+    config.get("datasets", {name: name for name in profile.datasets}),
+    config.get("recipes", list(profile.recipes)),
+    [int(seed) for seed in config.get("seeds", [0])],  # --config makes text of numbers
+)
+run_folder = paths.run(profile.name)
+workdir: str(run_folder)
+
+trainings = {training.name: training for training in plan.trainings}
+# Chains (recipe, seed) are independent: side by side, each on its share of the cores.
+training_threads = max(1, (workflow.cores or 1) // len(plan.warmups))
+runner = [sys.executable, os.path.join(workflow.basedir, "pipeline", "notebook.py")]
+
+
+def from_run(*parts):
+    """A file of the repository, as seen from the run's folder: the same wherever the repository lies."""
+    return os.path.relpath(os.path.join(workflow.basedir, *parts), run_folder)
+
+
+library = [
+    from_run(file.relative_to(workflow.basedir))
+    for file in sorted(Path(workflow.basedir, "asel_lib").rglob("*.py"))
+]
+profile_file = from_run("asel_lib", "profiles", f"{profile.name}.yaml")
+
+
+def notebook(name):
+    return from_run("notebooks", f"{name}.ipynb")
+
+
+def any_of(names):
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+def training_parameters(wildcards):
+    training = trainings[wildcards.name]
+    return json.dumps(
+        {"profile": profile.name, "dataset": training.source, "recipe": training.recipe, "seed": training.seed}
+    )
+
+
+figures = expand(
+    "figures/{dataset}_{figure}.{format}",
+    dataset=plan.datasets,
+    figure=["1_strategies", "2_throughput", "3_gflops", "4_latency"],
+    format=["png", "pdf"],
+)
+
+
+# All by name: Snakemake makes a missing file only if something that is asked for lacks it, and a failed run leaves
+# an index.html too.
+rule all:
+    input:
+        expand("checkpoints/{name}{end}", name=list(trainings), end=[".safetensors", ".json", "_history.csv"]),
+        expand("results/{name}.csv", name=list(trainings)),
+        expand("figures/{name}_kept_patches.{format}", name=list(trainings), format=["png", "pdf"]),
+        executed_notebooks(plan),
+        figures,
+        "results.csv",
+        "index.html",
+
+
+rule warmup:
+    input:
+        notebook=notebook("01_cifar10_warmup"),
+        profile=profile_file,
+        library=library,
+    output:
+        update("checkpoints/{name}.safetensors"),
+        update("checkpoints/{name}.json"),
+        update("checkpoints/{name}_history.csv"),
+        notebook="notebooks/01_cifar10_warmup_{name}.ipynb",
+    wildcard_constraints:
+        name=any_of(t.name for t in plan.warmups),
+    params:
+        training_parameters,
+    threads: training_threads
+    message:
+        "01_cifar10_warmup {wildcards.name}"
+    shell:
+        "exec {runner:q} {input.notebook:q} {output.notebook:q} {params:q}"
+
+
+rule transfer:
+    input:
+        lambda wildcards: f"checkpoints/{trainings[wildcards.name].start}.safetensors",
+        notebook=notebook("02_remote_sensing_transfer"),
+        profile=profile_file,
+        library=library,
+    output:
+        update("checkpoints/{name}.safetensors"),
+        update("checkpoints/{name}.json"),
+        update("checkpoints/{name}_history.csv"),
+        notebook="notebooks/02_remote_sensing_transfer_{name}.ipynb",
+    wildcard_constraints:
+        name=any_of(t.name for t in plan.transfers),
+    params:
+        training_parameters,
+    threads: training_threads
+    message:
+        "02_remote_sensing_transfer {wildcards.name}"
+    shell:
+        "exec {runner:q} {input.notebook:q} {output.notebook:q} {params:q}"
+
+
+rule benchmark:
+    input:
+        "checkpoints/{name}.safetensors",
+        notebook=notebook("05_benchmark"),
+        profile=profile_file,
+        library=library,
+    output:
+        "results/{name}.csv",
+        "figures/{name}_kept_patches.png",
+        "figures/{name}_kept_patches.pdf",
+        notebook="notebooks/05_benchmark_{name}.ipynb",
+    wildcard_constraints:
+        name=any_of(trainings),
+    params:
+        lambda wildcards: json.dumps({"profile": profile.name, "checkpoint": wildcards.name}),
+    threads: workflow.cores  # alone on the machine, or its timings would be those of a busy one
+    message:
+        "05_benchmark {wildcards.name}"
+    shell:
+        "exec {runner:q} {input.notebook:q} {output.notebook:q} {params:q}"
+
+
+rule figures:
+    input:
+        expand("results/{name}.csv", name=list(trainings)),
+        notebook=notebook("06_paper_figures"),
+        library=library,
+    output:
+        "results.csv",
+        figures,
+        notebook="notebooks/06_paper_figures.ipynb",
+    params:
+        json.dumps({"profile": profile.name}),
+    message:
+        "06_paper_figures"
+    shell:
+        "exec {runner:q} {input.notebook:q} {output.notebook:q} {params:q}"
+
+
+rule quickstart:
+    input:
+        checkpoint=f"checkpoints/{plan.quickstart}.safetensors",
+        notebook=notebook("00_quickstart"),
+        library=library,
+    output:
+        notebook="notebooks/00_quickstart.ipynb",
+    params:
+        json.dumps({"checkpoint": str(run_folder / "checkpoints" / f"{plan.quickstart}.safetensors")}),
+    message:
+        "00_quickstart"
+    shell:
+        "exec {runner:q} {input.notebook:q} {output.notebook:q} {params:q}"
+
+
+rule index:
+    input:
+        "results.csv",
+        script=from_run("pipeline", "index.py"),
+        executed=executed_notebooks(plan),
+    output:
+        "index.html",
+    message:
+        "index.html"
+    shell:
+        "exec {sys.executable:q} {input.script:q} {input.executed:q}"

@@ -1,0 +1,118 @@
+"""Execute one notebook with papermill: python pipeline/notebook.py NOTEBOOK OUTPUT ['{"parameter": value}']
+
+Beyond papermill's own: OUTPUT appears only when all cells ran; a failed notebook stays readable beside it as
+<name>.failed.ipynb, its error as <name>.failed.txt; the user's own Jupyter and IPython set-up is not touched.
+"""
+
+import io
+import json
+import os
+import re
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+PROGRESS = "[asel] "  # pipeline/run.py shows the lines that begin so; all others go to the log only
+HEARTBEAT = 20  # seconds between two signs of life of a long cell
+
+
+def execute(notebook: Path, output: Path, parameters: dict) -> None:
+    """Run `notebook` in a kernel of this very Python and move the executed copy to `output`.
+
+    Raises papermill's PapermillExecutionError when a cell raises; a parameter that it does not have is among
+    that, see asel_lib.parameters.
+    """
+    import papermill
+
+    failed = output.with_name(f"{output.stem}.failed.ipynb")
+    scratch_folder = tempfile.TemporaryDirectory(prefix=".kernel-", dir=output.parent)
+    with scratch_folder as scratch, Heartbeat(output.stem) as beat:
+        # "python3" in an empty Jupyter folder is the kernel of sys.executable; connection files and history
+        # of notebooks that run side by side do not meet.
+        for variable in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
+            os.environ[variable] = scratch
+        os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+        tempfile.tempdir = scratch
+        papermill.execute_notebook(
+            notebook,
+            failed,
+            parameters,
+            kernel_name="python3",
+            language="python",
+            cwd=notebook.parent,  # as in Jupyter
+            progress_bar=False,
+            stdout_file=beat,
+            stderr_file=beat,
+        )
+    os.replace(failed, output)
+    for trace in (error_file(output), failed.with_suffix(".html")):
+        trace.unlink(missing_ok=True)
+
+
+def error_file(output: Path) -> Path:
+    """Where the error of a failed notebook is written, for people and for pipeline/run.py."""
+    return output.with_name(f"{output.stem}.failed.txt")
+
+
+class Heartbeat(io.TextIOBase):
+    """Takes what the notebook prints: all of it goes to the log, its last line now and then to the user."""
+
+    def __init__(self, label: str):
+        self.label, self.last, self.done, self.begun = label, "", threading.Event(), time.monotonic()
+
+    def write(self, text: str) -> int:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        lines = [line.strip() for line in re.split(r"[\r\n]", text) if line.strip()]
+        self.last = lines[-1] if lines else self.last
+        return len(text)
+
+    def __enter__(self):
+        threading.Thread(target=self._beat, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.done.set()
+
+    def _beat(self):
+        while not self.done.wait(HEARTBEAT):
+            say(f"{self.label}: {time.monotonic() - self.begun:.0f} s  {self.last[:90]}")
+
+
+def say(text: str) -> None:
+    print(f"\n{PROGRESS}{text}", flush=True)
+
+
+def describe(error: Exception) -> str:
+    """The cell and the last 15 lines of what went wrong in it, without colours."""
+    if type(error).__name__ != "PapermillExecutionError":
+        return f"{type(error).__name__}: {error}"
+    trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback)).splitlines()
+    source = "\n".join(f"    {line}" for line in error.source.strip().splitlines()[:12])
+    said = trace[-15:] or [f"{error.ename}: {error.evalue}"]
+    return "\n".join([f"In cell [{error.exec_count}]:", source, *said])
+
+
+def main(notebook: str, output: str, parameters: str = "{}") -> int:
+    from pipeline.parent import exit_with_parent
+
+    exit_with_parent()
+    target, begun = Path(output).resolve(), time.monotonic()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    say(f"{target.stem}: started")
+    try:
+        execute(Path(notebook).resolve(), target, json.loads(parameters))
+    except Exception as error:
+        say(f"{target.stem}: FAILED after {time.monotonic() - begun:.0f} s")
+        text = describe(error)
+        print(text, flush=True)
+        error_file(target).write_text(text + "\n")
+        return 1
+    say(f"{target.stem}: done in {time.monotonic() - begun:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,89 @@
+"""What a run consists of: a training for each (data set, recipe, seed), a benchmark for each checkpoint."""
+
+from dataclasses import dataclass
+
+from asel_lib.profiles import Profile
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training notebook. `name` is its checkpoint's, `start` that of the checkpoint it starts from;
+    `dataset` is the data set's name, `source` the same or the path of its folder."""
+
+    name: str
+    notebook: str
+    dataset: str
+    source: str
+    recipe: str
+    seed: int
+    start: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    warmups: tuple[Training, ...]
+    transfers: tuple[Training, ...]
+
+    @property
+    def trainings(self) -> tuple[Training, ...]:
+        return self.warmups + self.transfers
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(training.dataset for training in self.trainings))
+
+    @property
+    def quickstart(self) -> str:
+        """The checkpoint that 00_quickstart shows: a fine-tuned one, of recipe "dropped" if possible."""
+        shown = self.transfers or self.warmups
+        return next((t.name for t in shown if t.recipe == "dropped"), shown[0].name)
+
+
+def make_plan(profile: Profile, datasets: dict[str, str], recipes: list[str], seeds: list[int]) -> Plan:
+    """Every data set's training starts from the warm-up of its recipe and seed.
+
+    datasets: name -> the same name, or the path of a folder of images.
+    """
+    warmup_set = profile.warmup_dataset
+    chains = [(recipe, seed) for recipe in recipes for seed in seeds]
+
+    def warmup_name(recipe: str, seed: int) -> str:
+        return checkpoint_name(warmup_set, "warmup", recipe, seed)
+
+    return Plan(
+        warmups=tuple(
+            Training(warmup_name(recipe, seed), "01_cifar10_warmup", warmup_set, warmup_set, recipe, seed)
+            for recipe, seed in chains
+        ),
+        transfers=tuple(
+            Training(
+                checkpoint_name(dataset, "finetuned", recipe, seed),
+                "02_remote_sensing_transfer",
+                dataset,
+                source,
+                recipe,
+                seed,
+                start=warmup_name(recipe, seed),
+            )
+            for dataset, source in datasets.items()
+            if dataset != warmup_set
+            for recipe, seed in chains
+        ),
+    )
+
+
+def executed_notebooks(plan: Plan) -> list[str]:
+    """The executed copies, relative to the run's folder, in reading order."""
+    stems = [
+        "00_quickstart",
+        *(f"{training.notebook}_{training.name}" for training in plan.trainings),
+        *(f"05_benchmark_{training.name}" for training in plan.trainings),
+        "06_paper_figures",
+    ]
+    return [f"notebooks/{stem}.ipynb" for stem in stems]
+
+
+def checkpoint_name(dataset: str, stage: str, recipe: str, seed: int) -> str:
+    """As asel_lib.checkpoints.checkpoint_name, which cannot be had without importing torch (seconds)."""
+    recipe_part = "" if recipe == "paper" else f"_{recipe}"
+    return f"{dataset}_{stage}{recipe_part}" + (f"_seed{seed}" if seed else "")
