@@ -72,8 +72,8 @@ figures = expand(
 rule all:
     input:
         expand("checkpoints/{name}{end}", name=list(trainings), end=[".safetensors", ".json", "_history.csv"]),
-        expand("results/{name}.csv", name=list(trainings)),
-        expand("figures/{name}_kept_patches.{format}", name=list(trainings), format=["png", "pdf"]),
+        expand("results/{name}.csv", name=[t.name for t in plan.benchmarked]),
+        expand("figures/{name}_kept_patches.{format}", name=[t.name for t in plan.benchmarked], format=["png", "pdf"]),
         executed_notebooks(plan),
         figures,
         "results.csv",
@@ -135,7 +135,7 @@ rule benchmark:
         "figures/{name}_kept_patches.pdf",
         notebook="notebooks/05_benchmark_{name}.ipynb",
     wildcard_constraints:
-        name=any_of(trainings),
+        name=any_of(t.name for t in plan.benchmarked),
     params:
         lambda wildcards: json.dumps({"profile": profile.name, "checkpoint": wildcards.name}),
     threads: workflow.cores  # alone on the machine, or its timings would be those of a busy one
@@ -147,7 +147,7 @@ rule benchmark:
 
 rule figures:
     input:
-        expand("results/{name}.csv", name=list(trainings)),
+        expand("results/{name}.csv", name=[t.name for t in plan.benchmarked]),
         notebook=notebook("06_paper_figures"),
         library=library,
     output:

@@ -48,12 +48,6 @@ def load(name: str | Path, device: str | torch.device = "cpu", profile: str | No
     return model.to(device).eval()
 
 
-def checkpoint_name(dataset: str, stage: str, recipe: str, seed: int = 0) -> str:
-    """<dataset>_<stage>[_<recipe>][_seed<k>]; recipe "paper" and seed 0 go without saying, so that the published
-    names (cifar10_warmup, aid_finetuned) mean the published recipe."""
-    return f"{dataset}_{stage}" + ("" if recipe == "paper" else f"_{recipe}") + (f"_seed{seed}" if seed else "")
-
-
 def locate(name: str | Path, profile: str | None = None) -> Path:
     """The .safetensors file of a name (in that profile's run, in saved_models/, in any run) or path."""
     path = Path(name)

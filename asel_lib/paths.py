@@ -35,6 +35,12 @@ def results() -> Path:
     return root() / "benchmarks_results"
 
 
+def checkpoint_name(dataset: str, stage: str, recipe: str, seed: int = 0) -> str:
+    """<dataset>_<stage>[_<recipe>][_seed<k>]; recipe "paper" and seed 0 go without saying, so that the published
+    names (cifar10_warmup, aid_finetuned) mean the published recipe."""
+    return f"{dataset}_{stage}" + ("" if recipe == "paper" else f"_{recipe}") + (f"_seed{seed}" if seed else "")
+
+
 def run(profile: str) -> Path:
     """All that one profile's run writes: checkpoints/ results/ figures/ notebooks/ state/."""
     return results() / "runs" / profile

@@ -119,6 +119,7 @@ class Profile:
     protocol: str = "train-val-test"
     split_seed: int = 42
     synthetic_images: int = 4000
+    benchmark_warmup: bool = True
 
     def __post_init__(self):
         for name in ("datasets", "recipes"):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from asel_lib.paths import checkpoint_name
 from asel_lib.profiles import Profile
 
 
@@ -23,14 +24,20 @@ class Training:
 class Plan:
     warmups: tuple[Training, ...]
     transfers: tuple[Training, ...]
+    benchmark_warmup: bool = True
 
     @property
     def trainings(self) -> tuple[Training, ...]:
         return self.warmups + self.transfers
 
     @property
+    def benchmarked(self) -> tuple[Training, ...]:
+        return self.trainings if self.benchmark_warmup or not self.transfers else self.transfers
+
+    @property
     def datasets(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(training.dataset for training in self.trainings))
+        """Those with results and figures."""
+        return tuple(dict.fromkeys(training.dataset for training in self.benchmarked))
 
     @property
     def quickstart(self) -> str:
@@ -69,6 +76,7 @@ def make_plan(profile: Profile, datasets: dict[str, str], recipes: list[str], se
             if dataset != warmup_set
             for recipe, seed in chains
         ),
+        benchmark_warmup=profile.benchmark_warmup,
     )
 
 
@@ -77,13 +85,7 @@ def executed_notebooks(plan: Plan) -> list[str]:
     stems = [
         "00_quickstart",
         *(f"{training.notebook}_{training.name}" for training in plan.trainings),
-        *(f"05_benchmark_{training.name}" for training in plan.trainings),
+        *(f"05_benchmark_{training.name}" for training in plan.benchmarked),
         "06_paper_figures",
     ]
     return [f"notebooks/{stem}.ipynb" for stem in stems]
-
-
-def checkpoint_name(dataset: str, stage: str, recipe: str, seed: int) -> str:
-    """As asel_lib.checkpoints.checkpoint_name, which cannot be had without importing torch (seconds)."""
-    recipe_part = "" if recipe == "paper" else f"_{recipe}"
-    return f"{dataset}_{stage}{recipe_part}" + (f"_seed{seed}" if seed else "")

@@ -94,9 +94,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         profile = profiles.load(options.profile)
         options.named = options.datasets is not None
         options.datasets = items(options.datasets, "datasets") if options.named else list(profile.datasets)
-        options.recipes = (
-            items(options.recipes, "recipes") if options.recipes is not None else list(profile.recipes)
-        )
+        options.recipes = items(options.recipes, "recipes") if options.recipes is not None else list(profile.recipes)
         for recipe in options.recipes:
             profiles.check_recipe(recipe)
         options.seeds = [whole(seed, "seed", 0) for seed in items(options.seeds, "seeds")]

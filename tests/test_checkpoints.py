@@ -51,8 +51,8 @@ def test_half_precision_halves_the_file_and_barely_moves_the_logits(saved):
 
 
 def test_names(workplace):
-    assert checkpoints.checkpoint_name("aid", "finetuned", "paper") == "aid_finetuned"
-    assert checkpoints.checkpoint_name("aid", "finetuned", "dropped", 2) == "aid_finetuned_dropped_seed2"
+    assert paths.checkpoint_name("aid", "finetuned", "paper") == "aid_finetuned"
+    assert paths.checkpoint_name("aid", "finetuned", "dropped", 2) == "aid_finetuned_dropped_seed2"
 
 
 def test_an_unknown_name_lists_what_there_is(saved):

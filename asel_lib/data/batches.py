@@ -58,31 +58,34 @@ class Batches:
             pixels = self._resident[where]
         else:
             pixels = torch.from_numpy(np.asarray(self.images.pixels[self.indices[positions]]))
-        images = prepare(pixels, self.image_size, self.mean, self.std)
-        return augment(images, augmentation, generator), self.labels[where]
+        # Turned while they are small: bytes, not yet enlarged.
+        pixels = augment(pixels.permute(0, 3, 1, 2).contiguous(), augmentation, generator)
+        return prepare(pixels, self.image_size, self.mean, self.std), self.labels[where]
 
 
 def prepare(pixels: Tensor, size: int, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """uint8 (B, h, w, 3) -> float32 (B, 3, size, size), normalised by mean and std (of values in [0, 1])."""
-    images = pixels.permute(0, 3, 1, 2)
+    """uint8 (B, 3, h, w) -> float32 (B, 3, size, size), normalised by mean and std (of values in [0, 1])."""
+    images = pixels
     if images.shape[-2:] != (size, size):
-        images = F.resize(images.contiguous(), [size, size], InterpolationMode.BICUBIC, antialias=True)
+        images = F.resize(images, [size, size], InterpolationMode.BICUBIC, antialias=True)
     mean, std = (255 * torch.tensor(x, device=images.device).view(3, 1, 1) for x in (mean, std))
-    return ((images.float() - mean) / std).contiguous()
+    images = images.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
+    return images.sub_(mean).div_(std)
 
 
 def augment(images: Tensor, kind: str, generator: torch.Generator | None = None) -> Tensor:
-    """Random flips ("flip": left-right; "dihedral": both flips and the transpose, the eight symmetries of a square),
-    drawn for each image by itself. torchvision's transforms draw once a batch."""
+    """Random flips of (B, C, h, w) ("flip": left-right; "dihedral": both flips and the transpose, the eight
+    symmetries of a square), drawn for each image by itself. torchvision's transforms draw once a batch."""
     if kind not in AUGMENTATIONS:
         raise ValueError(f"unknown augmentation {kind!r}: expected one of {', '.join(AUGMENTATIONS)}")
     if kind == "none":
         return images
-    coins = torch.rand((3, len(images), 1, 1, 1), generator=generator).to(images.device) < 0.5
-    images = torch.where(coins[0], images.flip(-1), images)
-    if kind == "dihedral":
-        images = torch.where(coins[1], images.flip(-2), images)
-        images = torch.where(coins[2], images.transpose(-1, -2), images)
+    coins = torch.rand((3, len(images)), generator=generator) < 0.5
+    images = images.clone()
+    turns = (lambda x: x.flip(-1), lambda x: x.flip(-2), lambda x: x.transpose(-1, -2))
+    for coin, turn in zip(coins, turns[: 1 if kind == "flip" else 3], strict=False):
+        chosen = coin.nonzero()[:, 0].to(images.device)
+        images[chosen] = turn(images[chosen])
     return images
 
 
@@ -90,6 +93,6 @@ def transform(size: int, mean: Sequence[float], std: Sequence[float]):
     """-> a function from a PIL image or a path to (3, size, size) float32: what `Batches` makes of the same file."""
 
     def apply(image: Image.Image | str) -> Tensor:
-        return prepare(torch.from_numpy(resize(read_image(image), size).copy())[None], size, mean, std)[0]
+        return prepare(torch.from_numpy(resize(read_image(image), size).copy()).permute(2, 0, 1)[None], size, mean, std)[0]
 
     return apply

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import binomtest
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -80,6 +79,8 @@ def interval(correct: float, n: int) -> tuple[float, float]:
     are not independent of one another. Averaging over draws does take away some of the noise, so that
     interval is on the wide side, never on the narrow one.
     """
+    from scipy.stats import binomtest  # slow to import
+
     result = binomtest(round(correct), n).proportion_ci(0.95, method="wilson")
     return float(result.low), float(result.high)
 

@@ -13,11 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from fvcore.nn import FlopCountAnalysis
-from fvcore.nn.jit_handles import get_shape
 from torch import Tensor, nn
-from torch.utils.benchmark import Timer
-from torch.utils.flop_counter import FlopCounterMode
 
 from asel_lib.devices import autocast
 from asel_lib.selection import keep_count
@@ -193,6 +189,8 @@ class _Call(nn.Module):
 
 def _by_trace(call: _Call, images: Tensor) -> tuple[float, float]:
     """(all, the selector's) multiply-accumulates, by fvcore."""
+    from fvcore.nn import FlopCountAnalysis  # here, as below: seconds to import, and not every notebook counts
+
     analysis = FlopCountAnalysis(call, images)
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     analysis.set_op_handle("aten::scaled_dot_product_attention", _attention_macs)
@@ -219,6 +217,8 @@ def _by_trace(call: _Call, images: Tensor) -> tuple[float, float]:
 
 def _attention_macs(inputs: list, outputs: list) -> int:
     """q (..., L, E), k (..., S, E), v (..., S, Ev): QK^T takes L*S*E, AV L*S*Ev."""
+    from fvcore.nn.jit_handles import get_shape
+
     query, key, value = (get_shape(tensor) for tensor in inputs[:3])
     return prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
 
@@ -226,13 +226,17 @@ def _attention_macs(inputs: list, outputs: list) -> int:
 def _by_dispatch(call: _Call, images: Tensor) -> tuple[float, float]:
     """The same by torch's own counter, which sees operators as they run and counts two FLOPs a
     multiply-accumulate."""
+    from torch.utils.flop_counter import FlopCounterMode
+
     with FlopCounterMode(display=False) as counter:
         call(images)
     selector = counter.get_flop_counts().get("_Call.model.patch_drop", {})
     return counter.get_total_flops() / 2, sum(selector.values()) / 2
 
 
-def _timer(model: nn.Module, images: Tensor, policy: str | None, keep_ratio: float) -> Timer:
+def _timer(model: nn.Module, images: Tensor, policy: str | None, keep_ratio: float):
+    from torch.utils.benchmark import Timer
+
     names = {"model": model, "images": images, "keep_ratio": keep_ratio, "policy": policy}
     # Timer takes one thread unless told; a user's forward takes torch's setting.
     return Timer("model(images, keep_ratio, policy)", globals=names, num_threads=torch.get_num_threads())

@@ -40,7 +40,7 @@ def transfer(
     """ASEL's second stage: the warm-up checkpoint of the same profile, recipe and seed, without its head, trained on
     `dataset`. CheckpointError where the warm-up is not there yet."""
     dataset = dataset or profile.datasets[0]
-    name = checkpoints.checkpoint_name(profile.warmup_dataset, "warmup", recipe, seed)
+    name = paths.checkpoint_name(profile.warmup_dataset, "warmup", recipe, seed)
     start = paths.run(profile.name) / "checkpoints" / f"{name}.safetensors"
     if not start.is_file():
         shipped = paths.saved_models() / start.name
@@ -67,7 +67,7 @@ def _run_stage(
         split.fingerprint, start_record["fingerprint"] if start_record else profile.model.start,
     )  # fmt: skip
     run = paths.run(profile.name)
-    name = checkpoints.checkpoint_name(images.name, stage, recipe, seed)
+    name = paths.checkpoint_name(images.name, stage, recipe, seed)
     history_file = run / "checkpoints" / f"{name}_history.csv"
     if not retrain and (file := checkpoints.reuse(name, asked, run / "checkpoints")):
         print(f"{name}: already trained with these settings, loaded")

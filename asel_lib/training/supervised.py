@@ -64,6 +64,8 @@ def train(
     for epoch in range(run.epoch, settings.epochs):
         run.train_epoch(epoch, progress)
         run.finish_epoch(epoch)
+        if progress:
+            print(run.line(), flush=True)
     if run.best_weights is not None:
         model.load_state_dict(run.best_weights)
     model.eval()
@@ -92,7 +94,7 @@ class _Run:
         self.state_file, self.history_file = state_file, history_file
         self.save_seconds, self.saved_at = 60.0, time.monotonic()
         self.epoch, self.step_in_epoch = 0, 0
-        self.sums = {"loss": 0.0, "correct": 0, "images": 0, "seconds": 0.0, "ratio": 0.0}
+        self.sums = {"loss": 0.0, "correct": 0, "images": 0, "seconds": 0.0, "waiting": 0.0, "ratio": 0.0}
         self.history: list[dict] = []
         self.best_epoch, self.best_weights = 0, None
         self.steps_an_epoch = len(batches)
@@ -121,7 +123,14 @@ class _Run:
         order = torch.randperm(len(self.batches.indices), generator=generator(self.seed, "order", epoch)).numpy()
         size = self.batches.batch_size
         title = f"epoch {epoch + 1}/{self.settings.epochs}"
-        bar = tqdm(total=len(order), initial=self.step_in_epoch * size, desc=title, unit="img", disable=not progress)
+        bar = tqdm(
+            total=len(order),
+            initial=self.step_in_epoch * size,
+            desc=title,
+            unit="img",
+            leave=False,
+            disable=not progress,
+        )
         with bar, _fast_backward(self.model, self.batches.device):
             for step in range(self.step_in_epoch, self.steps_an_epoch):
                 started = time.perf_counter()
@@ -140,7 +149,9 @@ class _Run:
 
     def _step(self, epoch: int, step: int, positions: np.ndarray) -> None:
         settings = self.settings
+        started = time.perf_counter()
         images, labels = self.batches.take(positions, settings.augmentation, generator(self.seed, "augment", step))
+        self.sums["waiting"] += time.perf_counter() - started
         ratio = objectives.keep_ratio(settings, self.seed, epoch, step)
         if self.scheduler is not None:
             self.scheduler.step_update(step)
@@ -185,6 +196,15 @@ class _Run:
         self.sums = dict.fromkeys(self.sums, 0)
         self.save()
 
+    def line(self) -> str:
+        """The last epoch in one line, which stays where a progress bar does not (a log, an executed notebook)."""
+        row = self.history[-1]
+        val = f", val accuracy {row['val_accuracy']:.3f}" if "val_accuracy" in row else ""
+        return (
+            f"epoch {row['epoch']}/{self.settings.epochs}: loss {row['train_loss']:.3f}, train accuracy "
+            f"{row['train_accuracy']:.3f}{val}, {row['images_per_second']:.0f} img/s, {row['data_share']:.1%} of the time on data"
+        )
+
     def _averages(self) -> dict[str, float]:
         count = max(1, self.sums["images"])
         return {
@@ -193,6 +213,8 @@ class _Run:
             "keep_ratio": self.sums["ratio"] / count,
             "images_per_second": count / max(self.sums["seconds"], 1e-9),
             "seconds": self.sums["seconds"],
+            # reading, resizing, normalising, augmenting: all that is not the model
+            "data_share": self.sums["waiting"] / max(self.sums["seconds"], 1e-9),
         }
 
     def save(self) -> None:

@@ -44,16 +44,18 @@ def test_small_images_are_enlarged_as_the_single_image_is(image_folder):
 
 
 def test_normalisation_uses_each_channels_mean_and_std():
-    pixels = torch.full((1, 2, 2, 3), 255, dtype=torch.uint8)
+    pixels = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
     out = prepare(pixels, 2, (0.5, 0.25, 0.0), (0.5, 0.25, 2.0))
     assert out[0, :, 0, 0].tolist() == pytest.approx([1.0, 3.0, 0.5])
 
 
 @pytest.mark.parametrize(("kind", "shapes"), [("none", 1), ("flip", 2), ("dihedral", 8)])
 def test_augmentation_draws_every_symmetry_for_each_image_by_itself(kind, shapes):
-    image = torch.arange(12.0).reshape(3, 2, 2)
+    image = torch.arange(12, dtype=torch.uint8).reshape(3, 2, 2)
     out = augment(image.expand(300, 3, 2, 2), kind, torch.Generator().manual_seed(0))
     assert len({tuple(o.flatten().tolist()) for o in out}) == shapes
+    # pixels move, channels stay together
+    assert all(sorted(o.reshape(3, 4).T.tolist()) == image.reshape(3, 4).T.tolist() for o in out[:20])
 
 
 def test_the_same_generator_augments_the_same():
