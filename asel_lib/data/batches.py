@@ -69,8 +69,7 @@ def prepare(pixels: Tensor, size: int, mean: Sequence[float], std: Sequence[floa
     if images.shape[-2:] != (size, size):
         images = F.resize(images, [size, size], InterpolationMode.BICUBIC, antialias=True)
     mean, std = (255 * torch.tensor(x, device=images.device).view(3, 1, 1) for x in (mean, std))
-    images = images.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
-    return images.sub_(mean).div_(std)
+    return (images - mean).div_(std)
 
 
 def augment(images: Tensor, kind: str, generator: torch.Generator | None = None) -> Tensor:

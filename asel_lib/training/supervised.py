@@ -202,7 +202,8 @@ class _Run:
         val = f", val accuracy {row['val_accuracy']:.3f}" if "val_accuracy" in row else ""
         return (
             f"epoch {row['epoch']}/{self.settings.epochs}: loss {row['train_loss']:.3f}, train accuracy "
-            f"{row['train_accuracy']:.3f}{val}, {row['images_per_second']:.0f} img/s, {row['data_share']:.1%} of the time on data"
+            f"{row['train_accuracy']:.3f}{val}, {row['images_per_second']:.0f} img/s, "
+            f"{row['data_share']:.1%} of the time on data"
         )
 
     def _averages(self) -> dict[str, float]:
