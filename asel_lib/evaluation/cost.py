@@ -62,12 +62,7 @@ def gmacs(model: nn.Module, image_size: int, keep_ratio: float, policy: str | No
     call = _Call(model.eval(), keep_ratio, policy)
     try:
         with torch.no_grad():
-            try:
-                total, selector = _by_trace(call, images)
-            except RuntimeError:
-                # The tracer cannot follow a tensor seen as another dtype, which is how the random policy
-                # hashes images.
-                total, selector = _by_dispatch(call, images)
+            total, selector = _count(call, images)
     finally:
         model.train(was_training)
     return Macs(total / 1e9, selector / 1e9)
@@ -187,7 +182,7 @@ class _Call(nn.Module):
         return self.model(images, self.keep_ratio, self.policy)
 
 
-def _by_trace(call: _Call, images: Tensor) -> tuple[float, float]:
+def _count(call: _Call, images: Tensor) -> tuple[float, float]:
     """(all, the selector's) multiply-accumulates, by fvcore."""
     from fvcore.nn import FlopCountAnalysis  # here, as below: seconds to import, and not every notebook counts
 
@@ -221,17 +216,6 @@ def _attention_macs(inputs: list, outputs: list) -> int:
 
     query, key, value = (get_shape(tensor) for tensor in inputs[:3])
     return prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
-
-
-def _by_dispatch(call: _Call, images: Tensor) -> tuple[float, float]:
-    """The same by torch's own counter, which sees operators as they run and counts two FLOPs a
-    multiply-accumulate."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter:
-        call(images)
-    selector = counter.get_flop_counts().get("_Call.model.patch_drop", {})
-    return counter.get_total_flops() / 2, sum(selector.values()) / 2
 
 
 def _timer(model: nn.Module, images: Tensor, policy: str | None, keep_ratio: float):

@@ -44,9 +44,10 @@ def image_seeds(images: Tensor, draw: int = 0) -> Tensor:
     Integer arithmetic only (sums wrap around), so that the order of summation, the batch and the device cannot
     change it.
     """
-    bits = images.float().contiguous().flatten(1).view(torch.int32).to(torch.int64)
-    weights = _mix(torch.arange(bits.shape[1], device=bits.device)) | 1
-    return _mix((bits * weights).sum(dim=1) + _mix(torch.tensor(draw, device=bits.device)))
+    # Scaling by a power of two and truncating are exact, so equal pixels give equal numbers everywhere.
+    numbers = (images.float() * 2**20).to(torch.int64).flatten(1)
+    weights = _mix(torch.arange(numbers.shape[1], device=numbers.device)) | 1
+    return _mix((numbers * weights).sum(dim=1) + _mix(torch.tensor(draw, device=numbers.device)))
 
 
 def uniform(seeds: Tensor, count: int) -> Tensor:
