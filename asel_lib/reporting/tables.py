@@ -46,7 +46,10 @@ def write(frame: pd.DataFrame, path: str | os.PathLike) -> Path:
     missing."""
     path = Path(path)
     _check_columns(frame, str(path))
-    replace_text(path, frame[list(COLUMNS)].to_csv(index=False))
+    try:
+        replace_text(path, frame[list(COLUMNS)].to_csv(index=False))
+    except OSError as error:
+        raise AselError(f"{path} could not be written ({error}); make the folder writable or set ASEL_ROOT") from error
     return path
 
 

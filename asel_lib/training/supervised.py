@@ -7,6 +7,7 @@ saved state and ends with the weights of an uninterrupted one, bit for bit on a 
 import contextlib
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 from timm.scheduler import CosineLRScheduler
-from torch import nn
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from asel_lib.data.batches import Batches
@@ -121,21 +122,25 @@ class _Run:
     def train_epoch(self, epoch: int, progress: bool) -> None:
         self.model.train()
         order = torch.randperm(len(self.batches.indices), generator=generator(self.seed, "order", epoch)).numpy()
-        size = self.batches.batch_size
+        size, first = self.batches.batch_size, self.step_in_epoch
         title = f"epoch {epoch + 1}/{self.settings.epochs}"
-        bar = tqdm(
-            total=len(order),
-            initial=self.step_in_epoch * size,
-            desc=title,
-            unit="img",
-            leave=False,
-            disable=not progress,
-        )
-        with bar, _fast_backward(self.model, self.batches.device):
-            for step in range(self.step_in_epoch, self.steps_an_epoch):
+        bar = tqdm(total=len(order), initial=first * size, desc=title, unit="img", leave=False, disable=not progress)
+
+        def read(step: int):
+            chosen = order[step * size : (step + 1) * size]
+            noise = generator(self.seed, "augment", epoch * self.steps_an_epoch + step)
+            return chosen, *self.batches.take(chosen, self.settings.augmentation, noise)
+
+        # A batch is made ready while the model works on the one before it.
+        with bar, ThreadPoolExecutor(1) as reader, _fast_backward(self.model, self.batches.device):
+            ahead = reader.submit(read, first) if first < self.steps_an_epoch else None
+            for step in range(first, self.steps_an_epoch):
                 started = time.perf_counter()
-                positions = order[step * size : (step + 1) * size]
-                self._step(epoch, epoch * self.steps_an_epoch + step, positions)
+                batch = ahead.result()
+                self.sums["waiting"] += time.perf_counter() - started
+                if step + 1 < self.steps_an_epoch:
+                    ahead = reader.submit(read, step + 1)
+                self._step(epoch, epoch * self.steps_an_epoch + step, *batch)
                 self.sums["seconds"] += time.perf_counter() - started
                 self.step_in_epoch = step + 1
                 if step % 10 == 0 or self.step_in_epoch == self.steps_an_epoch:
@@ -143,15 +148,12 @@ class _Run:
                     bar.set_postfix_str(
                         f"loss {row['train_loss']:.3f}, accuracy {row['train_accuracy']:.3f}", refresh=False
                     )
-                bar.update(len(positions))
+                bar.update(len(batch[0]))
                 if time.monotonic() - self.saved_at > self.save_seconds:
                     self.save()
 
-    def _step(self, epoch: int, step: int, positions: np.ndarray) -> None:
+    def _step(self, epoch: int, step: int, positions: np.ndarray, images: Tensor, labels: Tensor) -> None:
         settings = self.settings
-        started = time.perf_counter()
-        images, labels = self.batches.take(positions, settings.augmentation, generator(self.seed, "augment", step))
-        self.sums["waiting"] += time.perf_counter() - started
         ratio = objectives.keep_ratio(settings, self.seed, epoch, step)
         if self.scheduler is not None:
             self.scheduler.step_update(step)
@@ -203,7 +205,7 @@ class _Run:
         return (
             f"epoch {row['epoch']}/{self.settings.epochs}: loss {row['train_loss']:.3f}, train accuracy "
             f"{row['train_accuracy']:.3f}{val}, {row['images_per_second']:.0f} img/s, "
-            f"{row['data_share']:.1%} of the time on data"
+            f"{row['waiting_share']:.1%} of the time waiting for data"
         )
 
     def _averages(self) -> dict[str, float]:
@@ -214,8 +216,7 @@ class _Run:
             "keep_ratio": self.sums["ratio"] / count,
             "images_per_second": count / max(self.sums["seconds"], 1e-9),
             "seconds": self.sums["seconds"],
-            # reading, resizing, normalising, augmenting: all that is not the model
-            "data_share": self.sums["waiting"] / max(self.sums["seconds"], 1e-9),
+            "waiting_share": self.sums["waiting"] / max(self.sums["seconds"], 1e-9),
         }
 
     def save(self) -> None:

@@ -3,6 +3,7 @@ import multiprocessing
 import pandas as pd
 import pytest
 
+from asel_lib import files
 from asel_lib.errors import AselError
 from asel_lib.reporting import tables
 
@@ -30,6 +31,18 @@ def test_a_table_is_read_as_it_was_written(tmp_path):
     assert list(found.columns) == list(tables.COLUMNS)
     assert found["commit"].tolist() == ["12e4567"] * 6  # not the number 12e4567
     assert found["accuracy"].tolist() == results()["accuracy"].tolist()
+
+
+def test_a_folder_that_cannot_be_written_is_named_and_the_old_table_stays(tmp_path, monkeypatch):
+    path = tables.write(results(), tmp_path / "results.csv")
+
+    def read_only(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(files.tempfile, "mkstemp", read_only)
+    with pytest.raises(AselError, match="results.csv could not be written.*Permission denied"):
+        tables.write(results(accuracy=0.0), path)
+    assert tables.read(path)["accuracy"].tolist() == results()["accuracy"].tolist()
 
 
 def test_a_folder_is_read_whole(tmp_path):

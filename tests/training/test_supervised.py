@@ -13,6 +13,8 @@ from asel_lib.training import supervised
 
 SETTINGS = replace(profiles.load("smoke").warmup, epochs=3, batch_size=16, lr_backbone=2e-3, schedule="cosine")
 
+TIMES = ["seconds", "images_per_second", "waiting_share"]  # the columns in which two equal runs differ
+
 
 @pytest.fixture
 def data():
@@ -57,7 +59,7 @@ def test_a_run_killed_in_mid_epoch_ends_with_the_weights_of_an_uninterrupted_one
     tiny, data, tmp_path, monkeypatch, steps_before_the_kill
 ):
     whole = tiny(2)
-    history = run(whole, data).history.drop(columns=["seconds", "images_per_second", "data_share"])
+    history = run(whole, data).history.drop(columns=TIMES)
 
     class Killed(BaseException):
         pass
@@ -80,8 +82,20 @@ def test_a_run_killed_in_mid_epoch_ends_with_the_weights_of_an_uninterrupted_one
         resumed.head.weight.add_(1)  # a new process's model: all that counts is in the state file
     trained = run(resumed, data, **options)
     assert torch.equal(weights(resumed), weights(whole))
-    pd.testing.assert_frame_equal(trained.history.drop(columns=["seconds", "images_per_second", "data_share"]), history)
+    pd.testing.assert_frame_equal(trained.history.drop(columns=TIMES), history)
     assert len(pd.read_csv(tmp_path / "history.csv")) == 3
+
+
+def test_a_run_killed_between_the_last_step_and_validation_goes_on(tiny, data, tmp_path, monkeypatch):
+    whole = tiny(2)
+    run(whole, data)
+    options = dict(state_file=tmp_path / "run.pt", save_seconds=0.0)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(supervised, "validate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        run(tiny(2), data, **options)
+    resumed = tiny(2)
+    run(resumed, data, **options)
+    assert torch.equal(weights(resumed), weights(whole))
 
 
 def test_the_state_of_other_settings_or_a_torn_state_is_not_taken_up(tiny, data, tmp_path, capsys):
