@@ -103,9 +103,8 @@ def gmacs(frame: pd.DataFrame, dataset: str) -> Figure:
             full = rows.loc[rows["keep_ratio"] == 1, "gmacs"]
             if len(full):
                 axes.plot([0, 1], [0, full.iloc[0]], color="#777777", linewidth=0.8, label="in proportion")
-        axes.set_ylim(bottom=0)
 
-    return _panels(frame, dataset, line, "keep ratio", "cost of an image (GMACs)", "", ratio_axis=True)
+    return _panels(frame, dataset, line, "keep ratio", "cost of an image (GMACs)", "", ratio_axis=True, from_zero=True)
 
 
 @_styled
@@ -126,12 +125,13 @@ def latency(frame: pd.DataFrame, dataset: str) -> Figure:
                 gain = f"{full.iloc[0] / row['latency_ms']:.1f}×"
                 axes.annotate(gain, (row["keep_ratio"], row["latency_ms"]), (0, -10),
                               textcoords="offset points", color=style["color"], fontsize=7, ha="center")  # fmt: skip
-        axes.set_ylim(bottom=0)
 
     sizes = sorted(frame.loc[frame["dataset"] == dataset, "batch_size"].unique())
     batch = "/".join(f"{size:g}" for size in sizes) or "?"
     note = "band: interquartile range; ×: speed-up over ratio 1"
-    return _panels(frame, dataset, line, "keep ratio", f"latency of {batch} images (ms)", note, ratio_axis=True)
+    return _panels(
+        frame, dataset, line, "keep ratio", f"latency of {batch} images (ms)", note, ratio_axis=True, from_zero=True
+    )
 
 
 FIGURES = {"1_strategies": strategies, "2_throughput": throughput, "3_gflops": gmacs, "4_latency": latency}
@@ -272,7 +272,7 @@ def data_sheet(pixels: np.ndarray, labels: Sequence[int], classes: Sequence[str]
     return figure
 
 
-def _panels(frame, dataset, line, xlabel, ylabel, note, ratio_axis=False) -> Figure:
+def _panels(frame, dataset, line, xlabel, ylabel, note, ratio_axis=False, from_zero=False) -> Figure:
     """A panel a run of the data set; `line(axes, rows over seeds, policy, run)` draws a policy."""
     rows = frame[frame["dataset"] == dataset]
     if rows.empty:
@@ -290,6 +290,8 @@ def _panels(frame, dataset, line, xlabel, ylabel, note, ratio_axis=False) -> Fig
         if ratio_axis:
             cell.set_xlim(0, 1.03)
             cell.set_xticks(np.arange(0, 1.01, 0.2))
+        if from_zero:
+            cell.set_ylim(bottom=0)  # after the last line: it ends the axis' own scaling
         cell.label_outer(remove_inner_ticks=False)
     axes[0].legend(loc="best")
     _footer(figure, rows, dataset, note)
