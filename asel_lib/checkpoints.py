@@ -17,7 +17,7 @@ from torch import Tensor
 
 from asel_lib import paths
 from asel_lib.errors import CheckpointError
-from asel_lib.files import replace_file, replace_text
+from asel_lib.files import replace_files
 
 FORMAT = 1
 
@@ -88,8 +88,8 @@ def available() -> list[str]:
 def save(model, stem: Path, record: dict, half: bool = False) -> Path:
     """Write <stem>.safetensors and <stem>.json. `half`: 16-bit floats, for shipping.
 
-    The weights come first, and the record names their digest: a kill between the two leaves a pair that `load`
-    refuses, never one that it misreads. CheckpointError where they cannot be written; old files stay.
+    Both are on the disk before either takes its place, and the record names the weights' digest, so that no mixed pair
+    is ever taken for a checkpoint. CheckpointError where they cannot be written; the old ones stay.
     """
     weights = {
         key: (value.half() if half and value.is_floating_point() else value).detach().cpu().contiguous()
@@ -99,8 +99,8 @@ def save(model, stem: Path, record: dict, half: bool = False) -> Path:
     record = {"format": FORMAT, **record, "dtype": "float16" if half else "float32", "sha256": _digest(content)}
     file = stem.parent / f"{stem.name}.safetensors"
     try:
-        replace_file(file, lambda handle: handle.write(content))
-        replace_text(file.with_suffix(".json"), json.dumps(record, indent=2, default=str) + "\n")
+        text = json.dumps(record, indent=2, default=str) + "\n"
+        replace_files({file: lambda f: f.write(content), file.with_suffix(".json"): lambda f: f.write(text.encode())})
     except OSError as error:
         raise CheckpointError(
             f"{file} could not be written ({error}); free space or choose another folder, then run again"

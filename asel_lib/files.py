@@ -8,24 +8,31 @@ from pathlib import Path
 from typing import BinaryIO
 
 
-def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Let `write` fill a file beside `path`, flush it to the disk, then rename it over `path`.
-
-    Where anything fails (OSError: no space, no permission) the old file stays as it was.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+def replace_files(contents: dict[Path, Callable[[BinaryIO], object]]) -> None:
+    """Let each function fill a file beside its path, flush them all to the disk, and only then rename them over their
+    paths. Where anything fails before that (OSError: no space, no permission) the old files stay as they were."""
+    temporary: dict[Path, str] = {}
     try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide results from the group
-        os.replace(temporary, path)
+        for path, write in contents.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary[path] = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+            with os.fdopen(handle, "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary[path], 0o644)  # mkstemp's 0600 would hide results from the group
+        for path, name in temporary.items():
+            os.replace(name, path)
     except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
+        for name in temporary.values():
+            with contextlib.suppress(OSError):
+                os.unlink(name)
         raise
+
+
+def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """`replace_files` for one."""
+    replace_files({path: write})
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -40,5 +40,9 @@ def _assigned(source: str) -> dict[str, object]:
     values = {}
     for statement in ast.parse(source).body:
         if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
-            values[statement.targets[0].id] = ast.literal_eval(statement.value)
+            name, source = statement.targets[0].id, ast.unparse(statement.value)
+            try:
+                values[name] = ast.literal_eval(statement.value)
+            except ValueError:
+                raise ValueError(f"notebook parameter {name!r} is {source}: expected a plain finite value") from None
     return values

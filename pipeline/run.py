@@ -14,7 +14,7 @@ from pathlib import Path
 
 from asel_lib import paths, profiles
 from asel_lib.data import catalog
-from asel_lib.errors import AselError, DatasetMissing
+from asel_lib.errors import AselError, DatasetError, DatasetMissing
 from pipeline.notebook import PROGRESS, error_file
 from pipeline.plan import Plan, executed_notebooks, make_plan
 
@@ -139,7 +139,14 @@ def present_datasets(profile: profiles.Profile, options: argparse.Namespace) -> 
     for name in dict.fromkeys([profile.warmup_dataset, *options.datasets]):
         needed = options.strict or name == profile.warmup_dataset
         try:
-            found |= located(name, options.dry_run)
+            place = located(name, options.dry_run)
+            for label, folder in place.items():
+                if label in found and found[label] != folder:
+                    raise DatasetError(
+                        f"{found[label]} and {folder} would both be called {label!r}, in checkpoints and results: "
+                        "rename one of the folders"
+                    )
+            found |= place
         except DatasetMissing as error:
             if needed and not options.dry_run:
                 raise

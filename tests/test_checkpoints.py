@@ -121,16 +121,19 @@ def test_only_a_matching_fingerprint_is_reused(saved, capsys):
     assert "not a whole safetensors file" in capsys.readouterr().out
 
 
-def test_a_full_disk_leaves_the_old_checkpoint(saved, tiny, monkeypatch):
+@pytest.mark.parametrize("files_that_fit", [0, 1])
+def test_a_full_disk_leaves_the_old_checkpoint(saved, tiny, monkeypatch, files_that_fit):
     _, file = saved
-    before = file.read_bytes()
+    before, flushed = file.read_bytes(), []
 
     def full(handle):
-        raise OSError(28, "No space left on device")
+        flushed.append(handle)
+        if len(flushed) > files_that_fit:
+            raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(CheckpointError, match="could not be written.*No space left"):
-        checkpoints.save(tiny(), file.with_suffix(""), RECORD | {"fingerprint": "f2"})
+        checkpoints.save(tiny(), file.with_suffix(""), RECORD | {"fingerprint": "f2"}, half=True)
     assert file.read_bytes() == before
     assert asel_lib.load("tiny_warmup").record["fingerprint"] == "f1"
     assert [f.name for f in file.parent.iterdir() if f.name.startswith(".")] == []

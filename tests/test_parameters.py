@@ -14,6 +14,7 @@ DEFAULTS = 'profile = "demo"\nratios = []\nkeep_ratio = 0.5\nseed = 0\nretrain =
         ("seed = True", "expected int"),
         ('ratios = "0.5"', "expected list"),
         ("retrain = 1", "expected bool"),
+        ("keep_ratio = float('nan')", r"'keep_ratio' is float\('nan'\): expected a plain finite value"),
     ],
 )
 def test_an_unknown_or_badly_typed_parameter_is_named(injected, message):

@@ -16,7 +16,7 @@ import nbformat
 import pytest
 
 from asel_lib import profiles
-from asel_lib.errors import DatasetMissing
+from asel_lib.errors import DatasetError, DatasetMissing
 from pipeline import index, notebook, plan, run
 
 REPOSITORY = Path(__file__).parents[1]
@@ -102,6 +102,16 @@ def test_a_folder_of_images_is_asked_for_by_its_path(root, tmp_path):
     assert [(t.name, t.source) for t in made.transfers] == [("my_scenes_finetuned", folder)]
 
 
+def test_two_folders_of_one_name_are_refused(root, tmp_path):
+    folders = [tmp_path / place / "scenes" for place in ("x", "y")]
+    for folder in folders:
+        for label in ("a", "b"):
+            (folder / label).mkdir(parents=True)
+            (folder / label / "1.jpg").touch()
+    with pytest.raises(DatasetError, match="x/scenes and .*y/scenes would both be called 'scenes'"):
+        run.present_datasets(profiles.load("demo"), options([str(folder) for folder in folders]))
+
+
 def test_a_second_run_of_the_same_profile_is_refused(root):
     folder = root / "benchmarks_results/runs/smoke"
     folder.mkdir(parents=True)
@@ -181,7 +191,7 @@ STEPS = """
 import json, os, sys, time
 from pathlib import Path
 from asel_lib import paths, profiles
-from pipeline.plan import checkpoint_name
+from asel_lib.paths import checkpoint_name
 
 run = paths.run(profile)
 def write(*files):
@@ -327,4 +337,5 @@ def test_profile_smoke_runs_from_nothing_and_has_its_figures(root):
     for figure in ("1_strategies", "2_throughput", "3_gflops", "4_latency"):
         for ending in ("png", "pdf"):
             assert (folder / f"figures/synthetic_{figure}.{ending}").stat().st_size > 1000
+    assert (folder / "notebooks/06_paper_figures.ipynb").read_text().count('"image/png"') == 8
     assert started(pipeline(REPOSITORY, "--profile", "smoke")) == []

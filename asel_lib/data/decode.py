@@ -25,6 +25,7 @@ from asel_lib.errors import DatasetError
 from asel_lib.files import replace_file, replace_text
 
 UNREADABLE_SHARE = 0.01
+VERSION = 1  # of reading and resizing: raised whenever the same file gives other pixels
 
 
 @dataclass(frozen=True)
@@ -60,16 +61,18 @@ def load(name: str | Path, image_size: int, *, synthetic_images: int = 4000, dow
 
     DatasetMissing where it is not there (the message says what to put where); DatasetError where it cannot be used.
     """
-    if catalog.is_generated(str(name)):
-        return _generated(str(name), image_size, synthetic_images)
+    if catalog.is_generated(name):
+        return _generated(catalog.spec(name).name, image_size, synthetic_images)
     found = catalog.find(name, download=download)
     manifest = [(str(n), s.st_size, s.st_mtime_ns) for n, s in zip(found.names, map(os.stat, found.files), strict=True)]
     place = hashlib.sha256(str(found.root.resolve()).encode()).hexdigest()[:8]
     arrays, about = _cached(
         f"{found.name}-{image_size}-{place}",
-        {"files": manifest, "image_size": image_size},
+        {"files": manifest, "image_size": image_size, "version": VERSION},
         lambda: _decode_all(found, image_size),
     )
+    if about["left_out"]:
+        warnings.warn(f"{about['left_out']}; left out", stacklevel=2)
     kept = np.asarray(about["kept"], dtype=int)
     return ImageArray(
         name=found.name,
@@ -89,9 +92,11 @@ def read_image(source: str | Path | bytes | Image.Image) -> np.ndarray:
         image = source if isinstance(source, Image.Image) else Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
         image = ImageOps.exif_transpose(image)
         if image.mode.startswith(("I", "F")):
-            # Pillow clips these to 255 when it converts; 16-bit images mean 65535 by white.
+            # Pillow clips these to 255 when it converts; 16-bit images mean 65535 by white. The wider modes do not
+            # say what they mean by it: values beyond a byte are taken for 16 bits.
             values = np.asarray(image).astype(np.float64)
-            values = values / 257 if values.max(initial=0) > 255 else values
+            if image.mode.startswith("I;16") or values.max(initial=0) > 255:
+                values = values / 257
             image = Image.fromarray(np.clip(values.round(), 0, 255).astype(np.uint8))
         return np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError) as error:
@@ -112,7 +117,7 @@ def resize(pixels: np.ndarray, size: int) -> np.ndarray:
 
 
 def _decode_all(found: catalog.ImageSet, image_size: int) -> tuple[dict[str, np.ndarray], dict]:
-    """-> ({"pixels"}, {"kept": indices of the readable files, "digests": theirs})"""
+    """-> ({"pixels"}, {"kept": indices of the readable files, "digests": theirs, "left_out": what was not readable})"""
 
     def decode(file: Path) -> tuple[np.ndarray, str] | str:
         try:
@@ -129,16 +134,16 @@ def _decode_all(found: catalog.ImageSet, image_size: int) -> tuple[dict[str, np.
         )
     kept = [i for i, result in enumerate(results) if not isinstance(result, str)]
     broken = [found.files[i] for i, result in enumerate(results) if isinstance(result, str)]
+    message = ""
     if broken:
         listed = ", ".join(map(str, broken[:5])) + (f" and {len(broken) - 5} more" if len(broken) > 5 else "")
         message = f"{found.name}: {len(broken)} of {len(results)} images cannot be read: {listed}"
         if len(broken) > UNREADABLE_SHARE * len(results):
             raise DatasetError(f"{message}; at most {UNREADABLE_SHARE:.0%} may be broken: replace or remove them")
-        warnings.warn(f"{message}; left out", stacklevel=4)
     sizes = {results[i][0].shape for i in kept}
     size = next(iter(sizes))[0] if len(sizes) == 1 else image_size
     pixels = np.stack([resize(results[i][0], size) for i in kept])
-    return {"pixels": pixels}, {"kept": kept, "digests": [results[i][1] for i in kept]}
+    return {"pixels": pixels}, {"kept": kept, "digests": [results[i][1] for i in kept], "left_out": message}
 
 
 def _generated(name: str, image_size: int, count: int) -> ImageArray:

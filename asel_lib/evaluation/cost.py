@@ -109,18 +109,6 @@ def table(model: nn.Module, ratios: Sequence[float], batch_size: int = 8, second
     return frame.round(3)
 
 
-def latency(
-    model: nn.Module,
-    images: Tensor,
-    keep_ratio: float,
-    policy: str | None = None,
-    precision: str = "float32",
-    seconds: float = 1.0,
-) -> Latency:
-    """Time of a forward of `images` (B, C, H, W); to compare several, use `latencies`."""
-    return latencies(model, images, [keep_ratio], [policy], precision, seconds)[policy, keep_ratio]
-
-
 def latencies(
     model: nn.Module,
     images: Tensor,

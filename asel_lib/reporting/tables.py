@@ -1,9 +1,8 @@
 """The results table: one CSV, one row a measurement. Its columns, its file, and the summary a README
 shows."""
 
-import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -51,14 +50,6 @@ def write(frame: pd.DataFrame, path: str | os.PathLike) -> Path:
     except OSError as error:
         raise AselError(f"{path} could not be written ({error}); make the folder writable or set ASEL_ROOT") from error
     return path
-
-
-def append(frame: pd.DataFrame, path: str | os.PathLike) -> Path:
-    """Add rows to the table at `path`; processes that append at the same time wait for one another."""
-    path = Path(path)
-    with _locked(path):
-        before = [read(path)] if path.exists() else []
-        return write(pd.concat([*before, frame], ignore_index=True), path)
 
 
 def runs(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -151,15 +142,3 @@ def _accuracy(cell: dict | None) -> str:
     if cell is None:
         return "-"
     return f"{cell['accuracy'] * 100:.1f} ({cell['accuracy_low'] * 100:.1f}-{cell['accuracy_high'] * 100:.1f})"
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the table's lock, a hidden file beside it: the table itself is replaced, so a lock on it would not
-    last."""
-    import fcntl  # not on Windows, where everything but `append` works
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.with_name(f".{path.name}.lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -10,7 +10,7 @@ HASHED = 4096  # values of an image that its seed is made from
 
 @register("random")
 class RandomSelector(PatchSelector):
-    """Uniform random scores, from the image's seed alone: the same image gets the same patches in every batch, on
+    """Uniform random scores, from the image's seed alone: the same pixels get the same patches in every batch, on
     every device; another draw, other patches."""
 
     stochastic = True

@@ -47,6 +47,7 @@ def train(
     seed: int,
     precision: str = "float32",
     val_ratios: tuple[float, ...] = (0.2, 0.5, 1.0),
+    identity: str = "",
     state_file: Path | None = None,
     history_file: Path | None = None,
     save_seconds: float = 60.0,
@@ -56,10 +57,13 @@ def train(
     mean accuracy of its own selector at `val_ratios`.
 
     state_file: where the state is kept every `save_seconds` and after each epoch; where it holds the state of this
-    very run, training goes on from there, and it is removed at the end of a caller's bookkeeping, not here.
-    history_file: CSV, a row an epoch. TrainingError with the batch's indices where the loss is not finite.
+    very run, training goes on from there. Whoever saves the result removes it. identity: what else makes this run this
+    run (architecture, the weights it starts from, the val part). history_file: CSV, a row an epoch.
+    Dropout inside the model draws from torch's global generator, so a run with it resumes, but not bit for bit.
+    TrainingError with the batch's indices where the loss is not finite.
     """
     run = _Run(model, batches, val, settings, recipe, seed, precision, val_ratios, state_file, history_file)
+    run.key = format(derived_seed(run.key, identity), "x")
     run.save_seconds = save_seconds
     run.resume()
     for epoch in range(run.epoch, settings.epochs):
@@ -192,11 +196,10 @@ class _Run:
         if self.val is None or self.best_weights is None or row["val_accuracy"] > best_so_far:
             self.best_epoch = epoch
             self.best_weights = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
-        if self.history_file is not None:
-            replace_file(self.history_file, lambda file: pd.DataFrame(self.history).to_csv(file, index=False))
         self.epoch, self.step_in_epoch = epoch + 1, 0
         self.sums = dict.fromkeys(self.sums, 0)
         self.save()
+        self._write(self.history_file, lambda file: pd.DataFrame(self.history).to_csv(file, index=False))
 
     def line(self) -> str:
         """The last epoch in one line, which stays where a progress bar does not (a log, an executed notebook)."""
@@ -221,8 +224,6 @@ class _Run:
 
     def save(self) -> None:
         self.saved_at = time.monotonic()
-        if self.state_file is None:
-            return
         state = {
             "key": self.key,
             "epoch": self.epoch,
@@ -235,11 +236,15 @@ class _Run:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
         }
+        self._write(self.state_file, lambda file: torch.save(state, file))
+
+    def _write(self, path: Path | None, write) -> None:
         try:
-            replace_file(self.state_file, lambda file: torch.save(state, file))
+            if path is not None:
+                replace_file(path, write)
         except OSError as error:
-            # Losing the chance to resume is no reason to lose the run.
-            warnings.warn(f"training goes on, but could not save its state: {error}", stacklevel=2)
+            # Losing the chance to resume, or a log, is no reason to lose the run.
+            warnings.warn(f"training goes on, but {path} could not be written: {error}", stacklevel=3)
 
     def resume(self) -> None:
         if self.state_file is None or not self.state_file.exists():
@@ -278,7 +283,7 @@ def _fast_backward(model: nn.Module, device: torch.device):
 
 
 def _optimizer(model: nn.Module, settings: StageSettings) -> torch.optim.Optimizer:
-    """Adam(W) with the three learning rates of ASEL; no weight decay on biases, norms and other vectors."""
+    """Adam(W) with the three learning rates of ASEL; no weight decay on biases and norms."""
     groups: dict[tuple[str, bool], list] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:

@@ -43,6 +43,8 @@ def test_every_kind_of_image_becomes_rgb(tmp_path):
     Image.fromarray(np.stack([grey] * 3, -1)).convert("CMYK").save(tmp_path / "cmyk.tif")
     Image.fromarray(np.stack([grey] * 4, -1)).save(tmp_path / "alpha.png")
     Image.fromarray(grey).convert("P").save(tmp_path / "palette.png")
+    Image.fromarray(np.full((8, 8), 200, np.uint16)).save(tmp_path.parent / "dark.png")
+    assert decode.read_image(tmp_path.parent / "dark.png").max() == 1
     for file in sorted(tmp_path.iterdir()):
         pixels = decode.read_image(file)
         assert pixels.shape == (8, 8, 3), file.name
@@ -67,8 +69,9 @@ def test_an_unreadable_image_is_named(tmp_path, content):
 def test_one_broken_image_in_two_hundred_is_reported_and_left_out(image_folder):
     root = image_folder({"a": 100, "b": 100}, size=(8, 8))
     (root / "b" / "007.png").write_bytes(b"")
-    with pytest.warns(UserWarning, match=r"1 of 200 .*b/007\.png; left out"):
-        images = decode.load(root, 8)
+    for _ in range(2):  # decoded, then from the cache
+        with pytest.warns(UserWarning, match=r"1 of 200 .*b/007\.png; left out"):
+            images = decode.load(root, 8)
     assert len(images) == 199
     assert "b/007.png" not in images.names
     assert images.labels.tolist() == [0] * 100 + [1] * 99

@@ -1,5 +1,3 @@
-import multiprocessing
-
 import pandas as pd
 import pytest
 
@@ -61,21 +59,6 @@ def test_a_damaged_file_is_named(tmp_path, content, message):
     (tmp_path / "bad.csv").write_text(content, encoding="latin-1")
     with pytest.raises(AselError, match=f"bad.csv.*{message}|{message}"):
         tables.read(tmp_path / "bad.csv")
-
-
-def _append(path, number):
-    for _ in range(5):
-        tables.append(results(seed=number), path)
-
-
-def test_processes_that_append_at_once_lose_no_row(tmp_path):
-    context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=_append, args=(tmp_path / "all.csv", n)) for n in range(3)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert tables.read(tmp_path / "all.csv").groupby("seed").size().tolist() == [30, 30, 30]
 
 
 def test_the_summary_has_accuracy_interval_cost_and_speed_up():

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -56,8 +58,6 @@ def test_another_seed_or_recipe_is_not_reused(smoke):
 
 
 def test_changed_settings_train_again_and_say_why(smoke, capsys):
-    from dataclasses import replace
-
     stages.warm_up(smoke, recipe="dropped", progress=False)
     changed = replace(smoke, warmup=replace(smoke.warmup, sparsity=0.5))
     assert not stages.warm_up(changed, recipe="dropped", progress=False).reused
@@ -91,8 +91,6 @@ def test_an_own_folder_is_trained_on_and_tested_on_its_own_split(smoke, image_fo
 
 
 def test_without_the_hub_training_starts_from_random_weights_or_a_local_file(smoke, monkeypatch, capsys):
-    from dataclasses import replace
-
     from safetensors.torch import save_file
 
     built = stages.SelectiveViT
@@ -110,8 +108,25 @@ def test_without_the_hub_training_starts_from_random_weights_or_a_local_file(smo
 
     weights = {k: v for k, v in stage.model.state_dict().items() if not k.startswith(("head.", "patch_drop."))}
     weights["blocks.0.norm1.weight"] = torch.full_like(weights["blocks.0.norm1.weight"], 3.0)
+    assert stages.warm_up(wanted, recipe="dropped", progress=False).reused
     paths.saved_models().mkdir()
     save_file(weights, paths.saved_models() / "vit_tiny_patch16_224_imagenet.safetensors")
-    model, start = stages._new_model(wanted.model, 10, 0)
+    model, start = stages._new_model(wanted.model, 10, 0, True)
     assert start == "imagenet"
     assert (model.blocks[0].norm1.weight == 3).all()
+    # what fell back to random weights is not taken for what was asked once the weights are there
+    assert not stages.warm_up(wanted, recipe="dropped", progress=False).reused
+
+
+def test_a_warm_up_of_changed_settings_is_no_start(smoke):
+    stages.warm_up(smoke, recipe="dropped", progress=False)
+    changed = replace(smoke, warmup=replace(smoke.warmup, sparsity=0.5))
+    with pytest.raises(CheckpointError, match="run 01_cifar10_warmup with profile='smoke'"):
+        stages.transfer(changed, recipe="dropped")
+
+
+def test_a_run_folder_that_cannot_be_written_is_an_error_before_training(smoke, monkeypatch):
+    (paths.root() / "benchmarks_results").write_text("a file where the folder should be")
+    monkeypatch.setattr(stages, "train", lambda *_, **__: pytest.fail("trained first"))
+    with pytest.raises(CheckpointError, match="cannot write into .*checkpoints"):
+        stages.warm_up(smoke, recipe="dropped")

@@ -105,6 +105,8 @@ def test_the_state_of_other_settings_or_a_torn_state_is_not_taken_up(tiny, data,
     run(fresh, data)
     run(resumed, data, state_file=state)
     assert "another run" in capsys.readouterr().out
+    run(tiny(2, depth=1), data, state_file=state, identity="depth 1", settings=replace(SETTINGS, epochs=1))
+    assert "another run" in capsys.readouterr().out
     assert torch.equal(weights(fresh), weights(resumed))
     state.write_bytes(state.read_bytes()[:1000])
     again = tiny(2)
@@ -148,8 +150,9 @@ def test_a_full_disk_does_not_stop_training(tiny, data, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(supervised, "replace_file", full)
-    with pytest.warns(UserWarning, match="could not save its state.*No space left"):
-        assert len(run(tiny(2), data, state_file=tmp_path / "run.pt").history) == 3
+    with pytest.warns(UserWarning, match="could not be written.*No space left"):
+        files = dict(state_file=tmp_path / "run.pt", history_file=tmp_path / "history.csv")
+        assert len(run(tiny(2), data, **files).history) == 3
 
 
 def test_three_learning_rates_and_no_decay_on_vectors(tiny):
