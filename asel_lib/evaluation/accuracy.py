@@ -48,9 +48,10 @@ def evaluate(
                 patches = num_patches(model, images)
                 with autocast(images.device, precision):
                     for (policy, ratio, draw), tally in tallies.items():
-                        tally.add(model(images, ratio, policy, draw=draw), labels)
+                        logits, chosen = model(images, ratio, policy, draw=draw, return_selection=True)
+                        tally.add(logits, labels)
                         if fractions is not None and ratio < 1:
-                            tally.add_kept(model.select(images, ratio, policy, draw=draw), fractions)
+                            tally.add_kept(chosen.kept, fractions)
     finally:
         model.train(was_training)
     if not seen:

@@ -4,6 +4,7 @@ import torch
 
 from asel_lib.errors import AselError
 from asel_lib.evaluation.accuracy import evaluate, interval
+from asel_lib.selection.slot import Selection
 
 
 class Counting(torch.nn.Module):
@@ -21,17 +22,15 @@ class Counting(torch.nn.Module):
         super().__init__()
         self.calls = []
 
-    def forward(self, images, keep_ratio, policy=None, draw=0):
+    def forward(self, images, keep_ratio, policy=None, draw=0, return_selection=False):
         self.calls.append((policy, keep_ratio, draw))
         labels = images[:, 0, 0, 0].long()
         right = torch.full_like(labels, keep_ratio == 1 or (policy == "random" and draw > 0), dtype=torch.bool)
         if policy == "learned" and keep_ratio < 1:
             right = images[:, 1, 0, 0].long() % 2 == 0
         answer = torch.where(right, labels, (labels + 1) % 7)
-        return torch.nn.functional.one_hot(answer, 7).float() + 0.01 * torch.arange(7)
-
-    def select(self, images, keep_ratio, policy=None, draw=0):
-        return torch.tensor([[0, 1]]).expand(len(images), -1)
+        logits = torch.nn.functional.one_hot(answer, 7).float() + 0.01 * torch.arange(7)
+        return logits, Selection(None, torch.tensor([[0, 1]]).expand(len(images), -1))
 
 
 def batches(count=10, size=4):
