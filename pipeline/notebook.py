@@ -26,6 +26,8 @@ def execute(notebook: Path, output: Path, parameters: dict) -> None:
     """
     import papermill
 
+    from pipeline import warm_kernel
+
     failed = output.with_name(f"{output.stem}.failed.ipynb")
     scratch_folder = tempfile.TemporaryDirectory(prefix=".kernel-", dir=output.parent)
     with scratch_folder as scratch, Heartbeat(output.stem) as beat:
@@ -34,12 +36,19 @@ def execute(notebook: Path, output: Path, parameters: dict) -> None:
         for variable in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
             os.environ[variable] = scratch
         os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+        kernel = "python3"
+        if warm_kernel.VARIABLE in os.environ:
+            kernel = "warm"
+            spec = Path(scratch, "kernels", kernel, "kernel.json")
+            spec.parent.mkdir(parents=True)
+            command = [sys.executable, warm_kernel.__file__, "kernel", "-f", "{connection_file}"]
+            spec.write_text(json.dumps({"argv": command, "display_name": "Python 3", "language": "python"}))
         tempfile.tempdir = scratch
         papermill.execute_notebook(
             notebook,
             failed,
             parameters,
-            kernel_name="python3",
+            kernel_name=kernel,
             language="python",
             cwd=notebook.parent,  # as in Jupyter
             progress_bar=False,

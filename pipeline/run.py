@@ -1,6 +1,7 @@
 """What run_all.sh starts: checks what is asked, then lets Snakemake run the notebooks that need it."""
 
 import argparse
+import contextlib
 import fcntl
 import json
 import os
@@ -9,12 +10,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 from asel_lib import paths, profiles
 from asel_lib.data import catalog
 from asel_lib.errors import AselError, DatasetError, DatasetMissing
+from pipeline import warm_kernel
 from pipeline.notebook import PROGRESS, error_file
 from pipeline.plan import Plan, executed_notebooks, make_plan
 
@@ -51,7 +54,8 @@ def main(arguments: list[str]) -> int:
     begun = time.monotonic()
     print(f"Profile {profile.name}: {profile.purpose}. Log: {shown(folder / 'run.log')}", flush=True)
     try:
-        status = follow(command, folder / "run.log", lock)
+        with warm_kernels():
+            status = follow(command, folder / "run.log", lock)
     except Stopped:
         print("\nStopped. The same command goes on from here.")
         return 130
@@ -189,6 +193,25 @@ def snakemake_command(
         *(["--dry-run"] if options.dry_run else []),
         *extra,
     ]  # fmt: skip
+
+
+@contextlib.contextmanager
+def warm_kernels():
+    """For the time of a run, a server that forks kernels with torch already imported (pipeline/warm_kernel.py)."""
+    with tempfile.TemporaryDirectory(prefix="asel-") as place:  # short: a socket's path has about 100 letters
+        address = os.environ[warm_kernel.VARIABLE] = str(Path(place, "kernels"))
+        server = subprocess.Popen(
+            [sys.executable, warm_kernel.__file__, "serve", address],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            yield
+        finally:
+            server.kill()
+            server.wait()
 
 
 def dry_run(command: list[str]) -> int:

@@ -132,11 +132,8 @@ def latencies(
     try:
         with torch.inference_mode(), autocast(images.device, precision):
             timers = {pair: _timer(model, images, *pair) for pair in pairs}
-            # The first forward pays for allocation and algorithm choice, the second tells how many fit.
-            repeats = {}
-            for pair, timer in timers.items():
-                timer.timeit(1)
-                repeats[pair] = max(1, int(seconds / rounds / timer.timeit(1).mean))
+            # The first forward, which pays for allocation and algorithm choice, is not counted; it tells how many fit.
+            repeats = {pair: max(1, int(seconds / rounds / t.timeit(1).mean)) for pair, t in timers.items()}
             for _ in range(rounds):
                 for pair, timer in timers.items():
                     times[pair].append(timer.timeit(repeats[pair]).mean)
