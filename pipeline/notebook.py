@@ -37,7 +37,7 @@ def execute(notebook: Path, output: Path, parameters: dict) -> None:
             os.environ[variable] = scratch
         os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
         kernel = "python3"
-        if warm_kernel.VARIABLE in os.environ:
+        if os.environ.get(warm_kernel.VARIABLE):
             kernel = "warm"
             spec = Path(scratch, "kernels", kernel, "kernel.json")
             spec.parent.mkdir(parents=True)

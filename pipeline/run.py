@@ -197,7 +197,11 @@ def snakemake_command(
 
 @contextlib.contextmanager
 def warm_kernels():
-    """For the time of a run, a server that forks kernels with torch already imported (pipeline/warm_kernel.py)."""
+    """For the time of a run, a server that forks kernels with torch already imported (pipeline/warm_kernel.py).
+    None where the variable is already set: to another server, or to nothing."""
+    if warm_kernel.VARIABLE in os.environ:
+        yield
+        return
     with tempfile.TemporaryDirectory(prefix="asel-") as place:  # short: a socket's path has about 100 letters
         address = os.environ[warm_kernel.VARIABLE] = str(Path(place, "kernels"))
         server = subprocess.Popen(

@@ -173,6 +173,14 @@ def test_a_notebook_runs_in_this_python_and_leaves_one_file(root, tmp_path):
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["done.ipynb"]
 
 
+def test_without_its_server_a_warm_kernel_is_a_plain_one(root, tmp_path, monkeypatch):
+    monkeypatch.setenv("ASEL_WARM_KERNELS", str(tmp_path / "nobody listens"))
+    source = written(tmp_path, "keep_ratio = 0.5", "import sys\nprint(keep_ratio, sys.executable)")
+    answer = execute(source, tmp_path / "out/done.ipynb", {"keep_ratio": 1})
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert f"1 {sys.executable}" in answer.stdout
+
+
 def test_a_failed_notebook_can_be_read_and_is_not_taken_for_done(root, tmp_path):
     source = written(tmp_path, "seed = 0", "print('before')", "raise RuntimeError('loss is nan')")
     answer = execute(source, tmp_path / "out/step.ipynb", {})
@@ -238,6 +246,7 @@ def copy(root, monkeypatch) -> Path:
         written(place / "notebooks", parameters, *cells, name=f"{name}.ipynb")
     monkeypatch.setenv("PYTHONPATH", str(place))
     monkeypatch.setenv("ASEL_ROOT", str(place))
+    monkeypatch.setenv("ASEL_WARM_KERNELS", "")  # these notebooks import nothing that is worth it
     return place
 
 
