@@ -66,7 +66,7 @@ def load(name: str | Path, image_size: int, *, synthetic_images: int = 4000, dow
     found = catalog.find(name, download=download)
     manifest = [(str(n), s.st_size, s.st_mtime_ns) for n, s in zip(found.names, map(os.stat, found.files), strict=True)]
     place = hashlib.sha256(str(found.root.resolve()).encode()).hexdigest()[:8]
-    arrays, about = _cached(
+    arrays, about = kept_on_disk(
         f"{found.name}-{image_size}-{place}",
         {"files": manifest, "image_size": image_size, "version": VERSION},
         lambda: _decode_all(found, image_size),
@@ -153,7 +153,7 @@ def _generated(name: str, image_size: int, count: int) -> ImageArray:
     return ImageArray(name, scenes.pixels, labels, synthetic.CLASSES, names, digests, masks=scenes.masks)
 
 
-def _cached(stem: str, key: dict, make: Callable[[], tuple[dict, dict]]) -> tuple[dict[str, np.ndarray], dict]:
+def kept_on_disk(stem: str, key: dict, make: Callable[[], tuple[dict, dict]]) -> tuple[dict[str, np.ndarray], dict]:
     """Arrays and facts from the cache where they were made for the same `key`, else made and written.
 
     <cache>/<stem>/<array>.npy and about.json, which is written last: without it, or with another key in it, or an
