@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from asel_lib.data import lines
 from asel_lib.data.batches import Batches
 from asel_lib.data.decode import ImageArray, load
 from asel_lib.data.splits import Split, make_split
@@ -42,8 +43,10 @@ def open_recorded(record: dict, dataset: str | Path = "") -> tuple[ImageArray, S
 def recorded_batches(
     images: ImageArray, indices: np.ndarray, record: dict, batch_size: int = 64, device: str | torch.device = "cpu"
 ) -> Batches:
-    """Batches of these images, prepared as the checkpoint of that record expects them."""
+    """Batches of these images, prepared as the checkpoint of that record expects them, with the line drawings from the
+    folder that it was trained with, if it was."""
     prepared = record["transform"]
+    folder = record.get("drawings", "")
     return Batches(
         images,
         indices,
@@ -52,7 +55,16 @@ def recorded_batches(
         std=prepared["std"],
         batch_size=batch_size,
         device=device,
+        lines=lines.from_folder(folder, images) if folder else None,
     )
+
+
+def drawings_of(images: ImageArray, selector: str, folder: str = "") -> np.ndarray | None:
+    """The drawings that a training of that selector takes from disk, uint8 (n, 64, 64): those of a folder, or what the
+    `informative` network made, too slow to make anew in every epoch. None: they are made of each batch as it is."""
+    if folder:
+        return lines.from_folder(folder, images)
+    return lines.precomputed(images, "informative") if "lines=informative" in selector else None
 
 
 def _split(images: ImageArray, protocol: str, seed: int) -> Split:

@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 from asel_lib.devices import autocast
 from asel_lib.errors import AselError
 from asel_lib.selection.base import keep_count
+from asel_lib.selection.slot import Call
 
 
 def evaluate(
@@ -25,9 +26,10 @@ def evaluate(
 ) -> pd.DataFrame:
     """Top-1 and top-5 accuracy of every (policy, keep ratio), one row each.
 
-    batches: yields (images (B, C, H, W) normalised, labels (B,) int64) and is read once: all policies and
-    ratios see a batch before the next is made. draws: forwards of the policy "random", whose rows are their
-    mean; the other policies choose the same patches every time. precision: as resolved by `devices`. object_fraction:
+    batches: yields (images (B, C, H, W) normalised, labels (B,) int64), or these and line drawings (B, 1, h, w), and is
+    read once: all policies and ratios see a batch before the next is made. draws: forwards of policies that draw
+    ("random", line-guided sampling), whose rows are their mean; the other policies choose the same patches every time.
+    precision: as resolved by `devices`. object_fraction:
     (n, N), the share of each patch's area that the deciding object covers, images in the order of the batches
     -> object_kept, the share of the object that lies in kept patches, mean over the images with one.
 
@@ -35,20 +37,21 @@ def evaluate(
     (fractions 0..1; object_kept is nan without object_fraction; top5 is top-C where there are C < 5 classes).
     ValueError for arguments that make no sweep; AselError where logits are not finite.
     """
-    settings = _settings(ratios, policies, draws)
+    settings = _settings(ratios, policies, draws, model)
     tallies = {setting: _Tally() for setting in settings}
     seen, patches = 0, 0
     was_training = model.training
     model.eval()
     try:
         with torch.inference_mode():
-            for images, labels in tqdm(batches, desc="accuracy", unit="batch", disable=not progress):
+            for images, labels, *drawn in tqdm(batches, desc="accuracy", unit="batch", disable=not progress):
                 fractions = _fractions(object_fraction, seen, images)
                 seen += len(images)
                 patches = num_patches(model, images)
                 with autocast(images.device, precision):
                     for (policy, ratio, draw), tally in tallies.items():
-                        logits, chosen = model(images, ratio, policy, draw=draw, return_selection=True)
+                        lines = drawn[0] if drawn else None
+                        logits, chosen = model(images, ratio, policy, lines, draw=draw, return_selection=True)
                         tally.add(logits, labels)
                         if fractions is not None and ratio < 1:
                             tally.add_kept(chosen.kept, fractions)
@@ -113,7 +116,7 @@ class _Tally:
         self.with_object = self.with_object + there.sum()
 
 
-def _settings(ratios: Sequence[float], policies: Sequence[str], draws: int) -> list[tuple[str, float, int]]:
+def _settings(ratios: Sequence[float], policies: Sequence[str], draws: int, model: nn.Module) -> list[tuple[str, float, int]]:
     """The forwards to run: (policy, ratio, draw), each once."""
     for name, given in (("ratios", ratios), ("policies", policies)):
         if isinstance(given, str) or not len(given):
@@ -127,7 +130,8 @@ def _settings(ratios: Sequence[float], policies: Sequence[str], draws: int) -> l
             if ratio == 1:
                 settings.append((policies[0], ratio, 0))
             else:
-                settings += [(policy, ratio, draw) for draw in range(draws if policy == "random" else 1)]
+                stochastic = model.patch_drop.chooser(Call(policy=policy)).stochastic
+                settings += [(policy, ratio, draw) for draw in range(draws if stochastic else 1)]
     return list(dict.fromkeys(settings))
 
 
