@@ -113,10 +113,12 @@ def augment(
 
 def _random_crops(count: int, generator: torch.Generator | None) -> Tensor:
     """Affine maps (count, 2, 3) from the cut-out's coordinates to the whole image's, both in [-1, 1]; half of them
-    mirrored. As torchvision's RandomResizedCrop draws its boxes, in shares of the image."""
+    mirrored. Sides are in shares of the image's; torchvision draws boxes until one fits, here only those that fit."""
     area, aspect, x, y, coin = torch.rand((5, count), generator=generator)
-    area, aspect = 0.8 + 0.2 * area, (np.log(3 / 4) + 2 * np.log(4 / 3) * aspect).exp()
-    width, height = (area * aspect).sqrt().clamp_max(1), (area / aspect).sqrt().clamp_max(1)
+    area = 0.8 + 0.2 * area
+    most = (-area.log()).clamp_max(np.log(4 / 3))  # of |log(width / height)|: a longer side would leave the image
+    aspect = ((2 * aspect - 1) * most).exp()
+    width, height = (area * aspect).sqrt(), (area / aspect).sqrt()
     maps = torch.zeros(count, 2, 3)
     maps[:, 0, 0], maps[:, 0, 2] = torch.where(coin < 0.5, -width, width), (1 - width) * (2 * x - 1)
     maps[:, 1, 1], maps[:, 1, 2] = height, (1 - height) * (2 * y - 1)
@@ -143,10 +145,16 @@ def _jitter(images: Tensor, generator: torch.Generator | None) -> Tensor:
     return images
 
 
-def transform(size: int, mean: Sequence[float], std: Sequence[float]):
-    """-> a function from a PIL image or a path to (3, size, size) float32: what `Batches` makes of the same file."""
+def transform(size: int, mean: Sequence[float], std: Sequence[float], resized: int | None = None):
+    """-> a function from a PIL image or a path to (3, size, size) float32: what `Batches` makes of the same file, the
+    whole image. resized: the shorter side becomes that long and the middle size x size of it is cut out."""
 
     def apply(image: Image.Image | str) -> Tensor:
-        return prepare(torch.from_numpy(resize(read_image(image), size).copy()).permute(2, 0, 1)[None], size, mean, std)[0]
+        pixels = read_image(image)
+        if resized:
+            pixels = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]
+            pixels = F.resize(pixels, [resized], InterpolationMode.BICUBIC, antialias=True)
+            return prepare(F.center_crop(pixels, [size, size]), size, mean, std)[0]
+        return prepare(torch.from_numpy(resize(pixels, size).copy()).permute(2, 0, 1)[None], size, mean, std)[0]
 
     return apply

@@ -135,7 +135,7 @@ def precomputed(images: ImageArray, extractor: str, size: int = SIZE, batch_size
         drawn = []
         starts = range(0, len(images), batch_size)
         for start in tqdm(starts, desc=f"lines of {images.name} ({extractor})", unit="batch", leave=False):
-            pixels = torch.from_numpy(np.asarray(images.pixels[start : start + batch_size]))
+            pixels = torch.from_numpy(np.array(images.pixels[start : start + batch_size]))
             with torch.inference_mode():
                 drawn.append(draw(pixels.permute(0, 3, 1, 2).float() / 255, extractor, size)[:, 0])
         return {"lines": (torch.cat(drawn) * 255).round().to(torch.uint8).numpy()}, {}

@@ -10,8 +10,7 @@ from tqdm.auto import tqdm
 
 from asel_lib.devices import autocast
 from asel_lib.errors import AselError
-from asel_lib.selection.base import keep_count
-from asel_lib.selection.slot import Call
+from asel_lib.selection.base import draws_at_random, keep_count
 
 
 def evaluate(
@@ -37,7 +36,7 @@ def evaluate(
     (fractions 0..1; object_kept is nan without object_fraction; top5 is top-C where there are C < 5 classes).
     ValueError for arguments that make no sweep; AselError where logits are not finite.
     """
-    settings = _settings(ratios, policies, draws, model)
+    settings = _settings(ratios, policies, draws)
     tallies = {setting: _Tally() for setting in settings}
     seen, patches = 0, 0
     was_training = model.training
@@ -116,7 +115,7 @@ class _Tally:
         self.with_object = self.with_object + there.sum()
 
 
-def _settings(ratios: Sequence[float], policies: Sequence[str], draws: int, model: nn.Module) -> list[tuple[str, float, int]]:
+def _settings(ratios: Sequence[float], policies: Sequence[str], draws: int) -> list[tuple[str, float, int]]:
     """The forwards to run: (policy, ratio, draw), each once."""
     for name, given in (("ratios", ratios), ("policies", policies)):
         if isinstance(given, str) or not len(given):
@@ -130,8 +129,7 @@ def _settings(ratios: Sequence[float], policies: Sequence[str], draws: int, mode
             if ratio == 1:
                 settings.append((policies[0], ratio, 0))
             else:
-                stochastic = model.patch_drop.chooser(Call(policy=policy)).stochastic
-                settings += [(policy, ratio, draw) for draw in range(draws if stochastic else 1)]
+                settings += [(policy, ratio, draw) for draw in range(draws if draws_at_random(policy) else 1)]
     return list(dict.fromkeys(settings))
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from asel_lib.devices import autocast
 from asel_lib.selection import keep_count
+from asel_lib.selection.slot import Call as SlotCall
 
 # Operators without a multiply-accumulate of a matrix product: element by element, reductions, sorting, moving
 # data. Any other that fvcore does not know is reported, since it may hold some.
@@ -27,7 +28,8 @@ _FREE = frozenset(
         "gelu_ hardswish isfinite le log log2 lt maximum mean meshgrid min minimum mul mul_ ne neg new_ones norm pow "
         "rand randn_like rand_like reciprocal repeat rms_norm rsqrt rsub scatter scatter_ sigmoid sign silu sin cos "
         "softmax log_softmax sort sqrt square sub sub_ sum tanh tile topk unbind unflatten where xor __rshift__ "
-        "__lshift__ __or__ __xor__ repeat_interleave __interpolate upsample_bicubic2d logical_not logical_and one_hot"
+        "__lshift__ __or__ __xor__ repeat_interleave __interpolate upsample_bicubic2d _upsample_bicubic2d_aa logical_not "
+        "logical_and one_hot amax amin clamp_max clamp_min lift_fresh linspace numpy_T ones_like pad"
     ).split()
 )
 
@@ -48,21 +50,26 @@ class Latency(NamedTuple):
     throughput: float
 
 
-def gmacs(model: nn.Module, image_size: int, keep_ratio: float, policy: str | None = None) -> Macs:
-    """Count by fvcore's trace of one forward (batch of 1, float32).
+def gmacs(
+    model: nn.Module, image_size: int | tuple[int, int], keep_ratio: float, policy: str | None = None
+) -> Macs:
+    """Count by fvcore's trace of one forward (batch of 1, float32); image_size: (height, width) or the side.
 
-    Counted: convolutions, linear layers and matrix products, and both products inside the fused attention
-    operator, which fvcore leaves out by itself. Not counted: everything element by element (normalisation,
-    activation, softmax). An operator that fvcore does not know and that may hold matrix products is logged as
+    Counted: convolutions (those that draw lines too), linear layers and matrix products, and both products inside the
+    fused attention operator, which fvcore leaves out by itself. Not counted: everything element by element
+    (normalisation, activation, softmax) and resampling. An operator that fvcore does not know and that may hold matrix products is logged as
     a warning.
     """
     parameter = next(model.parameters())
-    images = torch.zeros(1, model.patch_embed.proj.in_channels, image_size, image_size, device=parameter.device)
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    images = torch.zeros(1, model.patch_embed.proj.in_channels, height, width, device=parameter.device)
     was_training = model.training
     call = _Call(model.eval(), keep_ratio, policy)
     try:
         with torch.no_grad():
             total, selector = _count(call, images)
+            if keep_ratio < 1 and not model.patch_drop.chooser(SlotCall(policy=policy)).reads_patches:
+                selector, _ = _count(_Scores(model, policy), images)  # it has nothing else to do
     finally:
         model.train(was_training)
     return Macs(total / 1e9, selector / 1e9)
@@ -78,11 +85,12 @@ def analytic_gmacs(
     patch_size: int,
     in_chans: int,
     num_classes: int,
+    embedded: int | None = None,
 ) -> float:
     """The same count by hand, without the selector: 1e9 multiply-accumulates of a plain ViT whose blocks see
-    `kept` of N patches. A second formula that checks the first."""
+    `kept` of N patches, of which `embedded` were embedded (default: all). A second formula that checks the first."""
     tokens = kept + num_prefix
-    embedding = num_patches * dim * in_chans * patch_size**2
+    embedding = (num_patches if embedded is None else embedded) * dim * in_chans * patch_size**2
     weights = 4 * dim**2 + 2 * dim * int(dim * mlp_ratio)  # q, k, v, output; the MLP's two layers
     attention = 2 * tokens**2 * dim  # QK^T and AV, all heads
     return (embedding + depth * (tokens * weights + attention) + dim * num_classes) / 1e9
@@ -170,7 +178,18 @@ class _Call(nn.Module):
         return self.model(images, self.keep_ratio, self.policy)
 
 
-def _count(call: _Call, images: Tensor) -> tuple[float, float]:
+class _Scores(nn.Module):
+    """Only the choice, for a selector that does not wait for the embedding."""
+
+    def __init__(self, model: nn.Module, policy: str | None):
+        super().__init__()
+        self.model, self.policy = model, policy
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model.scores(images, self.policy)
+
+
+def _count(call: nn.Module, images: Tensor) -> tuple[float, float]:
     """(all, the selector's) multiply-accumulates, by fvcore."""
     from fvcore.nn import FlopCountAnalysis  # here, as below: seconds to import, and not every notebook counts
 

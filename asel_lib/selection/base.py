@@ -63,6 +63,11 @@ def create(policy: str, dim: int) -> PatchSelector:
     return selector(dim, **options)
 
 
+def draws_at_random(policy: str) -> bool:
+    """Whether another draw of that policy keeps other patches of the same image."""
+    return create(policy, 1).stochastic
+
+
 def parse(policy: str) -> tuple[type[PatchSelector], dict[str, object]]:
     """"name" or "name:option=value,option=value" -> (class, all its options: those given and the others' defaults).
 

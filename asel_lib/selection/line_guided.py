@@ -76,7 +76,8 @@ def density(lines: Tensor, grid: tuple[int, int]) -> Tensor:
     counts on both sides by the share that lies there. Where the grid divides the drawing, this is average pooling.
     """
     rows, columns = (
-        _overlap(size, cells).to(lines.device) for size, cells in zip(lines.shape[-2:], grid, strict=True)
+        _overlap(int(size), int(cells)).to(lines.device)  # int: a tracer's sizes are tensors, each a key of its own
+        for size, cells in zip(lines.shape[-2:], grid, strict=True)
     )
     return (rows @ lines[:, 0] @ columns.T).flatten(1)
 
@@ -87,7 +88,7 @@ def centre(lines: Tensor) -> Tensor:
     drawn = lines[:, 0]
     y, x = (torch.linspace(0, 1, size, device=lines.device) for size in drawn.shape[-2:])
     mass = drawn.sum(dim=(1, 2))
-    found = torch.stack([drawn.sum(dim=2) @ y, drawn.sum(dim=1) @ x], dim=1)
+    found = torch.stack([(drawn.sum(dim=2) * y).sum(dim=1), (drawn.sum(dim=1) * x).sum(dim=1)], dim=1)
     return torch.where(mass[:, None] > 0, found / mass.clamp_min(1e-12)[:, None], torch.full_like(found, 0.5))
 
 
