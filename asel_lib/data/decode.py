@@ -89,7 +89,11 @@ def read_image(source: str | Path | bytes | Image.Image) -> np.ndarray:
     """Any image -> (h, w, 3) uint8 RGB, upright. Grey, palette, CMYK and 16-bit images are converted; transparency
     is dropped. DatasetError with the path where it cannot be read."""
     try:
-        image = source if isinstance(source, Image.Image) else Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        image = (
+            source
+            if isinstance(source, Image.Image)
+            else Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        )
         image = ImageOps.exif_transpose(image)
         if image.mode.startswith(("I", "F")):
             # Pillow clips these to 255 when it converts; 16-bit images mean 65535 by white. The wider modes do not
@@ -101,7 +105,9 @@ def read_image(source: str | Path | bytes | Image.Image) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError) as error:
         what = "bytes" if isinstance(source, bytes) else source
-        raise DatasetError(f"{what}: not a readable image ({error or type(error).__name__}); replace or remove it") from error
+        raise DatasetError(
+            f"{what}: not a readable image ({error or type(error).__name__}); replace or remove it"
+        ) from error
 
 
 def resize(pixels: np.ndarray, size: int) -> np.ndarray:

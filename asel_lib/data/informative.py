@@ -67,7 +67,9 @@ def read_generator(file: str | Path) -> Generator:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a torn zip, a pickle with code: each has its own type
         raise CheckpointError(f"{file}: not a readable .pth of tensors ({type(error).__name__}: {error})") from error
-    while isinstance(state, dict) and (inner := next((key for key in WRAPPERS if isinstance(state.get(key), dict)), "")):
+    while isinstance(state, dict) and (
+        inner := next((key for key in WRAPPERS if isinstance(state.get(key), dict)), "")
+    ):
         state = state[inner]
     state = {key.removeprefix("module."): value for key, value in state.items()} if isinstance(state, dict) else {}
     first = state.get("model0.1.weight")

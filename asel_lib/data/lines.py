@@ -124,7 +124,21 @@ def to_unit(lines: Tensor, threshold: float | None = None, invert: bool = False)
     return lines if threshold is None else (lines > threshold).float()
 
 
-def precomputed(images: ImageArray, extractor: str, size: int = SIZE, batch_size: int = 256) -> np.ndarray:
+@torch.inference_mode()
+def of_images(
+    images: ImageArray, indices: np.ndarray, extractor: str, size: int = SIZE, batch_size: int = 256
+) -> np.ndarray:
+    """Drawings of some images of a data set, uint8 (len(indices), size, size), 255 = line."""
+    drawn = []
+    starts = range(0, len(indices), batch_size)
+    title = f"lines of {images.name} ({extractor})"
+    for start in tqdm(starts, desc=title, unit="batch", leave=False, disable=len(starts) < 2):
+        pixels = torch.from_numpy(np.array(images.pixels[indices[start : start + batch_size]]))
+        drawn.append(draw(pixels.permute(0, 3, 1, 2).float() / 255, extractor, size)[:, 0])
+    return (torch.cat(drawn) * 255).round().to(torch.uint8).numpy()
+
+
+def precomputed(images: ImageArray, extractor: str, size: int = SIZE) -> np.ndarray:
     """Drawings of a whole data set, uint8 (n, size, size), 255 = line; kept on disk and read back next time."""
     key = {
         "images": images.fingerprint, "pixels": images.pixels.shape, "extractor": extractor, "size": size,
@@ -132,15 +146,11 @@ def precomputed(images: ImageArray, extractor: str, size: int = SIZE, batch_size
     }  # fmt: skip
 
     def make() -> tuple[dict, dict]:
-        drawn = []
-        starts = range(0, len(images), batch_size)
-        for start in tqdm(starts, desc=f"lines of {images.name} ({extractor})", unit="batch", leave=False):
-            pixels = torch.from_numpy(np.array(images.pixels[start : start + batch_size]))
-            with torch.inference_mode():
-                drawn.append(draw(pixels.permute(0, 3, 1, 2).float() / 255, extractor, size)[:, 0])
-        return {"lines": (torch.cat(drawn) * 255).round().to(torch.uint8).numpy()}, {}
+        return {"lines": of_images(images, np.arange(len(images)), extractor, size)}, {}
 
-    arrays, _ = kept_on_disk(f"{images.name}-lines-{extractor}-{images.fingerprint[:8]}-{images.pixels.shape[1]}", key, make)
+    arrays, _ = kept_on_disk(
+        f"{images.name}-lines-{extractor}-{images.fingerprint[:8]}-{images.pixels.shape[1]}", key, make
+    )
     return arrays["lines"]
 
 

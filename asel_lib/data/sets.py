@@ -15,9 +15,7 @@ from asel_lib.profiles import Profile
 
 def open_set(profile: Profile, dataset: str, download: bool = False) -> tuple[ImageArray, Split]:
     """A data set at the profile's image size, split by its protocol. Errors as `decode.load` and `make_split`."""
-    images = load(
-        dataset, profile.model.image_size, synthetic_images=profile.synthetic_images, download=download
-    )
+    images = load(dataset, profile.model.image_size, synthetic_images=profile.synthetic_images, download=download)
     return images, _split(images, profile.protocol, profile.split_seed)
 
 

@@ -75,6 +75,38 @@ def evaluate(
     return pd.DataFrame(rows)
 
 
+@torch.inference_mode()
+def answers(
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, ...]],
+    keep_ratio: float,
+    policy: str | None = None,
+    precision: str = "float32",
+) -> tuple[np.ndarray, np.ndarray]:
+    """(labels, answers), class numbers (n,) of all images at one keep ratio, a policy's first draw."""
+    model.eval()
+    labels, answered = [], []
+    for images, truth, *drawn in batches:
+        with autocast(images.device, precision):
+            logits = model(images, keep_ratio, policy, drawn[0] if drawn else None)
+        labels.append(truth.cpu())
+        answered.append(logits.argmax(dim=1).cpu())
+    return torch.cat(labels).numpy(), torch.cat(answered).numpy()
+
+
+def per_class(labels: np.ndarray, answered: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
+    """A row a class: images, precision, recall, f1, and the class that it is most often taken for ("-": none)."""
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support  # slow to import
+
+    numbers = np.arange(len(classes))
+    scores = precision_recall_fscore_support(labels, answered, labels=numbers, zero_division=0)
+    frame = pd.DataFrame(dict(zip(("precision", "recall", "f1", "images"), scores, strict=True)), index=list(classes))
+    mistaken = confusion_matrix(labels, answered, labels=numbers)
+    np.fill_diagonal(mistaken, 0)
+    frame["taken for"] = [classes[row.argmax()] if row.any() else "-" for row in mistaken]
+    return frame[["images", "precision", "recall", "f1", "taken for"]].rename_axis("class")
+
+
 def interval(correct: float, n: int) -> tuple[float, float]:
     """95 % Wilson interval of a proportion: `correct` of n images (Wilson 1927).
 

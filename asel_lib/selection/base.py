@@ -69,7 +69,7 @@ def draws_at_random(policy: str) -> bool:
 
 
 def parse(policy: str) -> tuple[type[PatchSelector], dict[str, object]]:
-    """"name" or "name:option=value,option=value" -> (class, all its options: those given and the others' defaults).
+    """ "name" or "name:option=value,option=value" -> (class, all its options: those given and the others' defaults).
 
     Options are the arguments of the class behind `dim`; a value is of its default's type. ValueError names the policy
     or the option that there is not, or the value that cannot be read.

@@ -107,8 +107,12 @@ class PatchSelection(nn.Module):
         # In float32 also under autocast: eight bits of score would tie, and ties keep the top rows of the image.
         with torch.autocast(patches.device.type, enabled=False):
             if selector.reads_lines and lines is None:
-                lines = selector.draw(self._pixels(call.images))
+                lines = self.drawings(call.images, call.policy)
             return selector(patches.float(), call.grid, lines, **extra)
+
+    def drawings(self, images: Tensor, policy: str | None = None) -> Tensor:
+        """The line drawings (B, 1, h, w) that a policy which reads them makes of normalised images (B, 3, H, W)."""
+        return self.chooser(Call(policy=policy)).draw(self._pixels(images))
 
     def chooser(self, call: Call) -> base.PatchSelector:
         """Who chooses in this call."""

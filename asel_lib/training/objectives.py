@@ -43,7 +43,7 @@ def loss(
     mode = MODES[check_recipe(recipe)]
     if next(model.selector.parameters(), None) is None:
         if mode != "gumbel":
-            raise ValueError(f"recipe {recipe!r} trains the selector, and this one has no weights: use recipe 'dropped'")
+            raise ValueError(f"recipe {recipe!r} trains the selector, and this one has no weights: use 'dropped'")
         logits = model(images, ratio, lines=lines, draw=draw)
         return F.cross_entropy(logits.float(), labels), logits
     logits, selection = model(images, ratio, lines=lines, mode=mode, generator=noise, return_selection=True)

@@ -1,4 +1,5 @@
-"""The two stages of ASEL and the line-guided training, whole: data, split, model, training, checkpoint, or the checkpoint that is already there."""
+"""The two stages of ASEL and the line-guided training, whole: data, split, model, training, checkpoint, or the
+checkpoint that is already there."""
 
 import hashlib
 import json

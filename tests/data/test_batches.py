@@ -79,7 +79,9 @@ def test_crops_cover_four_fifths_of_the_image_at_least_and_colours_move_a_little
     cut = _crop(ramp[:8].float(), maps[:8])
     for image, share in zip(cut, width[:8], strict=True):
         assert (image[0, 50, 99] - image[0, 50, 0]).abs().item() == pytest.approx(99 * share, abs=2)
-    out, _ = augment(torch.full((400, 3, 4, 4), 100, dtype=torch.uint8), "crop_jitter", torch.Generator().manual_seed(0))
+    out, _ = augment(
+        torch.full((400, 3, 4, 4), 100, dtype=torch.uint8), "crop_jitter", torch.Generator().manual_seed(0)
+    )
     assert 78 <= out.min() < 85 and 115 < out.max() <= 122  # brightness 0.8 to 1.2; a flat grey has no contrast
 
 

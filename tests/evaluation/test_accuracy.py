@@ -110,6 +110,8 @@ def test_line_guided_sampling_is_averaged_over_draws_and_top_is_run_once(tiny):
     model.register_forward_pre_hook(lambda _, args, kwargs: seen.append((args[2], kwargs["draw"])), with_kwargs=True)
     policies = ["line_guided:choice=sample", "line_guided:choice=top"]
     drawn = torch.rand(5, 1, 64, 64)
-    frame = evaluate(model, [(torch.randn(5, 3, 32, 32), torch.arange(5) % 4, drawn)], [0.5], policies, 3, progress=False)
+    frame = evaluate(
+        model, [(torch.randn(5, 3, 32, 32), torch.arange(5) % 4, drawn)], [0.5], policies, 3, progress=False
+    )
     assert frame["policy"].tolist() == policies
     assert seen == [*((policies[0], draw) for draw in range(3)), (policies[1], 0)]

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from asel_lib.data import decode
-from asel_lib.evaluation.benchmark import benchmark, object_fractions, timing_images
+from asel_lib.evaluation.benchmark import benchmark, object_fractions, timing_batch
 from asel_lib.reporting import tables
 
 RECORD = {
@@ -37,9 +37,11 @@ def test_an_incomplete_record_is_named(tiny):
 
 def test_timing_takes_a_whole_batch_from_any_set():
     images = torch.arange(3.0).view(3, 1, 1, 1)
-    assert timing_images([(images[:2], None), (images[2:], None)], 7).flatten().tolist() == [0, 1, 2, 0, 1, 2, 0]
+    repeated, lines = timing_batch([(images[:2], None), (images[2:], None)], 7)
+    assert repeated.flatten().tolist() == [0, 1, 2, 0, 1, 2, 0]
+    assert lines is None
     with pytest.raises(ValueError, match="no image"):
-        timing_images([], 4)
+        timing_batch([], 4)
 
 
 def test_object_fractions_follow_the_images_and_the_models_grid(workplace, tiny):

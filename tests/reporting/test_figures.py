@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from asel_lib.data.batches import transform
-from asel_lib.reporting import figures, tables
+from asel_lib.reporting import figures, sheets, tables
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_the_four_figures_are_saved_under_their_published_names(frame, tmp_path)
 def test_the_sheet_greys_the_dropped_patches_and_them_alone(tiny):
     model, pixels = tiny(), np.full((2, 32, 32, 3), (200, 30, 30), np.uint8)
     images = torch.randn(2, 3, 32, 32)
-    sheet = figures.kept_patches_sheet(model, images, pixels, [0, 1], "abcd", ratios=(1.0, 0.25), policy="central")
+    sheet = sheets.kept_patches_sheet(model, images, pixels, [0, 1], "abcd", ratios=(1.0, 0.25), policy="central")
     full, few = (sheet.axes[i].get_images()[0].get_array() for i in (0, 2))
     assert (full == pixels[0]).all()
     untouched = (few == pixels[0]).all(-1)
@@ -90,7 +90,7 @@ def test_own_images_are_shown_without_a_verdict(tiny):
     model = tiny()
     model.classes, model.transform = tuple("abcd"), transform(32, (0.5,) * 3, (0.5,) * 3)
     model.record = {"transform": {"size": 32, "mean": [0.5] * 3, "std": [0.5] * 3}}
-    sheet = figures.predictions_sheet(model, [Image.new("RGB", (60, 40), "red")], ratios=(1.0, 0.5))
+    sheet = sheets.predictions_sheet(model, [Image.new("RGB", (60, 40), "red")], ratios=(1.0, 0.5))
     assert sheet.axes[0].get_title() in "abcd"
     assert sheet.axes[0].get_images()[0].get_array()[0, 0].tolist() == [255, 0, 0]
 
@@ -98,5 +98,5 @@ def test_own_images_are_shown_without_a_verdict(tiny):
 def test_history_and_data_sheet_take_what_there_is():
     history = figures.history(pd.DataFrame({"epoch": [1, 2], "train_loss": [2.0, 1.0], "val_accuracy": [0.5, 0.7]}))
     assert [axes.get_ylabel() for axes in history.axes] == ["loss", "top-1 accuracy (%)"]
-    sheet = figures.data_sheet(np.zeros((9, 8, 8, 3), np.uint8), [0] * 8 + [1], ["a", "b"], 3)
+    sheet = sheets.data_sheet(np.zeros((9, 8, 8, 3), np.uint8), [0] * 8 + [1], ["a", "b"], 3)
     assert [axes.get_title() for axes in sheet.axes if axes.get_visible()] == ["a", "b", "a"]

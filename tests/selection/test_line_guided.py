@@ -61,7 +61,7 @@ def test_density_is_average_pooling_where_the_grid_divides_the_drawing(size, gri
 
 @pytest.mark.parametrize("grid", [(14, 14), (12, 20), (7, 5), (20, 20), (1, 3), (100, 90)])
 def test_any_grid_gets_the_drawing_by_its_coordinates(grid):
-    """An area integral: whatever the grid, means weigh up to the drawing's mean; a bright corner stays in its corner."""
+    """An area integral: on any grid the mean is the drawing's, and a bright corner stays in its corner."""
     lines = torch.zeros(1, 1, 64, 64)
     lines[..., :16, 48:] = 1
     found = density(lines, grid).view(grid)
