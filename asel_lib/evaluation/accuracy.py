@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 
 from asel_lib.devices import autocast
 from asel_lib.errors import AselError
-from asel_lib.selection.base import draws_at_random, keep_count
+from asel_lib.selection.base import draws_at_random, keep_count, parse
 
 
 def evaluate(
@@ -47,10 +47,13 @@ def evaluate(
                 fractions = _fractions(object_fraction, seen, images)
                 seen += len(images)
                 patches = num_patches(model, images)
+                lines = drawn[0] if drawn else None
+                made: dict[str, Tensor | None] = {}  # drawings are made once a batch, not once a ratio and draw
                 with autocast(images.device, precision):
                     for (policy, ratio, draw), tally in tallies.items():
-                        lines = drawn[0] if drawn else None
-                        logits, chosen = model(images, ratio, policy, lines, draw=draw, return_selection=True)
+                        if policy not in made:
+                            made[policy] = _drawings(model, images, policy) if lines is None else lines
+                        logits, chosen = model(images, ratio, policy, made[policy], draw=draw, return_selection=True)
                         tally.add(logits, labels)
                         if fractions is not None and ratio < 1:
                             tally.add_kept(chosen.kept, fractions)
@@ -124,6 +127,11 @@ def num_patches(model: nn.Module, images: Tensor) -> int:
     """N of these images: their own grid where the model takes several sizes."""
     height, width = model.patch_embed.dynamic_feat_size(images.shape[-2:])
     return int(height * width)
+
+
+def _drawings(model: nn.Module, images: Tensor, policy: str) -> Tensor | None:
+    """What a policy that reads line drawings draws of the images."""
+    return model.patch_drop.drawings(images, policy) if parse(policy)[0].reads_lines else None
 
 
 class _Tally:

@@ -119,7 +119,7 @@ def selection_sheet(
 
 @styled
 def lines_sheet(pixels: np.ndarray, drawn: np.ndarray) -> Figure:
-    """Images above their line drawings, dark is line. pixels (n, h, w, 3) uint8, drawn (n, h', w') uint8, 255 = line."""
+    """Images above their line drawings, dark is line. pixels (n, h, w, 3), drawn (n, h', w'), uint8, 255 = line."""
     figure = Figure(figsize=(max(0.86 * len(pixels), COLUMN), 1.85), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
     axes = figure.subplots(2, len(pixels), squeeze=False)
