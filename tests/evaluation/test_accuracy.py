@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from asel_lib.errors import AselError
-from asel_lib.evaluation.accuracy import evaluate, interval
+from asel_lib.evaluation.accuracy import answers, evaluate, interval, per_class
 from asel_lib.selection.slot import Selection
 
 
@@ -115,3 +115,20 @@ def test_line_guided_sampling_is_averaged_over_draws_and_top_is_run_once(tiny):
     )
     assert frame["policy"].tolist() == policies
     assert seen == [*((policies[0], draw) for draw in range(3)), (policies[1], 0)]
+
+
+def test_answers_come_with_their_labels_in_order(tiny):
+    model, images = tiny(), torch.randn(5, 3, 32, 32)
+    batches = [(images[:3], torch.tensor([0, 1, 2])), (images[3:], torch.tensor([3, 0]))]
+    labels, found = answers(model, batches, 0.5, "central")
+    assert labels.tolist() == [0, 1, 2, 3, 0]
+    assert found.tolist() == model(images, 0.5, "central").argmax(1).tolist()
+
+
+def test_the_table_of_classes_says_what_each_is_taken_for():
+    table = per_class(np.array([0, 0, 0, 1]), np.array([0, 1, 1, 1]), ["river", "road", "sea"])
+    assert table.index.tolist() == ["river", "road", "sea"]
+    assert table["images"].tolist() == [3, 1, 0]
+    assert table["recall"].tolist() == pytest.approx([1 / 3, 1, 0])
+    assert table["precision"].tolist() == pytest.approx([1, 1 / 3, 0])
+    assert table["taken for"].tolist() == ["road", "-", "-"]
