@@ -160,7 +160,7 @@ def gmacs_scaling(table: pd.DataFrame) -> Figure:
         label = f"{architecture} (all: {full:.3g} GMACs)"
         axes.plot(rows["keep_ratio"], rows["gmacs"] / full * 100, label=label, **styles[number % len(styles)])
     axes.plot([0, 1], [0, 100], color="#777777", linewidth=0.8, label="in proportion")
-    axes.set(xlabel="keep ratio", ylabel="cost of an image (% of all patches')", xlim=(0, 1.03), ylim=(0, 104))
+    axes.set(xlabel="keep ratio", ylabel="cost of an image (%)", xlim=(0, 1.03), ylim=(0, 104))
     axes.legend(loc="upper left")
     figure.set_label("GMACs against keep ratio, only the kept patches embedded")
     return figure

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from asel_lib.data.lines import grey_of
 from asel_lib.selection import base
 from asel_lib.selection.fixed import image_seeds
 
@@ -112,7 +113,7 @@ class PatchSelection(nn.Module):
 
     def drawings(self, images: Tensor, policy: str | None = None) -> Tensor:
         """The line drawings (B, 1, h, w) that a policy which reads them makes of normalised images (B, 3, H, W)."""
-        return self.chooser(Call(policy=policy)).draw(self._pixels(images))
+        return self.chooser(Call(policy=policy)).draw(grey_of(images.float(), self.mean, self.std))
 
     def chooser(self, call: Call) -> base.PatchSelector:
         """Who chooses in this call."""
@@ -158,8 +159,3 @@ class PatchSelection(nn.Module):
                 f"({type(self.selector).__name__}): load a model made with selector={policy!r}"
             )
         return made
-
-    def _pixels(self, images: Tensor) -> Tensor:
-        """Normalised images -> values in [0, 1]."""
-        mean, std = (torch.tensor(x, device=images.device).view(-1, 1, 1) for x in (self.mean, self.std))
-        return (images.float() * std + mean).clamp(0, 1)
