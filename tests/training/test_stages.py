@@ -7,6 +7,8 @@ from PIL import Image
 
 import asel_lib
 from asel_lib import checkpoints, paths, profiles
+from asel_lib.data import lines
+from asel_lib.data.informative import Generator
 from asel_lib.data.sets import open_recorded, recorded_batches
 from asel_lib.errors import CheckpointError
 from asel_lib.evaluation.accuracy import evaluate
@@ -204,6 +206,30 @@ def test_a_folder_of_drawings_guides_training_and_testing(smoke, image_folder, w
     assert not stages.line_guided(still, str(root), extractor=folder, selection="top", progress=False).reused
 
 
+def test_informative_drawings_are_made_once_and_read_back(smoke, image_folder, monkeypatch):
+    root = image_folder({"beach": 30, "forest": 30})
+    torch.manual_seed(0)
+    paths.saved_models().mkdir()
+    torch.save(Generator(1, 1, width=4).state_dict(), lines.generator_file())
+    options = dict(extractor="informative", selection="top", progress=False)
+    stage = stages.line_guided(smoke, str(root), **options)
+    assert stage.file.stem == "pictures_line_guided_informative_top"
+    monkeypatch.setattr(lines, "draw", lambda *_: pytest.fail("drawn again"))
+    again = stages.line_guided(smoke, str(root), retrain=True, **options)
+    assert torch.equal(again.model.patch_embed.proj.weight, stage.model.patch_embed.proj.weight)
+
+
+def test_a_folder_in_parts_is_trained_on_train_and_tested_on_val(smoke, image_folder):
+    """As Imagenette and ImageNet come."""
+    image_folder({"tench": 20, "church": 20}, name="mini/train", seed=1)
+    root = image_folder({"tench": 4, "church": 4}, name="mini/val", seed=2).parent
+    stage = stages.line_guided(smoke, str(root), progress=False)
+    images, split = open_recorded(stage.record)
+    assert {images.parts[i] for i in split.test} == {"val"} and len(split.test) == 8
+    assert {images.parts[i] for i in [*split.train, *split.val]} == {"train"}
+    assert stage.record["classes"] == ["church", "tench"]
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -219,10 +245,3 @@ def test_a_folder_of_drawings_guides_training_and_testing(smoke, image_folder, w
 def test_wrong_line_guided_calls_end_before_any_training(smoke, wrong, message):
     with pytest.raises((ValueError, CheckpointError), match=message):
         stages.line_guided(smoke, progress=False, **wrong)
-
-
-def test_a_setting_that_is_new_leaves_old_checkpoints_what_they_are(smoke):
-    """A fingerprint is made of what differs from the defaults."""
-    assert "patience" not in profiles.chosen(smoke.warmup)
-    assert profiles.chosen(replace(smoke.warmup, patience=3))["patience"] == 3
-    assert profiles.chosen(smoke.warmup)["epochs"] == smoke.warmup.epochs
