@@ -147,7 +147,9 @@ def test_each_transfer_starts_from_the_warmup_of_its_recipe_and_seed():
 
 
 def test_each_selector_of_the_profile_is_a_training_that_asks_its_notebook_for_it():
-    made = plan.make_plan(profiles.load("compact"), {"cifar10": "cifar10", "pictures": "/my/pictures"}, ["paper"], [0, 1])
+    made = plan.make_plan(
+        profiles.load("compact"), {"cifar10": "cifar10", "pictures": "/my/pictures"}, ["paper"], [0, 1]
+    )
     asked = {training.name: training.parameters for training in made.line_guided}
     assert len(asked) == 6 * 2
     common = {"dataset": "/my/pictures", "seed": 1}
@@ -230,7 +232,7 @@ if (paths.root() / f"fail at {checkpoint}").exists():
     raise RuntimeError("the benchmark failed")
 write(f"results/{checkpoint}.csv", *(f"figures/{checkpoint}_kept_patches.{end}" for end in ("png", "pdf")))
 """
-FIGURES = """
+DRAW = """
 sets = ("synthetic", "synthetic_closeups")
 from asel_lib.reporting.figures import FIGURES
 names = [f"{s}_{name}" for s in sets for name in FIGURES] + ["gflops_scaling"]
@@ -258,7 +260,7 @@ def copy(root, monkeypatch) -> Path:
         ("02_remote_sensing_transfer", TRAINING, STEPS, STAGE.format("finetuned"), TRAIN),
         ("03_line_guided_training", TRAINING + '\nextractor = ""\nselection = ""', STEPS, GUIDED, TRAIN),
         ("05_benchmark", 'profile = "demo"\ncheckpoint = ""\nratios = []', STEPS, BENCHMARK),
-        ("06_paper_figures", 'profile = "demo"\nsource = ""', STEPS, FIGURES),
+        ("06_paper_figures", 'profile = "demo"\nsource = ""', STEPS, DRAW),
     ):
         written(place / "notebooks", parameters, *cells, name=f"{name}.ipynb")
     monkeypatch.setenv("PYTHONPATH", str(place))

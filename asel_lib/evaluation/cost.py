@@ -29,7 +29,8 @@ _FREE = frozenset(
         "rand randn_like rand_like reciprocal repeat rms_norm rsqrt rsub scatter scatter_ sigmoid sign silu sin cos "
         "softmax log_softmax sort sqrt square sub sub_ sum tanh tile topk unbind unflatten where xor __rshift__ "
         "__lshift__ __or__ __xor__ repeat_interleave __interpolate upsample_bicubic2d _upsample_bicubic2d_aa "
-        "logical_not logical_and one_hot amax amin clamp_max clamp_max_ clamp_min lift_fresh tanh_ linspace numpy_T ones_like pad"
+        "logical_not logical_and one_hot amax amin clamp_max clamp_max_ clamp_min lift_fresh linspace numpy_T "
+        "ones_like pad tanh_"
     ).split()
 )
 

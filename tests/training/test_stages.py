@@ -196,8 +196,8 @@ def test_a_folder_of_drawings_guides_training_and_testing(smoke, image_folder, w
     assert stage.file.stem == "pictures_line_guided_given_top"
     images, split = open_recorded(stage.record)
     batches = recorded_batches(images, split.test, stage.record)
-    for batch, _, lines in batches:
-        assert set(stage.model.select(batch, 0.1, lines=lines).flatten().tolist()) == {15}
+    for batch, _, drawn in batches:
+        assert set(stage.model.select(batch, 0.1, lines=drawn).flatten().tolist()) == {15}
     assert (
         evaluate(stage.model, batches, [0.5], ["line_guided:lines=given,choice=top"], progress=False)["n_images"][0]
         == 12
