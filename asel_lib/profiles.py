@@ -6,6 +6,7 @@ A setting that does not exist or cannot hold is an error when the profile is mad
 import dataclasses
 import difflib
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -118,8 +119,8 @@ class EvaluationSettings:
 @dataclass(frozen=True)
 class Profile:
     """All settings of a run; `load(name)` reads one. `line_guided`: the training of 03_line_guided_training,
-    `line_guided_epochs`: its length on data sets that differ from it; `selectors`: the policies it is run with in a
-    whole run, none: it is not."""
+    `line_guided_epochs`: its length on data sets that differ from it, `line_guided_model`: its backbone, None: `model`;
+    `selectors`: the policies it is run with in a whole run, none: it is not."""
 
     name: str
     purpose: str
@@ -131,6 +132,7 @@ class Profile:
     transfer: StageSettings
     line_guided: StageSettings = field(default_factory=lambda: StageSettings(**LINE_GUIDED))
     line_guided_epochs: dict[str, int] = field(default_factory=dict)
+    line_guided_model: ModelSettings | None = None
     selectors: tuple[str, ...] = ()
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     precision: str = "auto"
@@ -146,9 +148,19 @@ class Profile:
             _one_of("recipe", recipe, RECIPES)
         for dataset, epochs in self.line_guided_epochs.items():
             _whole(f"line_guided_epochs of {dataset}", epochs, 1)
+        for selector in self.selectors:
+            if not re.fullmatch(r"random|learned|line_guided:lines=\w+,choice=\w+", selector):
+                raise ValueError(
+                    f"selectors has {selector!r}: expected random, learned or line_guided:lines=...,choice=..., as "
+                    "03_line_guided_training can be asked for them"
+                )
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("protocol", self.protocol, PROTOCOLS)
         _whole("synthetic_images", self.synthetic_images, 10)
+
+    def for_line_guided(self) -> "Profile":
+        """This profile with the line-guided training's backbone as its own."""
+        return dataclasses.replace(self, model=self.line_guided_model or self.model)
 
     def stage(self, name: str) -> StageSettings:
         """The settings of "warmup", "finetuned" (the transfer) or "line_guided": the stages' names in checkpoints."""
@@ -173,6 +185,7 @@ def from_dict(settings: dict) -> Profile:
         "warmup": StageSettings,
         "transfer": StageSettings,
         "line_guided": StageSettings,
+        "line_guided_model": ModelSettings,
         "evaluation": EvaluationSettings,
     }
     built = {key: _build(parts[key], value, key) if key in parts else value for key, value in settings.items()}

@@ -40,6 +40,9 @@ def test_the_paper_profile_has_the_published_line_guided_schedule():
     )  # fmt: skip
     settings = profiles.load("paper").line_guided
     assert {key: getattr(settings, key) for key in published} == published
+    model = profiles.load("paper").for_line_guided().model
+    assert (model.architecture, model.image_size) == ("vit_tiny_patch16_224.augreg_in21k", 256)
+    assert profiles.load("compact").for_line_guided() == profiles.load("compact")
 
 
 def test_only_settings_that_differ_from_their_default_identify_a_training():
@@ -66,6 +69,11 @@ def test_an_unknown_profile_is_named_with_a_suggestion():
         ("line_guided.patience", 0, "patience is 0"),
         ("line_guided.lr_min", -1e-6, "lr_min is -1e-06"),
         ("line_guided_epochs", {"aid": 0}, "line_guided_epochs of aid is 0"),
+        (
+            "selectors",
+            ["line_guided:choice=top"],
+            "selectors has 'line_guided:choice=top': expected random, learned or",
+        ),
         ("evaluation.ratios", [0.5, float("nan")], "keep ratio is nan"),
         ("evaluation.ratios", [], "ratios is empty"),
         ("recipes", ["droped"], "unknown recipe 'droped'"),

@@ -79,7 +79,7 @@ def prepare(pixels: Tensor, size: int, mean: Sequence[float], std: Sequence[floa
     images = pixels
     if images.shape[-2:] != (size, size):
         images = F.resize(images, [size, size], InterpolationMode.BICUBIC, antialias=True)
-    mean, std = (255 * torch.tensor(x, device=images.device).view(3, 1, 1) for x in (mean, std))
+    mean, std = (255 * torch.tensor(x, dtype=torch.float32, device=images.device).view(3, 1, 1) for x in (mean, std))
     return (images - mean).div_(std)
 
 

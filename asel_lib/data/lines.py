@@ -13,14 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 from tqdm.auto import tqdm
 
 from asel_lib import paths
-from asel_lib.data.decode import ImageArray, kept_on_disk
+from asel_lib.data.batches import prepare
+from asel_lib.data.decode import ImageArray, kept_on_disk, read_image
 from asel_lib.data.informative import Generator, read_generator
 from asel_lib.errors import CheckpointError, DatasetError
 
@@ -44,8 +45,6 @@ def draw(images: Tensor, extractor: str = "xdog", size: int = SIZE) -> Tensor:
     """
     if extractor not in EXTRACTORS:
         raise ValueError(f"unknown line extractor {extractor!r}: expected one of {', '.join(EXTRACTORS)}")
-    if images.ndim != 4 or images.shape[1] not in (1, 3):
-        raise ValueError(f"images are {tuple(images.shape)}: expected (B, 3, H, W) or (B, 1, H, W), values in [0, 1]")
     # In float32 also under autocast: a difference of two blurs loses its strokes in eight bits.
     with torch.autocast(images.device.type, enabled=False):
         grey = grey_of(images.float())
@@ -58,6 +57,8 @@ def draw(images: Tensor, extractor: str = "xdog", size: int = SIZE) -> Tensor:
 def grey_of(images: Tensor, mean: Sequence[float] = (0, 0, 0), std: Sequence[float] = (1, 1, 1)) -> Tensor:
     """(B, 3 or 1, H, W) -> (B, 1, H, W): luminance, ITU-R BT.601 as Pillow's; of images that were normalised by mean
     and std, that of the image before."""
+    if images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise ValueError(f"images are {tuple(images.shape)}: expected (B, 3, H, W) or (B, 1, H, W), values in [0, 1]")
     if images.shape[1] == 1:
         return images if (mean[0], std[0]) == (0, 1) else images * std[0] + mean[0]
     # One pass over the image: undoing the normalisation first would take longer than all that follows.
@@ -100,7 +101,7 @@ def check(lines: Tensor, batch: int, size: int | None = None) -> Tensor:
             f"the line drawings are {shape}: expected {wanted}, one channel and one drawing an image; "
             "asel_lib.data.lines.draw makes them of images, asel_lib.data.lines.fit those of another size"
         )
-    low, high = lines.aminmax()
+    low, high = lines.aminmax() if lines.numel() else (0, 0)
     if not (low >= 0 and high <= 1):  # nan fails it too
         raise ValueError(
             f"the line drawings range from {low:g} to {high:g}: expected values in [0, 1], high = line; "
@@ -120,10 +121,10 @@ def to_unit(lines: Tensor, threshold: float | None = None, invert: bool = False)
     invert: for black lines on white. threshold: in [0, 1], lines above it become 1, the rest 0 (after inverting).
     ValueError for values of none of these ranges.
     """
-    low, high = (float(x) for x in lines.aminmax())
+    low, high = (float(x) for x in (lines.byte() if lines.dtype == torch.bool else lines).aminmax())
     if -1 <= low < 0 and high <= 1:
         lines = (lines.float() + 1) / 2
-    elif 0 <= low and high <= 1 and lines.is_floating_point():
+    elif 0 <= low and high <= 1:  # whole numbers: a mask
         lines = lines.float()
     elif 0 <= low and high <= 255:
         lines = lines.float() / 255
@@ -135,33 +136,34 @@ def to_unit(lines: Tensor, threshold: float | None = None, invert: bool = False)
     return lines if threshold is None else (lines > threshold).float()
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def of_images(
-    images: ImageArray, indices: np.ndarray, extractor: str, size: int = SIZE, batch_size: int = 256
+    images: ImageArray, indices: np.ndarray, extractor: str, image_size: int, size: int = SIZE, batch_size: int = 256
 ) -> np.ndarray:
-    """Drawings of some images of a data set, uint8 (len(indices), size, size), 255 = line."""
+    """Drawings of some images of a data set at the size at which the network sees them, uint8 (len(indices), size,
+    size), 255 = line."""
     drawn = []
     starts = range(0, len(indices), batch_size)
     title = f"lines of {images.name} ({extractor})"
     for start in tqdm(starts, desc=title, unit="batch", leave=False, disable=len(starts) < 2):
-        pixels = torch.from_numpy(np.array(images.pixels[indices[start : start + batch_size]]))
-        drawn.append(draw(pixels.permute(0, 3, 1, 2).float() / 255, extractor, size)[:, 0])
-    return (torch.cat(drawn) * 255).round().to(torch.uint8).numpy()
+        pixels = torch.from_numpy(np.array(images.pixels[indices[start : start + batch_size]])).permute(0, 3, 1, 2)
+        seen = prepare(pixels, image_size, mean=(0, 0, 0), std=(1, 1, 1))
+        drawn.append((draw(seen, extractor, size)[:, 0] * 255).round().to(torch.uint8))
+    return torch.cat(drawn).numpy()
 
 
-def precomputed(images: ImageArray, extractor: str, size: int = SIZE) -> np.ndarray:
-    """Drawings of a whole data set, uint8 (n, size, size), 255 = line; kept on disk and read back next time."""
+def precomputed(images: ImageArray, extractor: str, image_size: int, size: int = SIZE) -> np.ndarray:
+    """`of_images` of a whole data set, kept on disk and read back next time."""
     key = {
-        "images": images.fingerprint, "pixels": images.pixels.shape, "extractor": extractor, "size": size,
-        "version": VERSION, "weights": _digest(generator_file()) if extractor == "informative" else "",
+        "images": images.fingerprint, "pixels": images.pixels.shape, "image_size": image_size,
+        "extractor": extractor, "size": size, "version": VERSION,
+        "weights": _digest(generator_file()) if extractor == "informative" else "",
     }  # fmt: skip
 
     def make() -> tuple[dict, dict]:
-        return {"lines": of_images(images, np.arange(len(images)), extractor, size)}, {}
+        return {"lines": of_images(images, np.arange(len(images)), extractor, image_size, size)}, {}
 
-    arrays, _ = kept_on_disk(
-        f"{images.name}-lines-{extractor}-{images.fingerprint[:8]}-{images.pixels.shape[1]}", key, make
-    )
+    arrays, _ = kept_on_disk(f"{images.name}-lines-{extractor}-{images.fingerprint[:8]}-{image_size}", key, make)
     return arrays["lines"]
 
 
@@ -180,7 +182,7 @@ def from_folder(
     found = {
         file.relative_to(folder).with_suffix("").as_posix(): file
         for file in sorted(folder.rglob("*"))
-        if file.suffix.lower() in IMAGE_SUFFIXES
+        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
     }
     wanted = [Path(name).with_suffix("").as_posix() for name in images.names]
     if missing := [name for name in wanted if name not in found]:
@@ -188,11 +190,11 @@ def from_folder(
             f"{folder}: {len(missing)} of {len(wanted)} images of {images.name} have no line drawing, e.g. "
             f"{', '.join(missing[:3])}; expected {folder}/{missing[0]}.png"
         )
-    drawn = torch.stack([_read(found[name], size) for name in tqdm(wanted, "reading lines", unit="img", leave=False)])
+    drawn = np.stack([_read(found[name], size) for name in tqdm(wanted, "reading lines", unit="img", leave=False)])
     if invert is None:
-        invert = bool(drawn.mean() > 0.5)
-    drawn = to_unit(drawn, threshold, invert)
-    return (drawn[:, 0] * 255).round().to(torch.uint8).numpy()
+        invert = bool(drawn.mean() > 127.5)
+    drawn = 255 - drawn if invert else drawn
+    return drawn if threshold is None else np.where(drawn > 255 * threshold, 255, 0).astype(np.uint8)
 
 
 def generator_file() -> Path:
@@ -226,19 +228,18 @@ def _digest(file: Path) -> str:
 
 
 def _blur(images: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of (B, 1, h, w), sigma in pixels, borders reflected: kornia's, as two matrix products, which on
-    drawings, being small, take a quarter of the time of its convolutions."""
-    rows, columns = (_blur_matrix(int(side), sigma).to(images.device) for side in images.shape[-2:])
+    """Gaussian blur of (B, 1, h, w), sigma in pixels, borders reflected: as two matrix products, which on images as
+    small as drawings take a quarter of the time of convolutions."""
+    rows, columns = (torch.from_numpy(_blur_matrix(int(n), sigma)).to(images.device) for n in images.shape[-2:])
     return rows @ (images @ columns.T)
 
 
 @functools.lru_cache(maxsize=32)
-def _blur_matrix(side: int, sigma: float) -> Tensor:
-    from kornia.filters import gaussian_blur2d  # see sobel
+def _blur_matrix(side: int, sigma: float) -> np.ndarray:
+    from scipy.ndimage import gaussian_filter1d  # slow to import
 
     reach = min(math.ceil(3 * sigma), side - 1)  # what a reflection can fill
-    units = torch.eye(side).view(side, 1, side, 1)
-    return gaussian_blur2d(units, (2 * reach + 1, 1), (sigma, sigma)).view(side, side).T.contiguous()
+    return gaussian_filter1d(np.eye(side), sigma, axis=0, mode="mirror", radius=reach).astype(np.float32)
 
 
 def _resize(images: Tensor, size: int) -> Tensor:
@@ -247,9 +248,15 @@ def _resize(images: Tensor, size: int) -> Tensor:
     return F.resize(images, [size, size], InterpolationMode.BICUBIC, antialias=True).clamp_(0, 1)
 
 
-def _read(file: Path, size: int) -> Tensor:
+def _read(file: Path, size: int) -> np.ndarray:
+    """-> uint8 (size, size); what is transparent is paper."""
     try:
-        drawing = ImageOps.exif_transpose(Image.open(file)).convert("L")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        drawing = Image.open(file)
+        if drawing.has_transparency_data:
+            drawing = drawing.convert("RGBA")
+            drawing = Image.alpha_composite(Image.new("RGBA", drawing.size, "white"), drawing)
+        pixels = read_image(drawing)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, DatasetError) as error:
         raise DatasetError(f"{file}: not a readable line drawing ({error}); replace it") from error
-    return _resize(torch.from_numpy(np.array(drawing))[None, None].float() / 255, size)[0]
+    grey = grey_of(torch.tensor(pixels).permute(2, 0, 1)[None].float() / 255)
+    return (_resize(grey, size)[0, 0] * 255).round().to(torch.uint8).numpy()

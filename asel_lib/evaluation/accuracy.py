@@ -52,7 +52,7 @@ def evaluate(
                 with autocast(images.device, precision):
                     for (policy, ratio, draw), tally in tallies.items():
                         if policy not in made:
-                            made[policy] = _drawings(model, images, policy) if lines is None else lines
+                            made[policy] = _drawings(model, images, policy, lines)
                         logits, chosen = model(images, ratio, policy, made[policy], draw=draw, return_selection=True)
                         tally.add(logits, labels)
                         if fractions is not None and ratio < 1:
@@ -129,9 +129,12 @@ def num_patches(model: nn.Module, images: Tensor) -> int:
     return int(height * width)
 
 
-def _drawings(model: nn.Module, images: Tensor, policy: str) -> Tensor | None:
-    """What a policy that reads line drawings draws of the images."""
-    return model.patch_drop.drawings(images, policy) if parse(policy)[0].reads_lines else None
+def _drawings(model: nn.Module, images: Tensor, policy: str, lines: Tensor | None) -> Tensor | None:
+    """What a policy that reads line drawings chooses by: those that came with the images, if they are meant for it."""
+    if not parse(policy)[0].reads_lines:
+        return None
+    brought = model.patch_drop.brought(policy, lines)
+    return model.patch_drop.drawings(images, policy) if brought is None else brought
 
 
 class _Tally:

@@ -106,7 +106,7 @@ def _origin(model: nn.Module, images: Tensor, record: dict, profile: str, precis
         "dataset": record["dataset"],
         "checkpoint": record["name"],
         "method": record.get("method", "asel"),
-        "recipe": record["recipe"],
+        "recipe": _recipe(record),
         "profile": profile,
         "start": record["start"],
         "seed": record["seed"],
@@ -119,6 +119,15 @@ def _origin(model: nn.Module, images: Tensor, record: dict, profile: str, precis
         "commit": found["commit"],
         "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _recipe(record: dict) -> str:
+    """The recipe's name, and the keep ratio where it was trained for one alone: such models are never averaged with
+    those for all ratios."""
+    settings = record.get("settings", {})
+    if not settings or settings["full_epochs"] or settings["ratio_low"] < settings["ratio_high"]:
+        return record["recipe"]
+    return f"{record['recipe']}, keep {settings['ratio_low']:g}"
 
 
 def _plain(model: nn.Module) -> nn.Module:

@@ -70,7 +70,7 @@ def gmacs(
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     images = torch.zeros(1, model.patch_embed.proj.in_channels, height, width, device=parameter.device)
     was_training = model.training
-    lines = None if lines is None else lines[:1]
+    lines = None if lines is None else model.patch_drop.brought(policy, lines[:1])
     call = _Call(model.eval(), keep_ratio, policy, lines)
     try:
         with torch.no_grad():
@@ -135,7 +135,10 @@ def choosing(
     """
     was_training = model.training
     model.eval()
-    calls = {policy: f"model.select(images, ratio, {policy!r}, lines)" for policy in policies}
+    calls = {
+        policy: f"model.select(images, ratio, {policy!r}, model.patch_drop.brought({policy!r}, lines))"
+        for policy in policies
+    }
     calls[""] = "model(images, ratio, 'central')"
     try:
         with torch.inference_mode(), autocast(images.device, precision):
@@ -229,6 +232,7 @@ def peak_memory(
     try:
         with torch.inference_mode(), autocast(images.device, precision):
             measure = _cuda_peak if images.device.type == "cuda" else _cpu_peak
+            lines = model.patch_drop.brought(policy, lines)
             model(images, keep_ratio, policy, lines)  # what is allocated once and kept is not a forward's own
             return measure(lambda: model(images, keep_ratio, policy, lines), images.device) / 1e6
     finally:
@@ -294,7 +298,7 @@ def _attention_macs(inputs: list, outputs: list) -> int:
 
 
 def _timer(model: nn.Module, images: Tensor, lines: Tensor | None, policy: str | None, keep_ratio: float):
-    call = "model(images, keep_ratio, policy, lines)"
+    call, lines = "model(images, keep_ratio, policy, lines)", model.patch_drop.brought(policy, lines)
     return _timed(call, model=model, images=images, lines=lines, keep_ratio=keep_ratio, policy=policy)
 
 

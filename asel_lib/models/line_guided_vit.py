@@ -1,6 +1,7 @@
 """The published line-guided model under its own name and arguments, on top of SelectiveViT."""
 
 import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 from asel_lib.models.selective_vit import SelectiveViT
@@ -33,20 +34,23 @@ class SelectiveMagnoViT(nn.Module):
         self.vit = SelectiveViT(
             vit_model_name,
             num_classes,
-            f"{selector},size={ld_img_size}",
+            f"{selector}{',' if ':' in selector else ':'}size={ld_img_size}",
             pretrained,
             img_size=color_img_size,
             **timm_kwargs,
         )
+        self.vit.patch_drop.mean, self.vit.patch_drop.std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
     def forward(self, color: Tensor, lines: Tensor | None = None) -> Tensor:
-        """color (B, 3, S, S) normalised, lines (B, 1, s, s), None: made of the images -> logits (B, classes).
+        """color (B, 3, S, S), normalised by ImageNet's mean and deviation as published; lines (B, 1, s, s), None: made
+        of the images -> logits (B, classes).
 
         The published model takes drawings of any range; those that leave [0, 1] are stretched to it, each by itself.
         """
-        if lines is not None and not ((lines >= 0) & (lines <= 1)).all():
-            low, high = lines.amin(dim=(1, 2, 3), keepdim=True), lines.amax(dim=(1, 2, 3), keepdim=True)
-            lines = (lines - low) / (high - low).clamp_min(1e-12)
+        if lines is not None:
+            low, high = (end(dim=(1, 2, 3), keepdim=True) for end in (lines.amin, lines.amax))
+            stretched = (lines - low) / (high - low).clamp_min(1e-12)
+            lines = torch.where((low < 0) | (high > 1), stretched, lines)
         draw = int(torch.randint(2**62, ())) if self.training else 0
         return self.vit(color, self.patch_percentage, lines=lines, draw=draw)
 

@@ -120,9 +120,15 @@ class SelectiveViT(VisionTransformer):
 
     @torch.inference_mode()
     def predict(
-        self, images: Sequence, keep_ratio: float = 1.0, policy: str | None = None, batch_size: int = 64
+        self,
+        images: Sequence,
+        keep_ratio: float = 1.0,
+        policy: str | None = None,
+        batch_size: int = 64,
+        lines: Tensor | None = None,
     ) -> list[Prediction]:
-        """Classify PIL images or paths. -> one Prediction an image, in order."""
+        """Classify PIL images or paths; lines: their line drawings (n, 1, h, w) in [0, 1], for a selector that does not
+        draw them itself. -> one Prediction an image, in order."""
         if self.transform is None or self.classes is None:
             raise ValueError("predict needs the model's transform and classes: load it with asel_lib.load(name)")
         if isinstance(images, str | Image.Image) or not isinstance(images, Sequence):
@@ -131,9 +137,10 @@ class SelectiveViT(VisionTransformer):
         answers = []
         for start in range(0, len(images), batch_size):
             batch = torch.stack([self.transform(image) for image in images[start : start + batch_size]]).to(device)
-            logits, selection = self(batch, keep_ratio, policy, return_selection=True)
+            drawn = None if lines is None else lines[start : start + batch_size].to(device)
+            logits, selection = self(batch, keep_ratio, policy, drawn, return_selection=True)
             probabilities, winners = logits.softmax(dim=1).max(dim=1)
-            kept = self.select(batch, keep_ratio, policy) if selection.kept is None else selection.kept
+            kept = self.select(batch, keep_ratio, policy, drawn) if selection.kept is None else selection.kept
             rows = zip(winners.tolist(), probabilities.tolist(), kept.tolist(), strict=True)
             answers += [Prediction(self.classes[winner], probability, patches) for winner, probability, patches in rows]
         return answers

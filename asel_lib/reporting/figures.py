@@ -117,13 +117,13 @@ def accuracy_vs_gmacs(frame: pd.DataFrame, dataset: str) -> Figure:
 @styled
 def tradeoff(frame: pd.DataFrame, dataset: str) -> Figure:
     """One run's accuracy against keep ratio (left) and against GMACs (right), a line a policy, random as the
-    yardstick with its 95 % interval. The run: the line-guided one, where each policy has a model trained with it; else
-    the last, by its label."""
+    yardstick with its 95 % interval. The run: the line-guided one, where each policy has a model trained with it; of
+    several that with the most policies."""
     rows = frame[frame["dataset"] == dataset]
     if rows.empty:
         return nothing(f"no results for {dataset}")
     guided = rows[rows["method"] == "line_guided"]
-    label, run = tables.runs(rows if guided.empty else guided)[-1]
+    label, run = max(tables.runs(rows if guided.empty else guided), key=lambda each: each[1]["policy"].nunique())
     means = tables.over_seeds(run)
     yardstick = "random" if "random" in set(means["policy"]) else _main_policy(means)
     figure, axes = axes_grid(2, share=False, footer=True)

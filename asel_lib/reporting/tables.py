@@ -117,23 +117,19 @@ def selectors(frame: pd.DataFrame, ratios: Sequence[float] = (1.0, 0.5, 0.3, 0.2
     return pd.DataFrame(table)
 
 
-def objects_kept(frame: pd.DataFrame, ratios: Sequence[float] = (0.5, 0.3, 0.2, 0.1)) -> pd.DataFrame:
-    """A row a policy: the share (%) of the deciding object that lies in kept patches, and accuracy (%) with it, at
-    each ratio; only where the object is known (synthetic scenes)."""
+def objects_kept(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row a policy: the share (%) of the deciding object that lies in kept patches / accuracy (%), at each ratio;
+    only where the object is known (synthetic scenes)."""
     table = []
     for dataset, rows in frame[frame["object_kept"].notna()].groupby("dataset", sort=True):
         for label, run in runs(rows):
             for policy, line in over_seeds(run).groupby("policy", sort=True):
-                found = {round(row["keep_ratio"], 6): row for row in line.to_dict("records")}
-                cells = [found.get(round(ratio, 6)) for ratio in ratios]
-                about = {"data set": dataset, "recipe": label, "policy": policy}
-                for what, column in (("object kept", "object_kept"), ("accuracy", "accuracy")):
-                    about |= {
-                        f"{what} at {ratio:g}, %": "-" if cell is None else f"{cell[column] * 100:.1f}"
-                        for ratio, cell in zip(ratios, cells, strict=True)
-                    }
-                table.append(about)
-    return pd.DataFrame(table)
+                cells = {
+                    f"at {row['keep_ratio']:g}": f"{row['object_kept'] * 100:.1f} / {row['accuracy'] * 100:.1f}"
+                    for row in line.to_dict("records")
+                }
+                table.append({"data set": dataset, "recipe": label, "policy": policy} | cells)
+    return pd.DataFrame(table).fillna("-")
 
 
 def to_markdown(frame: pd.DataFrame) -> str:

@@ -60,7 +60,9 @@ def names() -> tuple[str, ...]:
 def create(policy: str, dim: int) -> PatchSelector:
     """The selector of that policy, with its options, for tokens of width `dim`."""
     selector, options = parse(policy)
-    return selector(dim, **options)
+    made = selector(dim, **options)
+    made.options = options  # what tells two of a kind apart
+    return made
 
 
 def draws_at_random(policy: str) -> bool:
@@ -83,10 +85,10 @@ def parse(policy: str) -> tuple[type[PatchSelector], dict[str, object]]:
         if key not in options or not equals:
             known = ", ".join(f"{k}={v}" for k, v in options.items()) or "no options"
             raise ValueError(f"policy {policy!r}: cannot read {part!r}; {name!r} has {known}")
+        wanted = type(options[key]).__name__
         try:
-            options[key] = type(options[key])(value)
-        except ValueError:
-            wanted = type(options[key]).__name__
+            options[key] = {"True": True, "False": False}[value] if wanted == "bool" else type(options[key])(value)
+        except (ValueError, KeyError):
             raise ValueError(f"policy {policy!r}: {key} is {value!r}, expected {wanted}") from None
     return selector, options
 

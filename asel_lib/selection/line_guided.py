@@ -76,7 +76,9 @@ def density(lines: Tensor, grid: tuple[int, int]) -> Tensor:
     counts on both sides by the share that lies there. Where the grid divides the drawing, this is average pooling.
     """
     rows, columns = (
-        _overlap(int(size), int(cells)).to(lines.device)  # int: a tracer's sizes are tensors, each a key of its own
+        torch.from_numpy(_overlap(int(size), int(cells))).to(
+            lines.device
+        )  # int: a tracer's sizes are tensors, each a key of its own
         for size, cells in zip(lines.shape[-2:], grid, strict=True)
     )
     return (rows @ lines[:, 0] @ columns.T).flatten(1)
@@ -104,9 +106,9 @@ def log_prior(centre: Tensor, grid: tuple[int, int], sigma: float) -> Tensor:
 
 
 @functools.lru_cache(maxsize=32)
-def _overlap(size: int, cells: int) -> Tensor:
+def _overlap(size: int, cells: int) -> np.ndarray:
     """(cells, size): the share of each cell that each of `size` pixels fills, rows summing to 1."""
     edges, borders = np.arange(size + 1) / size, np.arange(cells + 1) / cells
     low = np.maximum(edges[None, :-1], borders[:-1, None])
     high = np.minimum(edges[None, 1:], borders[1:, None])
-    return torch.from_numpy(np.clip(high - low, 0, None) * cells).float()
+    return (np.clip(high - low, 0, None) * cells).astype(np.float32)

@@ -115,6 +115,11 @@ class PatchSelection(nn.Module):
         """The line drawings (B, 1, h, w) that a policy which reads them makes of normalised images (B, 3, H, W)."""
         return self.chooser(Call(policy=policy)).draw(grey_of(images.float(), self.mean, self.std))
 
+    def brought(self, policy: str | None, lines: Tensor | None) -> Tensor | None:
+        """The drawings that came with the images, for the policy they are meant for: the model's own. Another one has
+        an extractor of its own to be compared with them."""
+        return lines if self.chooser(Call(policy=policy)) is self.selector else None
+
     def chooser(self, call: Call) -> base.PatchSelector:
         """Who chooses in this call."""
         return self.selector if call.policy is None else self._policy(call.policy)
@@ -150,7 +155,7 @@ class PatchSelection(nn.Module):
     def _policy(self, policy: str) -> base.PatchSelector:
         """The model's own selector where it is that one, else a policy that needs no training."""
         kind, options = base.parse(policy)
-        if type(self.selector) is kind and all(getattr(self.selector, k) == v for k, v in options.items()):
+        if type(self.selector) is kind and getattr(self.selector, "options", {}) == options:
             return self.selector
         made = _made(policy, self.dim)
         if next(made.parameters(), None) is not None:

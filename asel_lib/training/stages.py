@@ -1,7 +1,6 @@
 """The two stages of ASEL and the line-guided training, whole: data, split, model, training, checkpoint, or the
 checkpoint that is already there."""
 
-import hashlib
 import json
 import tempfile
 from dataclasses import asdict, dataclass, replace
@@ -15,7 +14,7 @@ from asel_lib import checkpoints, paths, reproducibility
 from asel_lib.data import lines
 from asel_lib.data.batches import Batches
 from asel_lib.data.decode import ImageArray
-from asel_lib.data.sets import drawings_of, open_set
+from asel_lib.data.sets import digest, drawings_of, open_set
 from asel_lib.data.splits import Split
 from asel_lib.devices import default_device, resolve_precision
 from asel_lib.errors import CheckpointError
@@ -75,6 +74,7 @@ def line_guided(
     batch, for one model that serves all ratios; a number: as published, a model for this ratio.
     ValueError for an unknown extractor or selection; CheckpointError where `informative` lacks its weights.
     """
+    profile = profile.for_line_guided()
     dataset = dataset or profile.datasets[0]
     settings, val_ratios = profile.line_guided, profile.evaluation.val_ratios
     settings = replace(settings, epochs=profile.line_guided_epochs.get(dataset, settings.epochs))
@@ -82,7 +82,8 @@ def line_guided(
         keep_count(1, keep_ratio)
         settings = replace(settings, full_epochs=0, ratio_low=keep_ratio, ratio_high=keep_ratio)
         val_ratios = (keep_ratio,)
-    selector, drawings = selector_for(extractor, selection)
+    selector, folder = selector_for(extractor, selection)
+    drawings = folder if selector.startswith("line_guided") else ""
     job = _Job(
         profile, "line_guided", dataset, "dropped", seed,
         replace(profile.model, selector=selector), settings, val_ratios, keep_ratio, drawings,
@@ -93,16 +94,16 @@ def line_guided(
 def selector_for(extractor: str, selection: str) -> tuple[str, str]:
     """The policy of an extractor and a way to choose, and the folder of drawings where that is what `extractor` is
     ("" else). ValueError names what is unknown."""
-    if selection in ("random", "learned"):
-        return selection, ""
-    if selection not in CHOICES:
+    if selection not in (*CHOICES, "random", "learned"):
         raise ValueError(f"unknown selection {selection!r}: expected one of {', '.join(CHOICES)}, random, learned")
-    folder = "" if extractor in lines.EXTRACTORS else extractor
-    if folder and not Path(folder).expanduser().is_dir():
+    folder = "" if extractor in lines.EXTRACTORS else str(Path(extractor).expanduser().resolve())
+    if folder and not Path(folder).is_dir():
         raise ValueError(
             f"unknown line extractor {extractor!r}: expected one of {', '.join(lines.EXTRACTORS)}, or the path of a "
             "folder of drawings"
         )
+    if selection in ("random", "learned"):
+        return selection, folder
     return f"line_guided:lines={GIVEN if folder else extractor},choice={selection}", folder
 
 
@@ -136,7 +137,7 @@ class _Job:
             images.fingerprint, split.fingerprint, start,
         ]  # fmt: skip
         if self.model.selector.startswith("line_guided"):
-            parts.append(hashlib.sha256(drawn).hexdigest() if self.drawings else lines.VERSION)
+            parts.append(lines.VERSION if drawn is None else digest(drawn))
         return checkpoints.fingerprint(*parts)
 
     @property
@@ -167,7 +168,7 @@ def _run(job: _Job, retrain: bool, *, device: str | torch.device | None = None, 
     _check_writable(run / "checkpoints")
     model, weights = _new_model(job.model, len(images.classes), job.seed, pretrained=job.start is None)
     start_record = checkpoints.read_record(job.start) if job.start else None
-    drawn = drawings_of(images, job.model.selector, job.drawings)
+    drawn = drawings_of(images, job.model.selector, profile.model.image_size, job.drawings)
     asked = job.fingerprint(images, split, start_record["fingerprint"] if start_record else weights, drawn)
     name = job.name(images.name)
     history_file = run / "checkpoints" / f"{name}_history.csv"
@@ -220,6 +221,7 @@ def _run(job: _Job, retrain: bool, *, device: str | torch.device | None = None, 
         "model": _described(job.model),
         "transform": {"size": profile.model.image_size, "mean": mean, "std": std},
         "drawings": job.drawings,
+        "drawings_fingerprint": digest(drawn),
         "settings": asdict(settings),
         "metrics": {
             "val_accuracy": trained.val_accuracy,

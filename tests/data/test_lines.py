@@ -110,12 +110,12 @@ def test_batches_bring_their_drawings(image_folder):
 
 def test_precomputed_drawings_are_read_back_and_are_those_of_the_images(image_folder, monkeypatch):
     images = load(image_folder({"a": 6, "b": 6}), 16)
-    drawn = lines.precomputed(images, "xdog")
-    pixels = torch.from_numpy(np.array(images.pixels)).permute(0, 3, 1, 2).float() / 255
-    expected = lines.draw(pixels)[:, 0]
+    drawn = lines.precomputed(images, "xdog", 48)
+    seen = torch.cat([batch for batch, _ in Batches(images, np.arange(12), image_size=48)])
+    expected = lines.draw(seen * 0.5 + 0.5)[:, 0]  # of the images as the network sees them, not as they lie on disk
     torch.testing.assert_close(torch.from_numpy(np.array(drawn)).float() / 255, expected, atol=0.003, rtol=0)
     monkeypatch.setattr(lines, "draw", lambda *_: pytest.fail("drawn again"))
-    assert np.array_equal(lines.precomputed(images, "xdog"), drawn)
+    assert np.array_equal(lines.precomputed(images, "xdog", 48), drawn)
 
 
 @pytest.mark.parametrize("invert", [True, False])
@@ -163,6 +163,39 @@ def test_any_published_range_becomes_zero_to_one(low, high):
 def test_a_drawing_that_is_none_is_named(drawing, message, tiny):
     with pytest.raises(ValueError, match=message):
         tiny(selector="line_guided")(torch.randn(2, 3, 32, 32), 0.5, lines=drawing)
+
+
+@pytest.mark.parametrize("mode", ["16 bit", "transparent", "mask"])
+def test_drawings_of_any_kind_of_file_are_read(image_folder, workplace, mode):
+    images = load(image_folder({"a": 5, "b": 5}), 16)
+    stroke = np.zeros((64, 64), dtype=bool)
+    stroke[20:30] = True
+    drawing = {
+        "16 bit": lambda: Image.fromarray(np.where(stroke, 60000, 300).astype(np.uint16)),
+        "transparent": lambda: Image.fromarray(np.dstack([np.zeros((64, 64, 3)), stroke * 255]).astype(np.uint8)),
+        "mask": lambda: Image.fromarray(stroke),
+    }[mode]()
+    for name in images.names:
+        (workplace / "drawn" / name).parent.mkdir(parents=True, exist_ok=True)
+        drawing.save(workplace / "drawn" / name)
+    drawn = lines.from_folder(workplace / "drawn", images)
+    assert drawn[:, 20:30].min() > 225 and np.delete(drawn, np.s_[20:30], axis=1).max() < 10
+
+
+def test_a_mask_is_a_drawing_already():
+    stroke = torch.eye(8)[None, None]
+    for mask in (stroke.bool(), stroke.byte(), stroke):
+        assert torch.equal(lines.to_unit(mask), stroke)
+
+
+def test_gradients_can_be_taken_after_a_prediction(tiny):
+    """What is kept from call to call must not be of inference mode."""
+    model, images = tiny(selector="line_guided:choice=top"), torch.rand(1, 3, 32, 32)
+    with torch.inference_mode():
+        model(images, 0.5)
+    images = images.requires_grad_()
+    model(images, 0.5).sum().backward()
+    assert images.grad.isfinite().all() and images.grad.abs().sum() > 0
 
 
 def test_wrong_calls_are_named():
@@ -213,6 +246,22 @@ def test_the_published_generator_loads_in_every_wrapping(generator_file, wrapper
     assert network(x).shape == (2, 1, 32, 32)
     drawn = lines.draw(torch.rand(2, 3, 96, 96), "informative")
     assert drawn.shape == (2, 1, 64, 64) and 0 <= drawn.min() and drawn.max() <= 1
+
+
+def test_images_are_prepared_for_the_generator_as_published(generator_file):
+    """Grey, Gaussian blur of radius 7, bicubic to 64 x 64, [-1, 1]; its drawings are dark on white."""
+    from scipy.ndimage import gaussian_filter
+
+    network = generator_file()
+    image = torch.rand(1, 3, 96, 128, generator=torch.Generator().manual_seed(0))
+    image[..., 30:60, 20:70] *= 0.2
+    drawn = lines.draw(image, "informative")
+    blurred = gaussian_filter((image[0] * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(0).numpy(), 7, mode="mirror")
+    small = np.asarray(Image.fromarray(blurred.astype(np.float32)).resize((64, 64), Image.Resampling.BICUBIC))
+    with torch.no_grad():
+        expected = 1 - network(torch.tensor(small)[None, None] * 2 - 1)
+    assert drawn.std() > 0.001
+    torch.testing.assert_close(drawn, expected, atol=0.05 * expected.std().item(), rtol=0)
 
 
 def test_without_the_generator_its_place_and_another_extractor_are_named(workplace):

@@ -55,6 +55,16 @@ def test_line_drawings_that_batches_bring_are_timed_with_their_images(tiny):
     assert frame["accuracy"].notna().all() and frame["latency_ms"].iloc[0] > 0
 
 
+def test_a_model_for_one_keep_ratio_is_not_one_for_all(tiny):
+    settings = {"full_epochs": 0, "ratio_low": 0.3, "ratio_high": 0.3}
+    batches = [(torch.randn(2, 3, 32, 32), torch.arange(2))]
+    for ends, recipe in (((0.3, 0.3), "dropped, keep 0.3"), ((0.05, 1.0), "dropped")):
+        record = RECORD | {"settings": settings | dict(zip(("ratio_low", "ratio_high"), ends, strict=True))}
+        frame = benchmark(tiny(), batches, record=record, profile="smoke", ratios=[1.0], policies=["learned"],
+                          timing_seconds=0.01, batch_size=2, progress=False)  # fmt: skip
+        assert set(frame["recipe"]) == {recipe}
+
+
 def test_a_line_guided_training_is_measured_by_its_own_policy():
     asked = ["learned", "random"]
     own = {"method": "line_guided", "model": {"selector": "random"}}

@@ -64,7 +64,7 @@ def test_only_the_kept_patches_are_paid_for(policy):
     found = cost.gmacs(model, 224, 0.3, policy)
     expected = cost.analytic_gmacs(196, 58, 192, 12, 4, 1, 16, 3, 10, embedded=58)
     assert found.total - found.selector == pytest.approx(expected, rel=1e-3)
-    assert found.selector < 0.002 * expected
+    assert found.selector < 0.005 * expected
     assert (found.selector > 0) == policy.startswith("line_guided")
     learned = cost.gmacs(model, 224, 0.3, "learned")
     assert learned.total - learned.selector == pytest.approx(expected + 138 * 192 * 768 / 1e9, rel=1e-3)

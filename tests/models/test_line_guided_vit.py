@@ -9,6 +9,7 @@ from timm.layers import resample_abs_pos_embed
 from timm.models import create_model
 
 import asel_lib
+from asel_lib.data.lines import draw
 from asel_lib.models import SelectiveMagnoViT, SelectiveViT
 
 
@@ -96,3 +97,20 @@ def test_training_draws_anew_and_a_bad_share_is_named():
     assert torch.equal(model(color, lines), model(color, lines))
     with pytest.raises(ValueError, match="keep_ratio is 1.4"):
         SelectiveMagnoViT(1.4, 4, 64, pretrained=False)
+
+
+@torch.no_grad()
+def test_an_images_answer_does_not_depend_on_the_range_of_its_neighbours_drawing():
+    model = SelectiveMagnoViT(0.3, 4, 64, pretrained=False, depth=1, selector="line_guided:choice=top").eval()
+    color, faint, wide = torch.randn(2, 3, 64, 64), torch.rand(1, 1, 64, 64) * 0.3, torch.randn(1, 1, 64, 64)
+    together = model(color, torch.cat([faint, wide]))
+    torch.testing.assert_close(together[:1], model(color[:1], faint))
+
+
+@torch.no_grad()
+def test_drawings_are_made_of_the_image_before_its_normalisation():
+    model = SelectiveMagnoViT(0.3, 4, 64, pretrained=False, depth=1, selector="line_guided").eval()
+    pixels = torch.rand(2, 3, 64, 64)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    color = (pixels - mean.view(3, 1, 1)) / std.view(3, 1, 1)
+    torch.testing.assert_close(model.vit.patch_drop.drawings(color), draw(pixels), atol=1e-4, rtol=0)

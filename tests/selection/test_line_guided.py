@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from asel_lib import selection
+from asel_lib.selection import base
 from asel_lib.selection.base import best, parse
 from asel_lib.selection.line_guided import centre, density, log_joint
 
@@ -139,3 +140,22 @@ def test_a_policy_with_other_options_than_the_models_own_is_another_policy(tiny)
     assert torch.equal(model.scores(images), model.scores(images, "line_guided:choice=top,lines=sobel"))
     assert not torch.equal(model.scores(images), model.scores(images, "line_guided:choice=top"))
     assert not torch.equal(model.scores(images), model.scores(images, "line_guided:choice=top,lines=sobel,sigma=1"))
+
+
+def test_a_selector_need_not_keep_its_options_and_a_switch_is_read_as_one(tiny, monkeypatch):
+    monkeypatch.setattr(base, "_SELECTORS", dict(base._SELECTORS))
+
+    @selection.register("loud")
+    class Loud(selection.PatchSelector):
+        def __init__(self, dim: int = 0, quiet: bool = False, power: float = 1.0):
+            super().__init__()
+            self.sign = -power if quiet else power
+
+        def forward(self, patches, grid, lines=None):
+            return patches.norm(dim=-1) * self.sign
+
+    model, images = tiny(selector="loud:power=2"), torch.rand(2, 3, 32, 32)
+    assert torch.equal(model.scores(images, "loud:power=2,quiet=False"), model.scores(images))
+    assert torch.equal(model.scores(images, "loud:power=2,quiet=True"), -model.scores(images))
+    with pytest.raises(ValueError, match="quiet is 'maybe', expected bool"):
+        model.scores(images, "loud:quiet=maybe")

@@ -202,6 +202,10 @@ def test_a_folder_of_drawings_guides_training_and_testing(smoke, image_folder, w
         evaluate(stage.model, batches, [0.5], ["line_guided:lines=given,choice=top"], progress=False)["n_images"][0]
         == 12
     )
+    other = evaluate(stage.model, batches, [0.5], ["line_guided:lines=xdog,choice=top"], progress=False)
+    plain = [(batch, labels) for batch, labels, _ in batches]
+    alone = evaluate(stage.model, plain, [0.5], ["line_guided:lines=xdog,choice=top"], progress=False)
+    assert other.equals(alone)  # another extractor draws for itself
     Image.fromarray(255 - drawing).save(out)
     assert not stages.line_guided(still, str(root), extractor=folder, selection="top", progress=False).reused
 
@@ -214,9 +218,16 @@ def test_informative_drawings_are_made_once_and_read_back(smoke, image_folder, m
     options = dict(extractor="informative", selection="top", progress=False)
     stage = stages.line_guided(smoke, str(root), **options)
     assert stage.file.stem == "pictures_line_guided_informative_top"
-    monkeypatch.setattr(lines, "draw", lambda *_: pytest.fail("drawn again"))
-    again = stages.line_guided(smoke, str(root), retrain=True, **options)
+    with monkeypatch.context() as patch:
+        patch.setattr(lines, "draw", lambda *_: pytest.fail("drawn again"))
+        again = stages.line_guided(smoke, str(root), retrain=True, **options)
     assert torch.equal(again.model.patch_embed.proj.weight, stage.model.patch_embed.proj.weight)
+    images, split = open_recorded(stage.record)
+    assert len(next(iter(recorded_batches(images, split.test, stage.record)))) == 3  # tested on the same drawings
+    torch.save(Generator(1, 1, width=4).state_dict(), lines.generator_file())  # other weights, other drawings
+    with pytest.raises(CheckpointError, match="was trained with other line drawings"):
+        recorded_batches(images, split.test, stage.record)
+    assert not stages.line_guided(smoke, str(root), **options).reused
 
 
 def test_a_folder_in_parts_is_trained_on_train_and_tested_on_val(smoke, image_folder):
