@@ -53,18 +53,22 @@ def any_of(names):
 
 
 def training_parameters(wildcards):
-    training = trainings[wildcards.name]
-    return json.dumps(
-        {"profile": profile.name, "dataset": training.source, "recipe": training.recipe, "seed": training.seed}
-    )
+    return json.dumps({"profile": profile.name, **trainings[wildcards.name].parameters})
 
 
 figures = expand(
     "figures/{dataset}_{figure}.{format}",
     dataset=plan.datasets,
-    figure=["1_strategies", "2_throughput", "3_gflops", "4_latency"],
+    figure=[
+        "1_strategies",
+        "2_throughput",
+        "3_gflops",
+        "4_latency",
+        "5_accuracy_vs_gflops",
+        "6_combined_tradeoff",
+    ],
     format=["png", "pdf"],
-)
+) + ["figures/gflops_scaling.png", "figures/gflops_scaling.pdf"]
 
 
 # All by name: Snakemake makes a missing file only if something that is asked for lacks it, and a failed run leaves
@@ -119,6 +123,27 @@ rule transfer:
     threads: training_threads
     message:
         "02_remote_sensing_transfer {wildcards.name}"
+    shell:
+        "exec {runner:q} {input.notebook:q} {output.notebook:q} {params:q}"
+
+
+rule line_guided:
+    input:
+        notebook=notebook("03_line_guided_training"),
+        profile=profile_file,
+        library=library,
+    output:
+        update("checkpoints/{name}.safetensors"),
+        update("checkpoints/{name}.json"),
+        update("checkpoints/{name}_history.csv"),
+        notebook="notebooks/03_line_guided_training_{name}.ipynb",
+    wildcard_constraints:
+        name=any_of(t.name for t in plan.line_guided),
+    params:
+        training_parameters,
+    threads: training_threads
+    message:
+        "03_line_guided_training {wildcards.name}"
     shell:
         "exec {runner:q} {input.notebook:q} {output.notebook:q} {params:q}"
 

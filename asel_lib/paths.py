@@ -41,6 +41,15 @@ def checkpoint_name(dataset: str, stage: str, recipe: str, seed: int = 0) -> str
     return f"{dataset}_{stage}" + ("" if recipe == "paper" else f"_{recipe}") + (f"_seed{seed}" if seed else "")
 
 
+def line_guided_name(dataset: str, selector: str, keep_ratio: float | None = None, seed: int = 0) -> str:
+    """<dataset>_line_guided_<selector>[_keep<ratio>][_seed<k>]; the selector by its options' values ("xdog_sample") or,
+    without options, its name; keep_ratio None: the model is for all ratios."""
+    name, _, options = selector.partition(":")
+    written = "_".join(option.partition("=")[2] for option in options.split(",")) or name
+    keep = "" if keep_ratio is None else f"_keep{keep_ratio:g}"
+    return f"{dataset}_line_guided_{written}{keep}" + (f"_seed{seed}" if seed else "")
+
+
 def run(profile: str) -> Path:
     """All that one profile's run writes: checkpoints/ results/ figures/ notebooks/ state/."""
     return results() / "runs" / profile

@@ -6,6 +6,7 @@ A setting that does not exist or cannot hold is an error when the profile is mad
 import dataclasses
 import difflib
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +20,7 @@ STARTS = ("random", "imagenet")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 OPTIMIZERS = ("adam", "adamw")
 SCHEDULES = ("constant", "cosine")
-AUGMENTATIONS = ("none", "flip", "dihedral")
+AUGMENTATIONS = ("none", "flip", "dihedral", "crop_jitter")
 PROTOCOLS = ("train-val-test", "published")
 
 
@@ -40,10 +41,11 @@ class ModelSettings:
 
 @dataclass(frozen=True)
 class StageSettings:
-    """One training stage (warm-up or transfer).
+    """One training stage (warm-up, transfer, or line-guided).
 
     The keep ratio is 1 in the first `full_epochs` epochs, then uniform in [ratio_low, ratio_high], one draw a
-    batch; the loss is cross entropy + sparsity * mean(score) (ASEL, training table).
+    batch; the loss is cross entropy + sparsity * mean(score) (ASEL, training table). The cosine schedule ends at
+    lr_min. patience: training stops after so many epochs without a better val accuracy; None: never.
     """
 
     epochs: int
@@ -61,14 +63,18 @@ class StageSettings:
     ratio_high: float = 0.75
     sparsity: float = 0.02
     clip_gradient: float | None = None
+    lr_min: float = 0.0
+    patience: int | None = None
 
     def __post_init__(self):
         _whole("epochs", self.epochs, 1)
+        if self.patience is not None:
+            _whole("patience", self.patience, 1)
         _whole("batch_size", self.batch_size, 1)
         _whole("full_epochs", self.full_epochs, 0)
         for name in ("lr_selector", "lr_backbone", "lr_head"):
             _number(name, getattr(self, name), above=0)
-        for name in ("weight_decay", "warmup_epochs", "sparsity"):
+        for name in ("weight_decay", "warmup_epochs", "sparsity", "lr_min"):
             _number(name, getattr(self, name), least=0)
         if self.clip_gradient is not None:
             _number("clip_gradient", self.clip_gradient, above=0)
@@ -77,6 +83,14 @@ class StageSettings:
         _one_of("optimizer", self.optimizer, OPTIMIZERS)
         _one_of("schedule", self.schedule, SCHEDULES)
         _one_of("augmentation", self.augmentation, AUGMENTATIONS)
+
+
+# The line-guided system's schedule, with one keep ratio drawn a batch ("anytime") in place of a model for each.
+LINE_GUIDED = dict(
+    epochs=100, lr_selector=1e-4, lr_backbone=1e-4, lr_head=1e-4, batch_size=64, optimizer="adamw", weight_decay=0.01,
+    schedule="cosine", lr_min=1e-6, augmentation="crop_jitter", full_epochs=0, ratio_low=0.05, ratio_high=1.0,
+    patience=20,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -104,7 +118,9 @@ class EvaluationSettings:
 
 @dataclass(frozen=True)
 class Profile:
-    """All settings of a run; `load(name)` reads one."""
+    """All settings of a run; `load(name)` reads one. `line_guided`: the training of 03_line_guided_training,
+    `line_guided_epochs`: its length on data sets that differ from it, `line_guided_model`: its backbone, None: `model`;
+    `selectors`: the policies it is run with in a whole run, none: it is not."""
 
     name: str
     purpose: str
@@ -114,6 +130,10 @@ class Profile:
     recipes: tuple[str, ...]
     warmup: StageSettings
     transfer: StageSettings
+    line_guided: StageSettings = field(default_factory=lambda: StageSettings(**LINE_GUIDED))
+    line_guided_epochs: dict[str, int] = field(default_factory=dict)
+    line_guided_model: ModelSettings | None = None
+    selectors: tuple[str, ...] = ()
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     precision: str = "auto"
     protocol: str = "train-val-test"
@@ -122,17 +142,30 @@ class Profile:
     benchmark_warmup: bool = True
 
     def __post_init__(self):
-        for name in ("datasets", "recipes"):
+        for name in ("datasets", "recipes", "selectors"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         for recipe in self.recipes:
             _one_of("recipe", recipe, RECIPES)
+        for dataset, epochs in self.line_guided_epochs.items():
+            _whole(f"line_guided_epochs of {dataset}", epochs, 1)
+        for selector in self.selectors:
+            if not re.fullmatch(r"random|learned|line_guided:lines=\w+,choice=\w+", selector):
+                raise ValueError(
+                    f"selectors has {selector!r}: expected random, learned or line_guided:lines=...,choice=..., as "
+                    "03_line_guided_training can be asked for them"
+                )
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("protocol", self.protocol, PROTOCOLS)
         _whole("synthetic_images", self.synthetic_images, 10)
 
+    def for_line_guided(self) -> "Profile":
+        """This profile with the line-guided training's backbone as its own."""
+        return dataclasses.replace(self, model=self.line_guided_model or self.model)
+
     def stage(self, name: str) -> StageSettings:
-        """The settings of "warmup" or "finetuned" (the transfer), by the stage's name in checkpoints."""
-        return {"warmup": self.warmup, "finetuned": self.transfer}[_one_of("stage", name, ("warmup", "finetuned"))]
+        """The settings of "warmup", "finetuned" (the transfer) or "line_guided": the stages' names in checkpoints."""
+        stages = {"warmup": self.warmup, "finetuned": self.transfer, "line_guided": self.line_guided}
+        return stages[_one_of("stage", name, tuple(stages))]
 
 
 def names() -> tuple[str, ...]:
@@ -151,10 +184,19 @@ def from_dict(settings: dict) -> Profile:
         "model": ModelSettings,
         "warmup": StageSettings,
         "transfer": StageSettings,
+        "line_guided": StageSettings,
+        "line_guided_model": ModelSettings,
         "evaluation": EvaluationSettings,
     }
     built = {key: _build(parts[key], value, key) if key in parts else value for key, value in settings.items()}
     return _build(Profile, built, "profile")
+
+
+def chosen(settings) -> dict:
+    """The fields of a settings object that differ from their defaults: what identifies a training, so that a setting
+    that is new here leaves checkpoints that were made before it what they are."""
+    values = {field: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    return {field.name: value for field, value in values.items() if value != field.default}
 
 
 def check_recipe(recipe: str) -> str:

@@ -1,8 +1,8 @@
-"""What a run consists of: a training for each (data set, recipe, seed), a benchmark for each checkpoint."""
+"""What a run consists of: a training for each (data set, recipe or selector, seed), a benchmark for each checkpoint."""
 
 from dataclasses import dataclass
 
-from asel_lib.paths import checkpoint_name
+from asel_lib.paths import checkpoint_name, line_guided_name
 from asel_lib.profiles import Profile
 
 
@@ -18,21 +18,36 @@ class Training:
     recipe: str
     seed: int
     start: str | None = None
+    selector: str = ""
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        """What its notebook is given, besides the profile."""
+        common = {"dataset": self.source, "seed": self.seed}
+        if not self.selector:
+            return common | {"recipe": self.recipe}
+        name, _, written = self.selector.partition(":")
+        options = dict(option.split("=") for option in written.split(",")) if written else {}
+        if name != "line_guided":
+            return common | {"selection": name}
+        return common | {"extractor": options["lines"], "selection": options["choice"]}
 
 
 @dataclass(frozen=True)
 class Plan:
     warmups: tuple[Training, ...]
     transfers: tuple[Training, ...]
+    line_guided: tuple[Training, ...] = ()
     benchmark_warmup: bool = True
 
     @property
     def trainings(self) -> tuple[Training, ...]:
-        return self.warmups + self.transfers
+        return self.warmups + self.transfers + self.line_guided
 
     @property
     def benchmarked(self) -> tuple[Training, ...]:
-        return self.trainings if self.benchmark_warmup or not self.transfers else self.transfers
+        warmups = self.warmups if self.benchmark_warmup or not self.transfers else ()
+        return warmups + self.transfers + self.line_guided
 
     @property
     def datasets(self) -> tuple[str, ...]:
@@ -47,7 +62,8 @@ class Plan:
 
 
 def make_plan(profile: Profile, datasets: dict[str, str], recipes: list[str], seeds: list[int]) -> Plan:
-    """Every data set's training starts from the warm-up of its recipe and seed.
+    """Every data set's transfer starts from the warm-up of its recipe and seed; the line-guided trainings of the
+    profile's selectors start by themselves.
 
     datasets: name -> the same name, or the path of a folder of images.
     """
@@ -75,6 +91,21 @@ def make_plan(profile: Profile, datasets: dict[str, str], recipes: list[str], se
             for dataset, source in datasets.items()
             if dataset != warmup_set
             for recipe, seed in chains
+        ),
+        line_guided=tuple(
+            Training(
+                line_guided_name(dataset, selector, seed=seed),
+                "03_line_guided_training",
+                dataset,
+                source,
+                "dropped",
+                seed,
+                selector=selector,
+            )
+            for dataset, source in datasets.items()
+            if dataset != warmup_set
+            for selector in profile.selectors
+            for seed in seeds
         ),
         benchmark_warmup=profile.benchmark_warmup,
     )

@@ -26,7 +26,8 @@ def ship(profile: str, name: str) -> None:
     rounded.load_state_dict({k: v.half().float() for k, v in measured.state_dict().items()})
     images, split = open_recorded(record)
     batches = recorded_batches(images, split.test, record, 256, device)
-    before, after = (evaluate(m, batches, RATIOS, ["learned"], precision=precision) for m in (measured, rounded))
+    own = [record["model"]["selector"]]
+    before, after = (evaluate(m, batches, RATIOS, own, precision=precision) for m in (measured, rounded))
     difference = (before["accuracy"] - after["accuracy"]).abs().max()
     print(f"{name}: rounding to half precision moves accuracy by at most {difference:.4f} of {len(split.test)} images")
     if difference > MOST:

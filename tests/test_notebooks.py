@@ -38,6 +38,21 @@ def test_each_has_one_parameters_cell_of_literals_and_documents_every_parameter(
     assert any("parameters.check(In)" in "".join(cell["source"]) for cell in cells(path))
 
 
+def test_preprocessing_alone_keeps_the_images_and_trains_nothing(workplace, image_folder):
+    root, out = image_folder({"a": 12, "b": 12}), workplace / "out.ipynb"
+    given = {"profile": "smoke", "dataset": str(root), "extractor": "sobel", "preprocess_only": True}
+    papermill.execute_notebook(
+        FOLDER / "03_line_guided_training.ipynb", out, given, progress_bar=False, kernel_name="python3"
+    )
+    assert "24 images decoded and kept, drawn batch by batch in training" in out.read_text()
+    assert not list(workplace.rglob("*.safetensors"))
+    given = {"profile": "smoke", "dataset": str(root), "extractor": "sobbel"}
+    with pytest.raises(PapermillExecutionError, match="unknown line extractor 'sobbel': expected one of xdog, sobel"):
+        papermill.execute_notebook(
+            FOLDER / "03_line_guided_training.ipynb", out, given, progress_bar=False, kernel_name="python3"
+        )
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [({"profil": "smoke"}, "unknown notebook parameter 'profil'.*Did you mean 'profile'"),

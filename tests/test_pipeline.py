@@ -17,6 +17,7 @@ import pytest
 
 from asel_lib import profiles
 from asel_lib.errors import DatasetError, DatasetMissing
+from asel_lib.reporting.figures import FIGURES
 from pipeline import index, notebook, plan, run
 
 REPOSITORY = Path(__file__).parents[1]
@@ -145,6 +146,19 @@ def test_each_transfer_starts_from_the_warmup_of_its_recipe_and_seed():
     assert made.quickstart == "aid_finetuned_dropped"
 
 
+def test_each_selector_of_the_profile_is_a_training_that_asks_its_notebook_for_it():
+    made = plan.make_plan(
+        profiles.load("compact"), {"cifar10": "cifar10", "pictures": "/my/pictures"}, ["paper"], [0, 1]
+    )
+    asked = {training.name: training.parameters for training in made.line_guided}
+    assert len(asked) == 6 * 2
+    common = {"dataset": "/my/pictures", "seed": 1}
+    assert asked["pictures_line_guided_sobel_top_seed1"] == common | {"extractor": "sobel", "selection": "top"}
+    assert asked["pictures_line_guided_learned_seed1"] == common | {"selection": "learned"}
+    assert set(asked) <= {training.name for training in made.benchmarked}
+    assert not plan.make_plan(profiles.load("demo"), {"synthetic_closeups": ""}, ["paper"], [0]).line_guided
+
+
 # --- one notebook ---
 
 
@@ -199,7 +213,7 @@ STEPS = """
 import json, os, sys, time
 from pathlib import Path
 from asel_lib import paths, profiles
-from asel_lib.paths import checkpoint_name
+from asel_lib.paths import checkpoint_name, line_guided_name
 
 run = paths.run(profile)
 def write(*files):
@@ -208,7 +222,7 @@ def write(*files):
         (run / file).write_text("there")
 """
 TRAIN = """
-made = checkpoint_name(dataset, STAGE, recipe, seed)
+made = NAME()
 if (paths.root() / f"hang at {made}").exists():
     time.sleep(600)
 write(*(f"checkpoints/{made}{end}" for end in (".safetensors", ".json", "_history.csv")))
@@ -218,12 +232,15 @@ if (paths.root() / f"fail at {checkpoint}").exists():
     raise RuntimeError("the benchmark failed")
 write(f"results/{checkpoint}.csv", *(f"figures/{checkpoint}_kept_patches.{end}" for end in ("png", "pdf")))
 """
-FIGURES = """
+DRAW = """
 sets = ("synthetic", "synthetic_closeups")
-names = ("1_strategies", "2_throughput", "3_gflops", "4_latency")
-write("results.csv", *(f"figures/{s}_{n}.{end}" for s in sets for n in names for end in ("png", "pdf")))
+from asel_lib.reporting.figures import FIGURES
+names = [f"{s}_{name}" for s in sets for name in FIGURES] + ["gflops_scaling"]
+write("results.csv", *(f"figures/{name}.{end}" for name in names for end in ("png", "pdf")))
 """
 TRAINING = 'profile = "demo"\ndataset = ""\nrecipe = "dropped"\nseed = 0\nretrain = False'
+STAGE = "NAME = lambda: checkpoint_name(dataset, {!r}, recipe, seed)"
+GUIDED = 'NAME = lambda: line_guided_name(dataset, f"line_guided:lines={extractor},choice={selection}", seed=seed)'
 
 
 @pytest.fixture
@@ -234,14 +251,16 @@ def copy(root, monkeypatch) -> Path:
     shutil.copy(REPOSITORY / "Snakefile", place)
     shutil.copytree(REPOSITORY / "asel_lib", place / "asel_lib", ignore=shutil.ignore_patterns("__pycache__"))
     demo = place / "asel_lib/profiles/demo.yaml"
-    demo.write_text(demo.read_text().replace("benchmark_warmup: false", "benchmark_warmup: true"))
+    more = 'selectors: ["line_guided:lines=xdog,choice=top"]'
+    demo.write_text(demo.read_text().replace("benchmark_warmup: false", "benchmark_warmup: true") + more)
     (place / "notebooks").mkdir()
     for name, parameters, *cells in (
         ("00_quickstart", 'checkpoint = ""', "from pathlib import Path\nassert Path(checkpoint).is_file()"),
-        ("01_cifar10_warmup", TRAINING, STEPS, 'STAGE = "warmup"', TRAIN),
-        ("02_remote_sensing_transfer", TRAINING, STEPS, 'STAGE = "finetuned"', TRAIN),
+        ("01_cifar10_warmup", TRAINING, STEPS, STAGE.format("warmup"), TRAIN),
+        ("02_remote_sensing_transfer", TRAINING, STEPS, STAGE.format("finetuned"), TRAIN),
+        ("03_line_guided_training", TRAINING + '\nextractor = ""\nselection = ""', STEPS, GUIDED, TRAIN),
         ("05_benchmark", 'profile = "demo"\ncheckpoint = ""\nratios = []', STEPS, BENCHMARK),
-        ("06_paper_figures", 'profile = "demo"\nsource = ""', STEPS, FIGURES),
+        ("06_paper_figures", 'profile = "demo"\nsource = ""', STEPS, DRAW),
     ):
         written(place / "notebooks", parameters, *cells, name=f"{name}.ipynb")
     monkeypatch.setenv("PYTHONPATH", str(place))
@@ -253,10 +272,11 @@ def copy(root, monkeypatch) -> Path:
 def started(answer: subprocess.CompletedProcess) -> list[str]:
     """The notebooks that were started, by number and checkpoint's stage, e.g. "05 warmup"."""
     names = re.findall(r" s  (\S+): started$", answer.stdout, re.M)
-    return sorted(" ".join(re.findall(r"^\d\d|warmup_dropped|finetuned", name)) for name in names)
+    return sorted(" ".join(re.findall(r"^\d\d|warmup_dropped|finetuned|xdog_top", name)) for name in names)
 
 
-ALL = ["00", "01 warmup_dropped", "02 finetuned", "05 finetuned", "05 warmup_dropped", "06"]
+ALL = ["00", "01 warmup_dropped", "02 finetuned", "03 xdog_top"]
+ALL += ["05 finetuned", "05 warmup_dropped", "05 xdog_top", "06"]
 
 
 @pytest.mark.slow
@@ -343,8 +363,10 @@ def test_profile_smoke_runs_from_nothing_and_has_its_figures(root):
     answer = pipeline(REPOSITORY, "--profile", "smoke")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     folder = root / "benchmarks_results/runs/smoke"
-    for figure in ("1_strategies", "2_throughput", "3_gflops", "4_latency"):
+    names = [f"synthetic_{name}" for name in FIGURES] + ["gflops_scaling"]
+    names += ["synthetic_line_guided_xdog_sample_kept_patches", "synthetic_finetuned_dropped_kept_patches"]
+    for name in names:
         for ending in ("png", "pdf"):
-            assert (folder / f"figures/synthetic_{figure}.{ending}").stat().st_size > 1000
-    assert (folder / "notebooks/06_paper_figures.ipynb").read_text().count('"image/png"') == 8
+            assert (folder / f"figures/{name}.{ending}").stat().st_size > 1000
+    assert (folder / "notebooks/06_paper_figures.ipynb").read_text().count('"image/png"') == 2 * len(FIGURES) + 1
     assert started(pipeline(REPOSITORY, "--profile", "smoke")) == []

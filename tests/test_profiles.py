@@ -33,6 +33,24 @@ def test_the_paper_profile_has_the_published_hyperparameters():
     )
 
 
+def test_the_paper_profile_has_the_published_line_guided_schedule():
+    published = dict(
+        epochs=100, lr_backbone=1e-4, lr_head=1e-4, lr_min=1e-6, weight_decay=0.01, batch_size=64, optimizer="adamw",
+        schedule="cosine", augmentation="crop_jitter", patience=20, full_epochs=0,
+    )  # fmt: skip
+    settings = profiles.load("paper").line_guided
+    assert {key: getattr(settings, key) for key in published} == published
+    model = profiles.load("paper").for_line_guided().model
+    assert (model.architecture, model.image_size) == ("vit_tiny_patch16_224.augreg_in21k", 256)
+    assert profiles.load("compact").for_line_guided() == profiles.load("compact")
+
+
+def test_only_settings_that_differ_from_their_default_identify_a_training():
+    settings = profiles.load("paper").warmup
+    assert profiles.chosen(settings) == {"epochs": 15, "lr_selector": 1e-4, "lr_backbone": 5e-5, "lr_head": 5e-4}
+    assert profiles.chosen(dataclasses.replace(settings, patience=3))["patience"] == 3
+
+
 def test_an_unknown_profile_is_named_with_a_suggestion():
     with pytest.raises(ValueError, match="unknown profile 'dmeo'.*Did you mean 'demo'"):
         profiles.load("dmeo")
@@ -48,6 +66,14 @@ def test_an_unknown_profile_is_named_with_a_suggestion():
         ("warmup.ratio_high", 1.1, "ratio_high is 1.1"),
         ("warmup.epoch", 3, "unknown setting in warmup 'epoch'.*Did you mean 'epochs'"),
         ("transfer.schedule", "linear", "unknown schedule 'linear'"),
+        ("line_guided.patience", 0, "patience is 0"),
+        ("line_guided.lr_min", -1e-6, "lr_min is -1e-06"),
+        ("line_guided_epochs", {"aid": 0}, "line_guided_epochs of aid is 0"),
+        (
+            "selectors",
+            ["line_guided:choice=top"],
+            "selectors has 'line_guided:choice=top': expected random, learned or",
+        ),
         ("evaluation.ratios", [0.5, float("nan")], "keep ratio is nan"),
         ("evaluation.ratios", [], "ratios is empty"),
         ("recipes", ["droped"], "unknown recipe 'droped'"),

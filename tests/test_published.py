@@ -109,7 +109,7 @@ def test_a_file_of_another_kind_is_named(tmp_path):
         asel_lib.load_published(tmp_path / "agent.pth")
     torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / "resnet.pth")
     with pytest.raises(
-        CheckpointError, match="resnet.pth: not a published ASEL checkpoint: it lacks backbone.pos_embed"
+        CheckpointError, match="resnet.pth: not a published ASEL or line-guided checkpoint: it lacks backbone.pos_embed"
     ):
         asel_lib.load_published(tmp_path / "resnet.pth")
     with pytest.raises(CheckpointError, match="missing.pth"):

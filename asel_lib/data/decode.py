@@ -66,7 +66,7 @@ def load(name: str | Path, image_size: int, *, synthetic_images: int = 4000, dow
     found = catalog.find(name, download=download)
     manifest = [(str(n), s.st_size, s.st_mtime_ns) for n, s in zip(found.names, map(os.stat, found.files), strict=True)]
     place = hashlib.sha256(str(found.root.resolve()).encode()).hexdigest()[:8]
-    arrays, about = _cached(
+    arrays, about = kept_on_disk(
         f"{found.name}-{image_size}-{place}",
         {"files": manifest, "image_size": image_size, "version": VERSION},
         lambda: _decode_all(found, image_size),
@@ -89,7 +89,11 @@ def read_image(source: str | Path | bytes | Image.Image) -> np.ndarray:
     """Any image -> (h, w, 3) uint8 RGB, upright. Grey, palette, CMYK and 16-bit images are converted; transparency
     is dropped. DatasetError with the path where it cannot be read."""
     try:
-        image = source if isinstance(source, Image.Image) else Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        image = (
+            source
+            if isinstance(source, Image.Image)
+            else Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        )
         image = ImageOps.exif_transpose(image)
         if image.mode.startswith(("I", "F")):
             # Pillow clips these to 255 when it converts; 16-bit images mean 65535 by white. The wider modes do not
@@ -101,7 +105,9 @@ def read_image(source: str | Path | bytes | Image.Image) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError) as error:
         what = "bytes" if isinstance(source, bytes) else source
-        raise DatasetError(f"{what}: not a readable image ({error or type(error).__name__}); replace or remove it") from error
+        raise DatasetError(
+            f"{what}: not a readable image ({error or type(error).__name__}); replace or remove it"
+        ) from error
 
 
 def resize(pixels: np.ndarray, size: int) -> np.ndarray:
@@ -153,7 +159,7 @@ def _generated(name: str, image_size: int, count: int) -> ImageArray:
     return ImageArray(name, scenes.pixels, labels, synthetic.CLASSES, names, digests, masks=scenes.masks)
 
 
-def _cached(stem: str, key: dict, make: Callable[[], tuple[dict, dict]]) -> tuple[dict[str, np.ndarray], dict]:
+def kept_on_disk(stem: str, key: dict, make: Callable[[], tuple[dict, dict]]) -> tuple[dict[str, np.ndarray], dict]:
     """Arrays and facts from the cache where they were made for the same `key`, else made and written.
 
     <cache>/<stem>/<array>.npy and about.json, which is written last: without it, or with another key in it, or an

@@ -1,10 +1,12 @@
 """Data sets as a run needs them: at the profile's size and split, or exactly as a checkpoint's record names them."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from asel_lib.data import lines
 from asel_lib.data.batches import Batches
 from asel_lib.data.decode import ImageArray, load
 from asel_lib.data.splits import Split, make_split
@@ -14,9 +16,7 @@ from asel_lib.profiles import Profile
 
 def open_set(profile: Profile, dataset: str, download: bool = False) -> tuple[ImageArray, Split]:
     """A data set at the profile's image size, split by its protocol. Errors as `decode.load` and `make_split`."""
-    images = load(
-        dataset, profile.model.image_size, synthetic_images=profile.synthetic_images, download=download
-    )
+    images = load(dataset, profile.model.image_size, synthetic_images=profile.synthetic_images, download=download)
     return images, _split(images, profile.protocol, profile.split_seed)
 
 
@@ -42,8 +42,15 @@ def open_recorded(record: dict, dataset: str | Path = "") -> tuple[ImageArray, S
 def recorded_batches(
     images: ImageArray, indices: np.ndarray, record: dict, batch_size: int = 64, device: str | torch.device = "cpu"
 ) -> Batches:
-    """Batches of these images, prepared as the checkpoint of that record expects them."""
+    """Batches of these images, prepared as the checkpoint of that record expects them, with the line drawings that it
+    was trained with, where these come from disk. CheckpointError where they are others by now."""
     prepared = record["transform"]
+    drawn = drawings_of(images, record["model"]["selector"], prepared["size"], record.get("drawings", ""))
+    if digest(drawn) != record.get("drawings_fingerprint", ""):
+        raise CheckpointError(
+            f"{record['name']} was trained with other line drawings ({record.get('drawings_fingerprint', 'unknown')}, "
+            f"here {digest(drawn)}, {record.get('drawings') or 'informative'}): put them back, or train it again"
+        )
     return Batches(
         images,
         indices,
@@ -52,7 +59,21 @@ def recorded_batches(
         std=prepared["std"],
         batch_size=batch_size,
         device=device,
+        lines=drawn,
     )
+
+
+def drawings_of(images: ImageArray, selector: str, image_size: int, folder: str = "") -> np.ndarray | None:
+    """The drawings that a model with that selector takes from disk, uint8 (n, 64, 64): those of a folder, or what the
+    `informative` network made, too slow to make anew in every epoch. None: they are made of each batch as it is."""
+    if folder:
+        return lines.from_folder(folder, images)
+    return lines.precomputed(images, "informative", image_size) if "lines=informative" in selector else None
+
+
+def digest(drawn: np.ndarray | None) -> str:
+    """What identifies drawings from disk; "" of none."""
+    return "" if drawn is None else hashlib.sha256(np.ascontiguousarray(drawn)).hexdigest()[:16]
 
 
 def _split(images: ImageArray, protocol: str, seed: int) -> Split:

@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 
 from asel_lib.devices import autocast
 from asel_lib.errors import AselError
-from asel_lib.selection.base import keep_count
+from asel_lib.selection.base import draws_at_random, keep_count, parse
 
 
 def evaluate(
@@ -25,9 +25,10 @@ def evaluate(
 ) -> pd.DataFrame:
     """Top-1 and top-5 accuracy of every (policy, keep ratio), one row each.
 
-    batches: yields (images (B, C, H, W) normalised, labels (B,) int64) and is read once: all policies and
-    ratios see a batch before the next is made. draws: forwards of the policy "random", whose rows are their
-    mean; the other policies choose the same patches every time. precision: as resolved by `devices`. object_fraction:
+    batches: yields (images (B, C, H, W) normalised, labels (B,) int64), or these and line drawings (B, 1, h, w), and is
+    read once: all policies and ratios see a batch before the next is made. draws: forwards of policies that draw
+    ("random", line-guided sampling), whose rows are their mean; the other policies choose the same patches every time.
+    precision: as resolved by `devices`. object_fraction:
     (n, N), the share of each patch's area that the deciding object covers, images in the order of the batches
     -> object_kept, the share of the object that lies in kept patches, mean over the images with one.
 
@@ -42,13 +43,17 @@ def evaluate(
     model.eval()
     try:
         with torch.inference_mode():
-            for images, labels in tqdm(batches, desc="accuracy", unit="batch", disable=not progress):
+            for images, labels, *drawn in tqdm(batches, desc="accuracy", unit="batch", disable=not progress):
                 fractions = _fractions(object_fraction, seen, images)
                 seen += len(images)
                 patches = num_patches(model, images)
+                lines = drawn[0] if drawn else None
+                made: dict[str, Tensor | None] = {}  # drawings are made once a batch, not once a ratio and draw
                 with autocast(images.device, precision):
                     for (policy, ratio, draw), tally in tallies.items():
-                        logits, chosen = model(images, ratio, policy, draw=draw, return_selection=True)
+                        if policy not in made:
+                            made[policy] = _drawings(model, images, policy, lines)
+                        logits, chosen = model(images, ratio, policy, made[policy], draw=draw, return_selection=True)
                         tally.add(logits, labels)
                         if fractions is not None and ratio < 1:
                             tally.add_kept(chosen.kept, fractions)
@@ -73,6 +78,38 @@ def evaluate(
     return pd.DataFrame(rows)
 
 
+@torch.inference_mode()
+def answers(
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, ...]],
+    keep_ratio: float,
+    policy: str | None = None,
+    precision: str = "float32",
+) -> tuple[np.ndarray, np.ndarray]:
+    """(labels, answers), class numbers (n,) of all images at one keep ratio, a policy's first draw."""
+    model.eval()
+    labels, answered = [], []
+    for images, truth, *drawn in batches:
+        with autocast(images.device, precision):
+            logits = model(images, keep_ratio, policy, drawn[0] if drawn else None)
+        labels.append(truth.cpu())
+        answered.append(logits.argmax(dim=1).cpu())
+    return torch.cat(labels).numpy(), torch.cat(answered).numpy()
+
+
+def per_class(labels: np.ndarray, answered: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
+    """A row a class: images, precision, recall, f1, and the class that it is most often taken for ("-": none)."""
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support  # slow to import
+
+    numbers = np.arange(len(classes))
+    scores = precision_recall_fscore_support(labels, answered, labels=numbers, zero_division=0)
+    frame = pd.DataFrame(dict(zip(("precision", "recall", "f1", "images"), scores, strict=True)), index=list(classes))
+    mistaken = confusion_matrix(labels, answered, labels=numbers)
+    np.fill_diagonal(mistaken, 0)
+    frame["taken for"] = [classes[row.argmax()] if row.any() else "-" for row in mistaken]
+    return frame[["images", "precision", "recall", "f1", "taken for"]].rename_axis("class")
+
+
 def interval(correct: float, n: int) -> tuple[float, float]:
     """95 % Wilson interval of a proportion: `correct` of n images (Wilson 1927).
 
@@ -90,6 +127,14 @@ def num_patches(model: nn.Module, images: Tensor) -> int:
     """N of these images: their own grid where the model takes several sizes."""
     height, width = model.patch_embed.dynamic_feat_size(images.shape[-2:])
     return int(height * width)
+
+
+def _drawings(model: nn.Module, images: Tensor, policy: str, lines: Tensor | None) -> Tensor | None:
+    """What a policy that reads line drawings chooses by: those that came with the images, if they are meant for it."""
+    if not parse(policy)[0].reads_lines:
+        return None
+    brought = model.patch_drop.brought(policy, lines)
+    return model.patch_drop.drawings(images, policy) if brought is None else brought
 
 
 class _Tally:
@@ -127,7 +172,7 @@ def _settings(ratios: Sequence[float], policies: Sequence[str], draws: int) -> l
             if ratio == 1:
                 settings.append((policies[0], ratio, 0))
             else:
-                settings += [(policy, ratio, draw) for draw in range(draws if policy == "random" else 1)]
+                settings += [(policy, ratio, draw) for draw in range(draws if draws_at_random(policy) else 1)]
     return list(dict.fromkeys(settings))
 
 

@@ -45,13 +45,13 @@ def benchmark(
     if missing:
         raise ValueError(f"the checkpoint's record lacks {', '.join(missing)}: expected {', '.join(RECORD_KEYS)}")
     frame = evaluate(model, batches, ratios, policies, draws, precision, object_fraction, progress)
-    images = timing_images(batches, batch_size)
-    times = cost.latencies(model, images, ratios, policies, precision, timing_seconds)
+    images, lines = timing_batch(batches, batch_size)
+    times = cost.latencies(model, images, ratios, policies, precision, timing_seconds, lines=lines)
 
     rows = []
     for row in tqdm(frame.to_dict("records"), desc="cost", unit="setting", disable=not progress):
         policy, ratio = row["policy"], row["keep_ratio"]
-        macs = cost.gmacs(_plain(model), images.shape[-1], ratio, policy)
+        macs = cost.gmacs(_plain(model), tuple(images.shape[-2:]), ratio, policy, lines)
         time = times[policy, ratio]
         rows.append(
             row
@@ -61,7 +61,7 @@ def benchmark(
                 "latency_ms": time.median_ms,
                 "latency_iqr_ms": time.iqr_ms,
                 "throughput": time.throughput,
-                "peak_memory_mb": cost.peak_memory(model, images, ratio, policy, precision),
+                "peak_memory_mb": cost.peak_memory(model, images, ratio, policy, precision, lines),
             }
         )
     return pd.DataFrame(rows).assign(**_origin(model, images, record, profile, precision))
@@ -74,20 +74,28 @@ def object_fractions(images: ImageArray, indices: np.ndarray, model: nn.Module) 
     return object_patches(images.masks[indices], model.patch_embed.grid_size)
 
 
-def timing_images(batches: Iterable[tuple[Tensor, Tensor]], batch_size: int) -> Tensor:
-    """The first `batch_size` images of the batches, (batch_size, C, H, W); a smaller set is repeated."""
+def own_policies(record: dict, policies: Sequence[str]) -> Sequence[str]:
+    """The policies that say something about a checkpoint: of a line-guided training, which is there to be compared with
+    others of its kind, only its own; else all."""
+    return [record["model"]["selector"]] if record.get("method") == "line_guided" else policies
+
+
+def timing_batch(batches: Iterable[tuple[Tensor, ...]], batch_size: int) -> tuple[Tensor, Tensor | None]:
+    """The first `batch_size` images of the batches, (batch_size, C, H, W), and their line drawings, if they bring some;
+    a smaller set is repeated."""
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size!r}: expected at least 1")
-    found: list[Tensor] = []
-    for images, _ in batches:
-        found.append(images)
-        if sum(map(len, found)) >= batch_size:
+    found: list[tuple[Tensor, ...]] = []
+    for images, _, *lines in batches:
+        found.append((images, *lines))
+        if sum(len(images) for images, *_ in found) >= batch_size:
             break
     if not found:
         raise ValueError("the batches hold no image: there is nothing to time")
-    images = torch.cat(found)
-    repeats = -(-batch_size // len(images))
-    return images.repeat(repeats, 1, 1, 1)[:batch_size].contiguous()
+    joined = [torch.cat(parts) for parts in zip(*found, strict=True)]
+    repeats = -(-batch_size // len(joined[0]))
+    images, *lines = (part.repeat(repeats, 1, 1, 1)[:batch_size].contiguous() for part in joined)
+    return images, lines[0] if lines else None
 
 
 def _origin(model: nn.Module, images: Tensor, record: dict, profile: str, precision: str) -> dict[str, object]:
@@ -98,7 +106,7 @@ def _origin(model: nn.Module, images: Tensor, record: dict, profile: str, precis
         "dataset": record["dataset"],
         "checkpoint": record["name"],
         "method": record.get("method", "asel"),
-        "recipe": record["recipe"],
+        "recipe": _recipe(record),
         "profile": profile,
         "start": record["start"],
         "seed": record["seed"],
@@ -111,6 +119,15 @@ def _origin(model: nn.Module, images: Tensor, record: dict, profile: str, precis
         "commit": found["commit"],
         "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _recipe(record: dict) -> str:
+    """The recipe's name, and the keep ratio where it was trained for one alone: such models are never averaged with
+    those for all ratios."""
+    settings = record.get("settings", {})
+    if not settings or settings["full_epochs"] or settings["ratio_low"] < settings["ratio_high"]:
+        return record["recipe"]
+    return f"{record['recipe']}, keep {settings['ratio_low']:g}"
 
 
 def _plain(model: nn.Module) -> nn.Module:

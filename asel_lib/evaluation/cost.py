@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from asel_lib.devices import autocast
 from asel_lib.selection import keep_count
+from asel_lib.selection.slot import Call as SlotCall
 
 # Operators without a multiply-accumulate of a matrix product: element by element, reductions, sorting, moving
 # data. Any other that fvcore does not know is reported, since it may hold some.
@@ -27,7 +28,9 @@ _FREE = frozenset(
         "gelu_ hardswish isfinite le log log2 lt maximum mean meshgrid min minimum mul mul_ ne neg new_ones norm pow "
         "rand randn_like rand_like reciprocal repeat rms_norm rsqrt rsub scatter scatter_ sigmoid sign silu sin cos "
         "softmax log_softmax sort sqrt square sub sub_ sum tanh tile topk unbind unflatten where xor __rshift__ "
-        "__lshift__ __or__ __xor__ repeat_interleave __interpolate upsample_bicubic2d logical_not logical_and one_hot"
+        "__lshift__ __or__ __xor__ repeat_interleave __interpolate upsample_bicubic2d _upsample_bicubic2d_aa "
+        "logical_not logical_and one_hot amax amin clamp_max clamp_max_ clamp_min lift_fresh linspace numpy_T "
+        "ones_like pad tanh_"
     ).split()
 )
 
@@ -48,21 +51,32 @@ class Latency(NamedTuple):
     throughput: float
 
 
-def gmacs(model: nn.Module, image_size: int, keep_ratio: float, policy: str | None = None) -> Macs:
-    """Count by fvcore's trace of one forward (batch of 1, float32).
+def gmacs(
+    model: nn.Module,
+    image_size: int | tuple[int, int],
+    keep_ratio: float,
+    policy: str | None = None,
+    lines: Tensor | None = None,
+) -> Macs:
+    """Count by fvcore's trace of one forward (batch of 1, float32); image_size: (height, width) or the side; lines
+    (1 or more, 1, h, w) for a selector that does not draw them itself.
 
-    Counted: convolutions, linear layers and matrix products, and both products inside the fused attention
-    operator, which fvcore leaves out by itself. Not counted: everything element by element (normalisation,
-    activation, softmax). An operator that fvcore does not know and that may hold matrix products is logged as
-    a warning.
+    Counted: convolutions (those that draw lines too), linear layers and matrix products, and both products inside the
+    fused attention operator, which fvcore leaves out by itself. Not counted: everything element by element
+    (normalisation, activation, softmax) and resampling. An operator that fvcore does not know and that may hold matrix
+    products is logged as a warning.
     """
     parameter = next(model.parameters())
-    images = torch.zeros(1, model.patch_embed.proj.in_channels, image_size, image_size, device=parameter.device)
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    images = torch.zeros(1, model.patch_embed.proj.in_channels, height, width, device=parameter.device)
     was_training = model.training
-    call = _Call(model.eval(), keep_ratio, policy)
+    lines = None if lines is None else model.patch_drop.brought(policy, lines[:1])
+    call = _Call(model.eval(), keep_ratio, policy, lines)
     try:
         with torch.no_grad():
             total, selector = _count(call, images)
+            if keep_ratio < 1 and not model.patch_drop.chooser(SlotCall(policy=policy)).reads_patches:
+                selector, _ = _count(_Scores(model, policy, lines), images)  # it has nothing else to do
     finally:
         model.train(was_training)
     return Macs(total / 1e9, selector / 1e9)
@@ -78,14 +92,73 @@ def analytic_gmacs(
     patch_size: int,
     in_chans: int,
     num_classes: int,
+    embedded: int | None = None,
 ) -> float:
     """The same count by hand, without the selector: 1e9 multiply-accumulates of a plain ViT whose blocks see
-    `kept` of N patches. A second formula that checks the first."""
+    `kept` of N patches, of which `embedded` were embedded (default: all). A second formula that checks the first."""
     tokens = kept + num_prefix
-    embedding = num_patches * dim * in_chans * patch_size**2
+    embedding = (num_patches if embedded is None else embedded) * dim * in_chans * patch_size**2
     weights = 4 * dim**2 + 2 * dim * int(dim * mlp_ratio)  # q, k, v, output; the MLP's two layers
     attention = 2 * tokens**2 * dim  # QK^T and AV, all heads
     return (embedding + depth * (tokens * weights + attention) + dim * num_classes) / 1e9
+
+
+def scaling(architectures: Sequence[str], ratios: Sequence[float], num_classes: int = 1000) -> pd.DataFrame:
+    """architecture, keep_ratio, gmacs: what an image costs where only the kept patches are embedded, of timm models by
+    name, at their own image size. By formula: no model is run."""
+    import timm
+
+    rows = []
+    for architecture in architectures:
+        with torch.device("meta"):  # shapes without weights
+            vit = timm.create_model(architecture, num_classes=num_classes)
+        patches, patch = vit.patch_embed.num_patches, vit.patch_embed.patch_size[0]
+        mlp_ratio = vit.blocks[0].mlp.fc1.out_features / vit.embed_dim
+        for ratio in ratios:
+            kept = keep_count(patches, ratio)
+            count = analytic_gmacs(
+                patches, kept, vit.embed_dim, len(vit.blocks), mlp_ratio, vit.num_prefix_tokens, patch,
+                vit.patch_embed.proj.in_channels, num_classes, embedded=kept,
+            )  # fmt: skip
+            rows.append({"architecture": architecture, "keep_ratio": ratio, "gmacs": count})
+    return pd.DataFrame(rows)
+
+
+def choosing(
+    model: nn.Module, images: Tensor, ratio: float, policies: Sequence[str], precision: str = "float32",
+    seconds: float = 2.0, rounds: int = 7, lines: Tensor | None = None,
+) -> pd.DataFrame:  # fmt: skip
+    """What choosing takes of a forward: for each policy the time of `select` (drawing lines, scoring, ranking; of
+    "learned" also embedding all patches, which it reads) over that of the ViT on as many patches, chosen for next to
+    nothing ("central"). Both in turn, round after round; the share is the median of the rounds' ratios, share_low and
+    share_high its quartiles. ms: of the batch.
+    """
+    was_training = model.training
+    model.eval()
+    calls = {
+        policy: f"model.select(images, ratio, {policy!r}, model.patch_drop.brought({policy!r}, lines))"
+        for policy in policies
+    }
+    calls[""] = "model(images, ratio, 'central')"
+    try:
+        with torch.inference_mode(), autocast(images.device, precision):
+            names = {"model": model, "images": images, "ratio": ratio, "lines": lines}
+            timers = {name: _timed(call, **names) for name, call in calls.items()}
+            repeats = {n: max(1, int(seconds / len(calls) / rounds / t.timeit(1).mean)) for n, t in timers.items()}
+            times = {name: [] for name in calls}
+            for _ in range(rounds):
+                for name, timer in timers.items():
+                    times[name].append(timer.timeit(repeats[name]).mean * 1e3)
+    finally:
+        model.train(was_training)
+    rows = []
+    for policy in policies:
+        low, middle, high = np.percentile(np.array(times[policy]) / np.array(times[""]), [25, 50, 75])
+        rows.append(
+            {"policy": policy, "keep_ratio": ratio, "choosing_ms": np.median(times[policy]),
+             "vit_ms": np.median(times[""]), "share": middle, "share_low": low, "share_high": high}
+        )  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def table(model: nn.Module, ratios: Sequence[float], batch_size: int = 8, seconds: float = 0.5) -> pd.DataFrame:
@@ -117,6 +190,7 @@ def latencies(
     precision: str = "float32",
     seconds: float = 1.0,
     rounds: int = 5,
+    lines: Tensor | None = None,
 ) -> dict[tuple[str | None, float], Latency]:
     """Time every (policy, ratio) in turn, round after round, so that a drift of the machine hits all alike.
 
@@ -131,7 +205,7 @@ def latencies(
     times: dict[tuple[str | None, float], list[float]] = {pair: [] for pair in pairs}
     try:
         with torch.inference_mode(), autocast(images.device, precision):
-            timers = {pair: _timer(model, images, *pair) for pair in pairs}
+            timers = {pair: _timer(model, images, lines, *pair) for pair in pairs}
             # The first forward, which pays for allocation and algorithm choice, is not counted; it tells how many fit.
             repeats = {pair: max(1, int(seconds / rounds / t.timeit(1).mean)) for pair, t in timers.items()}
             for _ in range(rounds):
@@ -144,7 +218,12 @@ def latencies(
 
 
 def peak_memory(
-    model: nn.Module, images: Tensor, keep_ratio: float, policy: str | None = None, precision: str = "float32"
+    model: nn.Module,
+    images: Tensor,
+    keep_ratio: float,
+    policy: str | None = None,
+    precision: str = "float32",
+    lines: Tensor | None = None,
 ) -> float:
     """Most memory in use at once during a forward of `images`, above what was there before it (weights,
     images): activations and workspace, MB (1e6 bytes)."""
@@ -153,8 +232,9 @@ def peak_memory(
     try:
         with torch.inference_mode(), autocast(images.device, precision):
             measure = _cuda_peak if images.device.type == "cuda" else _cpu_peak
-            model(images, keep_ratio, policy)  # what is allocated once and kept is not a forward's own
-            return measure(lambda: model(images, keep_ratio, policy), images.device) / 1e6
+            lines = model.patch_drop.brought(policy, lines)
+            model(images, keep_ratio, policy, lines)  # what is allocated once and kept is not a forward's own
+            return measure(lambda: model(images, keep_ratio, policy, lines), images.device) / 1e6
     finally:
         model.train(was_training)
 
@@ -162,15 +242,26 @@ def peak_memory(
 class _Call(nn.Module):
     """A forward with its settings fixed, since a tracer passes tensors only."""
 
-    def __init__(self, model: nn.Module, keep_ratio: float, policy: str | None):
+    def __init__(self, model: nn.Module, keep_ratio: float, policy: str | None, lines: Tensor | None):
         super().__init__()
-        self.model, self.keep_ratio, self.policy = model, keep_ratio, policy
+        self.model, self.keep_ratio, self.policy, self.lines = model, keep_ratio, policy, lines
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.model(images, self.keep_ratio, self.policy)
+        return self.model(images, self.keep_ratio, self.policy, self.lines)
 
 
-def _count(call: _Call, images: Tensor) -> tuple[float, float]:
+class _Scores(nn.Module):
+    """Only the choice, for a selector that does not wait for the embedding."""
+
+    def __init__(self, model: nn.Module, policy: str | None, lines: Tensor | None):
+        super().__init__()
+        self.model, self.policy, self.lines = model, policy, lines
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model.scores(images, self.policy, self.lines)
+
+
+def _count(call: nn.Module, images: Tensor) -> tuple[float, float]:
     """(all, the selector's) multiply-accumulates, by fvcore."""
     from fvcore.nn import FlopCountAnalysis  # here, as below: seconds to import, and not every notebook counts
 
@@ -206,12 +297,16 @@ def _attention_macs(inputs: list, outputs: list) -> int:
     return prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
 
 
-def _timer(model: nn.Module, images: Tensor, policy: str | None, keep_ratio: float):
+def _timer(model: nn.Module, images: Tensor, lines: Tensor | None, policy: str | None, keep_ratio: float):
+    call, lines = "model(images, keep_ratio, policy, lines)", model.patch_drop.brought(policy, lines)
+    return _timed(call, model=model, images=images, lines=lines, keep_ratio=keep_ratio, policy=policy)
+
+
+def _timed(call: str, **names):
     from torch.utils.benchmark import Timer
 
-    names = {"model": model, "images": images, "keep_ratio": keep_ratio, "policy": policy}
     # Timer takes one thread unless told; a user's forward takes torch's setting.
-    return Timer("model(images, keep_ratio, policy)", globals=names, num_threads=torch.get_num_threads())
+    return Timer(call, globals=names, num_threads=torch.get_num_threads())
 
 
 def _latency(times: list[float], batch: int) -> Latency:

@@ -10,9 +10,10 @@ from PIL import Image
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
+from asel_lib.models.kept_embed import KeptPatchEmbed
 from asel_lib.selection import PatchSelection, create, keep_count
-from asel_lib.selection.base import best, kind
-from asel_lib.selection.slot import MODES, Call, Selection
+from asel_lib.selection.base import best, parse
+from asel_lib.selection.slot import MODES, Call, Selection, take
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,11 @@ class Prediction:
 
 class SelectiveViT(VisionTransformer):
     """Any timm model of class VisionTransformer, by name; position embedding, class and register tokens,
-    `dynamic_img_size`, `forward_features` and the rest of its methods are timm's own.
+    `dynamic_img_size`, `forward_features` and the rest of its methods are timm's own. A selector that does not read
+    the patches (random, central, line_guided) chooses first, and only the kept patches are embedded.
 
     SelectiveViT("vit_tiny_patch16_224", num_classes=10, selector="learned", pretrained=False, **timm_kwargs)
+    selector: a registered name, with options where it has some, e.g. "line_guided:lines=sobel,choice=top".
 
     `asel_lib.load` sets `classes` (names), `transform` (PIL image -> (3, S, S) float tensor) and `record`.
     """
@@ -50,7 +53,15 @@ class SelectiveViT(VisionTransformer):
         # without a wrapper (state-dict names stay timm's) and without a copy of its constructor's arguments.
         self.__dict__.update(built.__dict__)
         self.architecture = architecture
-        self.patch_drop = PatchSelection(create(selector, self.embed_dim), self.num_prefix_tokens, self.embed_dim)
+        self.patch_drop = PatchSelection(
+            create(selector, self.embed_dim),
+            self.num_prefix_tokens,
+            self.embed_dim,
+            self.pretrained_cfg["mean"],
+            self.pretrained_cfg["std"],
+        )
+        if KeptPatchEmbed.fits(self.patch_embed):
+            self.patch_embed = KeptPatchEmbed.taking_over(self.patch_embed, self.patch_drop)
 
     @property
     def selector(self):
@@ -70,21 +81,27 @@ class SelectiveViT(VisionTransformer):
     ) -> Tensor | tuple[Tensor, Selection]:
         """Classify images from the patches that the policy keeps.
 
-        images (B, C, H, W) normalised; lines (B, 1, h, w) for selectors that read line drawings;
-        keep_ratio in (0, 1]; policy None: the model's own selector, else a registered name for this call;
+        images (B, C, H, W) normalised; lines (B, 1, 64, 64) in [0, 1] for selectors that read line drawings, which
+        make them of the images where there are none; keep_ratio in (0, 1]; policy None: the model's own selector, else
+        a registered one for this call;
         draw: which random subset, for policies that draw; mode, generator: see selection.slot.Call (training).
         -> logits (B, classes), with return_selection also the scores and kept indices.
-        ValueError for a keep ratio outside (0, 1], an unknown policy or mode.
+        ValueError for a keep ratio outside (0, 1], an unknown policy or mode, images of a size the model does not
+        take, drawings of a wrong shape or range.
         """
         with self._selecting(images, keep_ratio, policy, lines, draw, mode, generator) as call:
+            if self._chooses_unseen(call):
+                self.patch_drop.choose_unseen(call)
             logits = self.forward_head(self.forward_features(images))
         return (logits, call.selection) if return_selection else logits
 
     def scores(
         self, images: Tensor, policy: str | None = None, lines: Tensor | None = None, *, draw: int = 0
     ) -> Tensor:
-        """The selector's score of each patch, (B, N); only the embedding and the selector run."""
+        """The selector's score of each patch, (B, N); only the selector runs, and the embedding if it reads that."""
         with self._selecting(images, 1.0, policy, lines, draw, "gather", None) as call:
+            if not self.patch_drop.chooser(call).reads_patches:
+                return self.patch_drop.score(None, call)
             tokens = self._pos_embed(self.patch_embed(images))
             return self.patch_drop.score(tokens[:, self.num_prefix_tokens :], call)
 
@@ -103,9 +120,15 @@ class SelectiveViT(VisionTransformer):
 
     @torch.inference_mode()
     def predict(
-        self, images: Sequence, keep_ratio: float = 1.0, policy: str | None = None, batch_size: int = 64
+        self,
+        images: Sequence,
+        keep_ratio: float = 1.0,
+        policy: str | None = None,
+        batch_size: int = 64,
+        lines: Tensor | None = None,
     ) -> list[Prediction]:
-        """Classify PIL images or paths. -> one Prediction an image, in order."""
+        """Classify PIL images or paths; lines: their line drawings (n, 1, h, w) in [0, 1], for a selector that does not
+        draw them itself. -> one Prediction an image, in order."""
         if self.transform is None or self.classes is None:
             raise ValueError("predict needs the model's transform and classes: load it with asel_lib.load(name)")
         if isinstance(images, str | Image.Image) or not isinstance(images, Sequence):
@@ -114,12 +137,36 @@ class SelectiveViT(VisionTransformer):
         answers = []
         for start in range(0, len(images), batch_size):
             batch = torch.stack([self.transform(image) for image in images[start : start + batch_size]]).to(device)
-            logits, selection = self(batch, keep_ratio, policy, return_selection=True)
+            drawn = None if lines is None else lines[start : start + batch_size].to(device)
+            logits, selection = self(batch, keep_ratio, policy, drawn, return_selection=True)
             probabilities, winners = logits.softmax(dim=1).max(dim=1)
-            kept = self.select(batch, keep_ratio, policy) if selection.kept is None else selection.kept
+            kept = self.select(batch, keep_ratio, policy, drawn) if selection.kept is None else selection.kept
             rows = zip(winners.tolist(), probabilities.tolist(), kept.tolist(), strict=True)
             answers += [Prediction(self.classes[winner], probability, patches) for winner, probability, patches in rows]
         return answers
+
+    def _pos_embed(self, x: Tensor) -> Tensor:
+        """timm's, also for tokens of the kept patches alone: prefix tokens, position embedding."""
+        kept = self.patch_drop.call.selection.kept
+        if kept is None:
+            return super()._pos_embed(x)
+        # What timm's own method adds to nothing is the position embedding, resampled if need be, behind the prefix.
+        grid = self.patch_drop.call.grid
+        shape = grid if self.dynamic_img_size else (grid[0] * grid[1],)
+        added = super()._pos_embed(x.new_zeros(1, *shape, self.embed_dim)).expand(len(x), -1, -1)
+        prefix, places = added.split([self.num_prefix_tokens, added.shape[1] - self.num_prefix_tokens], dim=1)
+        return torch.cat([prefix, x + take(places, kept)], dim=1)
+
+    def _chooses_unseen(self, call: Call) -> bool:
+        """Whether this call's patches can be chosen before they are embedded, and some are left out."""
+        patches = call.grid[0] * call.grid[1]
+        return (
+            call.mode == "gather"
+            and keep_count(patches, call.keep_ratio) < patches
+            and isinstance(self.patch_embed, KeptPatchEmbed)
+            and not (self.training and self.pos_drop.p)  # which would also drop from the position embedding's shares
+            and not self.patch_drop.chooser(call).reads_patches
+        )
 
     @contextlib.contextmanager
     def _selecting(self, images, keep_ratio, policy, lines, draw, mode, generator):
@@ -128,10 +175,28 @@ class SelectiveViT(VisionTransformer):
         if mode not in MODES:
             raise ValueError(f"unknown mode {mode!r}: expected one of {', '.join(MODES)}")
         if policy is not None:
-            kind(policy)
-        grid = self.patch_embed.dynamic_feat_size(images.shape[-2:])
-        self.patch_drop.call = Call(keep_ratio, policy, lines, tuple(grid), images, draw, mode, generator)
+            parse(policy)
+        grid = self._grid(images)
+        self.patch_drop.call = Call(keep_ratio, policy, lines, grid, images, draw, mode, generator)
         try:
             yield self.patch_drop.call
         finally:
             self.patch_drop.call = Call()
+
+    def _grid(self, images: Tensor) -> tuple[int, int]:
+        """(rows, columns) of patches; ValueError where the model does not take images of this size."""
+        embed = self.patch_embed
+        size, patch = tuple(images.shape[-2:]), embed.patch_size
+        if images.ndim != 4:
+            raise ValueError(f"images are {tuple(images.shape)}: expected (B, {embed.proj.in_channels}, H, W)")
+        if embed.strict_img_size and embed.img_size is not None and size != tuple(embed.img_size):
+            raise ValueError(
+                f"images of {size[0]} x {size[1]} pixels, but this model takes {embed.img_size[0]} x "
+                f"{embed.img_size[1]}: resize them, or make the model with img_size={size} or dynamic_img_size=True"
+            )
+        if not embed.dynamic_img_pad and (size[0] % patch[0] or size[1] % patch[1]):
+            raise ValueError(
+                f"patches of {patch[0]} x {patch[1]} pixels do not divide images of {size[0]} x {size[1]}: choose "
+                "multiples, or make the model with dynamic_img_pad=True"
+            )
+        return tuple(int(n) for n in embed.dynamic_feat_size(size))

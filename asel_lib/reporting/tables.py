@@ -102,6 +102,36 @@ def summary(frame: pd.DataFrame, ratios: Sequence[float] = (1.0, 0.5, 0.2), poli
     return pd.DataFrame(table)
 
 
+def selectors(frame: pd.DataFrame, ratios: Sequence[float] = (1.0, 0.5, 0.3, 0.2, 0.1, 0.05)) -> pd.DataFrame:
+    """The line-guided comparison: a row a data set and selector, each by the models trained with it; accuracy (%) as
+    mean over seeds, lowest and highest seed, and half the interval that the number of test images leaves."""
+    table = []
+    chosen = frame[frame["method"] == "line_guided"]
+    for dataset, rows in chosen.groupby("dataset", sort=True):
+        for _, run in runs(rows):
+            for policy, line in over_seeds(run).groupby("policy", sort=True):
+                found = {round(row["keep_ratio"], 6): row for row in line.to_dict("records")}
+                cells = {f"at {ratio:g}": _seeds(found.get(round(ratio, 6))) for ratio in ratios}
+                about = {"data set": dataset, "test images": int(line["n_images"].max()), "selector": policy}
+                table.append(about | {"seeds": int(line["seeds"].max())} | cells)
+    return pd.DataFrame(table)
+
+
+def objects_kept(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row a policy: the share (%) of the deciding object that lies in kept patches / accuracy (%), at each ratio;
+    only where the object is known (synthetic scenes)."""
+    table = []
+    for dataset, rows in frame[frame["object_kept"].notna()].groupby("dataset", sort=True):
+        for label, run in runs(rows):
+            for policy, line in over_seeds(run).groupby("policy", sort=True):
+                cells = {
+                    f"at {row['keep_ratio']:g}": f"{row['object_kept'] * 100:.1f} / {row['accuracy'] * 100:.1f}"
+                    for row in line.to_dict("records")
+                }
+                table.append({"data set": dataset, "recipe": label, "policy": policy} | cells)
+    return pd.DataFrame(table).fillna("-")
+
+
 def to_markdown(frame: pd.DataFrame) -> str:
     """A frame as a Markdown table, one line a row (pandas' own needs one more package)."""
     lines = [list(map(str, frame.columns)), ["---"] * len(frame.columns)]
@@ -136,6 +166,14 @@ def _check_columns(frame: pd.DataFrame, path: str) -> None:
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
         raise AselError(f"{path}: not a table of results, it lacks the column(s) {', '.join(missing)}")
+
+
+def _seeds(cell: dict | None) -> str:
+    if cell is None:
+        return "-"
+    mean, low, high = (f"{cell[name] * 100:.1f}" for name in ("accuracy", "seed_low", "seed_high"))
+    half = (cell["accuracy_high"] - cell["accuracy_low"]) * 50
+    return (f"{mean} ({low}-{high})" if cell["seeds"] > 1 else mean) + f" ± {half:.1f}"
 
 
 def _accuracy(cell: dict | None) -> str:

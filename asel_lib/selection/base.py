@@ -1,6 +1,10 @@
-"""What a selector is, how many patches a keep ratio means, and the registry of selectors."""
+"""What a selector is, how many patches a keep ratio means, and the registry of selectors.
+
+A policy is written as a name, or a name with options: "line_guided:lines=sobel,choice=top".
+"""
 
 import difflib
+import inspect
 import math
 
 import torch
@@ -17,9 +21,15 @@ class PatchSelector(nn.Module):
     A selector that draws at random sets `stochastic = True` and takes one more argument, `seeds (B,)` int64: a
     number an image, made from its own pixels and the number of the draw, so that the same image gets the same
     answer in every batch.
+
+    A selector that does not look at the patches themselves sets `reads_patches = False`: it is then given
+    (B, N, 0), and the model embeds only the patches that it keeps. One that reads line drawings sets `reads_lines`
+    and has `draw(images (B, 3, H, W) in [0, 1]) -> (B, 1, h, w)` for calls that bring none.
     """
 
     stochastic = False
+    reads_patches = True
+    reads_lines = False
 
     def forward(self, patches: Tensor, grid: tuple[int, int], lines: Tensor | None = None) -> Tensor:
         raise NotImplementedError
@@ -29,7 +39,8 @@ _SELECTORS: dict[str, type[PatchSelector]] = {}
 
 
 def register(name: str):
-    """Class decorator: the selector is created by `create(name, dim)` and its class takes `dim`, the token width."""
+    """Class decorator: `create(name, dim)` makes the selector. The class takes `dim`, the token width, and after it
+    its options, each with a default of the option's type."""
 
     def add(selector: type[PatchSelector]) -> type[PatchSelector]:
         if name in _SELECTORS:
@@ -46,13 +57,44 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(_SELECTORS))
 
 
-def create(name: str, dim: int) -> PatchSelector:
-    """The registered selector of that name for tokens of width `dim`."""
-    return kind(name)(dim)
+def create(policy: str, dim: int) -> PatchSelector:
+    """The selector of that policy, with its options, for tokens of width `dim`."""
+    selector, options = parse(policy)
+    made = selector(dim, **options)
+    made.options = options  # what tells two of a kind apart
+    return made
+
+
+def draws_at_random(policy: str) -> bool:
+    """Whether another draw of that policy keeps other patches of the same image."""
+    return create(policy, 1).stochastic
+
+
+def parse(policy: str) -> tuple[type[PatchSelector], dict[str, object]]:
+    """ "name" or "name:option=value,option=value" -> (class, all its options: those given and the others' defaults).
+
+    Options are the arguments of the class behind `dim`; a value is of its default's type. ValueError names the policy
+    or the option that there is not, or the value that cannot be read.
+    """
+    name, _, written = str(policy).partition(":")
+    selector = kind(name)
+    arguments = list(inspect.signature(selector).parameters.values())[1:]
+    options = {argument.name: argument.default for argument in arguments}
+    for part in filter(None, written.split(",")):
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if key not in options or not equals:
+            known = ", ".join(f"{k}={v}" for k, v in options.items()) or "no options"
+            raise ValueError(f"policy {policy!r}: cannot read {part!r}; {name!r} has {known}")
+        wanted = type(options[key]).__name__
+        try:
+            options[key] = {"True": True, "False": False}[value] if wanted == "bool" else type(options[key])(value)
+        except (ValueError, KeyError):
+            raise ValueError(f"policy {policy!r}: {key} is {value!r}, expected {wanted}") from None
+    return selector, options
 
 
 def kind(name: str) -> type[PatchSelector]:
-    """The class registered under that name; ValueError with the known names if there is none."""
+    """The class registered under that name, without options; ValueError with the known names if there is none."""
     if name not in _SELECTORS:
         near = difflib.get_close_matches(str(name), _SELECTORS, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""

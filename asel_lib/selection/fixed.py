@@ -14,6 +14,7 @@ class RandomSelector(PatchSelector):
     every device; another draw, other patches."""
 
     stochastic = True
+    reads_patches = False
 
     def __init__(self, dim: int = 0):
         super().__init__()
@@ -29,6 +30,8 @@ class RandomSelector(PatchSelector):
 @register("central")
 class CentralSelector(PatchSelector):
     """The patches nearest the middle of the grid: minus the squared distance, in patches."""
+
+    reads_patches = False
 
     def __init__(self, dim: int = 0):
         super().__init__()

@@ -3,11 +3,14 @@
 Pure tensor functions first; the module below only joins them.
 """
 
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
+from asel_lib.data.lines import grey_of
 from asel_lib.selection import base
 from asel_lib.selection.fixed import image_seeds
 
@@ -26,7 +29,8 @@ class Selection:
 class Call:
     """One call's settings, which timm's forward cannot hand to the slot, and the place for what the slot chose.
 
-    mode "gather": the K best patches enter the blocks (inference). "mask": all do, multiplied by the
+    lines None: a selector that reads drawings makes them of the images. mode "gather": the K best patches enter the
+    blocks (inference, and training of what learns nothing). "mask": all do, multiplied by the
     straight-through mask (ASEL's published training). "gumbel": K patches drawn by Gumbel top-k enter (`dropped`).
     """
 
@@ -68,26 +72,68 @@ def gumbel_top_k(scores: Tensor, keep: int, generator: torch.Generator | None = 
     return base.best(odds - torch.log(-torch.log(uniform)), keep)
 
 
+@functools.lru_cache(maxsize=32)
+def _made(policy: str, dim: int) -> base.PatchSelector:
+    """Kept from call to call: making a module takes as long as choosing with it."""
+    return base.create(policy, dim)
+
+
 class PatchSelection(nn.Module):
     """(B, P + N, D) -> (B, P + K, D), P prefix tokens (class, registers) kept as they are."""
 
-    def __init__(self, selector: base.PatchSelector, num_prefix_tokens: int, dim: int):
+    def __init__(
+        self,
+        selector: base.PatchSelector,
+        num_prefix_tokens: int,
+        dim: int,
+        mean: Sequence[float] = (0.5, 0.5, 0.5),
+        std: Sequence[float] = (0.5, 0.5, 0.5),
+    ):
+        """mean, std: what the images are normalised by, for selectors that look at pixels."""
         super().__init__()
         self.selector = selector
         self.num_prefix_tokens = num_prefix_tokens
         self.dim = dim
+        self.mean, self.std = tuple(mean), tuple(std)
         self.call = Call()
 
-    def score(self, patches: Tensor, call: Call) -> Tensor:
-        """(B, N, D) -> (B, N), by the model's own selector or, for this call, another registered policy."""
-        selector = self.selector if call.policy is None else self._policy(call.policy)
+    def score(self, patches: Tensor | None, call: Call) -> Tensor:
+        """(B, N, D) -> (B, N), by the model's own selector or, for this call, another policy. patches None: they are
+        not embedded yet, which is all the same to a selector that does not read them."""
+        selector = self.chooser(call)
+        if patches is None:
+            patches = call.images.new_empty(len(call.images), call.grid[0] * call.grid[1], 0)
         extra = {"seeds": image_seeds(call.images, call.draw)} if selector.stochastic else {}
+        lines = call.lines
         # In float32 also under autocast: eight bits of score would tie, and ties keep the top rows of the image.
         with torch.autocast(patches.device.type, enabled=False):
-            return selector(patches.float(), call.grid, call.lines, **extra)
+            if selector.reads_lines and lines is None:
+                lines = self.drawings(call.images, call.policy)
+            return selector(patches.float(), call.grid, lines, **extra)
+
+    def drawings(self, images: Tensor, policy: str | None = None) -> Tensor:
+        """The line drawings (B, 1, h, w) that a policy which reads them makes of normalised images (B, 3, H, W)."""
+        return self.chooser(Call(policy=policy)).draw(grey_of(images.float(), self.mean, self.std))
+
+    def brought(self, policy: str | None, lines: Tensor | None) -> Tensor | None:
+        """The drawings that came with the images, for the policy they are meant for: the model's own. Another one has
+        an extractor of its own to be compared with them."""
+        return lines if self.chooser(Call(policy=policy)) is self.selector else None
+
+    def chooser(self, call: Call) -> base.PatchSelector:
+        """Who chooses in this call."""
+        return self.selector if call.policy is None else self._policy(call.policy)
+
+    def choose_unseen(self, call: Call) -> None:
+        """Choose before the patches are embedded, by a selector that does not read them."""
+        scores = self.score(None, call)
+        call.selection.scores = scores
+        call.selection.kept = base.best(scores, base.keep_count(scores.shape[1], call.keep_ratio))
 
     def forward(self, tokens: Tensor) -> Tensor:
         call = self.call
+        if call.selection.kept is not None:
+            return tokens  # chosen before embedding: these are the kept ones
         prefix, patches = tokens.split([self.num_prefix_tokens, tokens.shape[1] - self.num_prefix_tokens], dim=1)
         keep = base.keep_count(patches.shape[1], call.keep_ratio)
         if keep == patches.shape[1] and call.mode == "gather":
@@ -106,15 +152,15 @@ class PatchSelection(nn.Module):
         call.selection.scores, call.selection.kept = scores, kept
         return torch.cat([prefix, patches], dim=1)
 
-    def _policy(self, name: str) -> base.PatchSelector:
-        """The model's own selector where it is the one of that name, else a policy that needs no training."""
-        wanted = base.kind(name)
-        if type(self.selector) is wanted:
+    def _policy(self, policy: str) -> base.PatchSelector:
+        """The model's own selector where it is that one, else a policy that needs no training."""
+        kind, options = base.parse(policy)
+        if type(self.selector) is kind and getattr(self.selector, "options", {}) == options:
             return self.selector
-        policy = wanted(self.dim)
-        if next(policy.parameters(), None) is not None:
+        made = _made(policy, self.dim)
+        if next(made.parameters(), None) is not None:
             raise ValueError(
-                f"policy {name!r} has trained weights, and this model was made with another selector "
-                f"({type(self.selector).__name__}): load a model made with selector={name!r}"
+                f"policy {policy!r} has trained weights, and this model was made with another selector "
+                f"({type(self.selector).__name__}): load a model made with selector={policy!r}"
             )
-        return policy
+        return made

@@ -23,12 +23,28 @@ def keep_ratio(settings: StageSettings, seed: int, epoch: int, step: int) -> flo
 
 
 def loss(
-    model, images: Tensor, labels: Tensor, *, recipe: str, ratio: float, sparsity: float, noise: torch.Generator
+    model,
+    images: Tensor,
+    labels: Tensor,
+    lines: Tensor | None = None,
+    *,
+    recipe: str,
+    ratio: float,
+    sparsity: float,
+    noise: torch.Generator,
+    draw: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """Cross entropy + sparsity * mean(s), s the scores of all patches (ASEL, training table).
 
-    images (B, 3, S, S), labels (B,) -> (scalar loss, logits (B, classes)). `noise` drives the Gumbel draws.
+    images (B, 3, S, S), labels (B,), lines (B, 1, h, w) or None -> (scalar loss, logits (B, classes)). `noise` drives
+    the Gumbel draws. A selector without parameters (random, line-guided) has nothing to learn: its choice for this
+    `draw` enters the blocks, and the loss is cross entropy. ValueError for such a one and recipe "paper".
     """
     mode = MODES[check_recipe(recipe)]
-    logits, selection = model(images, ratio, mode=mode, generator=noise, return_selection=True)
+    if next(model.selector.parameters(), None) is None:
+        if mode != "gumbel":
+            raise ValueError(f"recipe {recipe!r} trains the selector, and this one has no weights: use 'dropped'")
+        logits = model(images, ratio, lines=lines, draw=draw)
+        return F.cross_entropy(logits.float(), labels), logits
+    logits, selection = model(images, ratio, lines=lines, mode=mode, generator=noise, return_selection=True)
     return F.cross_entropy(logits.float(), labels) + sparsity * selection.scores.float().mean(), logits

@@ -1,23 +1,28 @@
-"""The two stages of ASEL, whole: data, split, model, training, checkpoint, or the checkpoint that is already there."""
+"""The two stages of ASEL and the line-guided training, whole: data, split, model, training, checkpoint, or the
+checkpoint that is already there."""
 
 import json
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
 from asel_lib import checkpoints, paths, reproducibility
+from asel_lib.data import lines
 from asel_lib.data.batches import Batches
 from asel_lib.data.decode import ImageArray
-from asel_lib.data.sets import open_set
+from asel_lib.data.sets import digest, drawings_of, open_set
 from asel_lib.data.splits import Split
 from asel_lib.devices import default_device, resolve_precision
 from asel_lib.errors import CheckpointError
 from asel_lib.files import replace_text
 from asel_lib.models import SelectiveViT
-from asel_lib.profiles import ModelSettings, Profile, check_recipe
+from asel_lib.profiles import ModelSettings, Profile, StageSettings, check_recipe, chosen
+from asel_lib.selection import keep_count
+from asel_lib.selection.line_guided import CHOICES, GIVEN
 from asel_lib.training.supervised import train
 
 
@@ -36,7 +41,8 @@ def warm_up(
     profile: Profile, dataset: str = "", *, recipe: str, seed: int = 0, retrain: bool = False, **options
 ) -> Stage:
     """ASEL's first stage: backbone, selector and head on the warm-up set, from random or ImageNet weights."""
-    return _run_stage(profile, "warmup", dataset or profile.warmup_dataset, recipe, seed, retrain, None, **options)
+    job = _Job(profile, "warmup", dataset or profile.warmup_dataset, recipe, seed, profile.model, profile.warmup)
+    return _run(job, retrain, **options)
 
 
 def transfer(
@@ -49,28 +55,103 @@ def transfer(
     for folder in (paths.run(profile.name) / "checkpoints", paths.saved_models()):
         start = folder / f"{name}.safetensors"
         if start.is_file() and _made_with(profile, checkpoints.read_record(start)):
-            return _run_stage(profile, "finetuned", dataset, recipe, seed, retrain, start, **options)
+            job = _Job(profile, "finetuned", dataset, recipe, seed, profile.model, profile.transfer, start=start)
+            return _run(job, retrain, **options)
     raise CheckpointError(
         f"no {name}.safetensors of profile {profile.name!r} as it is now, in its run or in saved_models/: "
         f"run 01_cifar10_warmup with profile={profile.name!r}, recipe={recipe!r}, seed={seed} first"
     )
 
 
-def fingerprint(
-    profile: Profile, stage: str, recipe: str, seed: int, images: ImageArray, split: Split, start: str
-) -> str:
-    """What a checkpoint's reuse depends on: settings, data, split, and `start`: what its weights start from (the
-    warm-up's fingerprint, "imagenet" or "random")."""
-    return checkpoints.fingerprint(
-        asdict(profile.model), asdict(profile.stage(stage)), profile.precision, profile.evaluation.val_ratios, recipe,
-        seed, images.fingerprint, split.fingerprint, start,
+def line_guided(
+    profile: Profile, dataset: str = "", *, extractor: str = "xdog", selection: str = "sample",
+    keep_ratio: float | None = None, seed: int = 0, retrain: bool = False, **options,
+) -> Stage:  # fmt: skip
+    """The line-guided system's training: one stage, no warm-up, only the kept patches embedded.
+
+    extractor: "xdog", "sobel", "informative", or a folder of drawings made elsewhere (data.lines.from_folder).
+    selection: "sample", "top", or as yardsticks "random" and "learned" (by `dropped`). keep_ratio None: one is drawn a
+    batch, for one model that serves all ratios; a number: as published, a model for this ratio.
+    ValueError for an unknown extractor or selection; CheckpointError where `informative` lacks its weights.
+    """
+    profile = profile.for_line_guided()
+    dataset = dataset or profile.datasets[0]
+    settings, val_ratios = profile.line_guided, profile.evaluation.val_ratios
+    settings = replace(settings, epochs=profile.line_guided_epochs.get(dataset, settings.epochs))
+    if keep_ratio is not None:
+        keep_count(1, keep_ratio)
+        settings = replace(settings, full_epochs=0, ratio_low=keep_ratio, ratio_high=keep_ratio)
+        val_ratios = (keep_ratio,)
+    selector, folder = selector_for(extractor, selection)
+    drawings = folder if selector.startswith("line_guided") else ""
+    job = _Job(
+        profile, "line_guided", dataset, "dropped", seed,
+        replace(profile.model, selector=selector), settings, val_ratios, keep_ratio, drawings,
     )  # fmt: skip
+    return _run(job, retrain, **options)
+
+
+def selector_for(extractor: str, selection: str) -> tuple[str, str]:
+    """The policy of an extractor and a way to choose, and the folder of drawings where that is what `extractor` is
+    ("" else). ValueError names what is unknown."""
+    if selection not in (*CHOICES, "random", "learned"):
+        raise ValueError(f"unknown selection {selection!r}: expected one of {', '.join(CHOICES)}, random, learned")
+    folder = "" if extractor in lines.EXTRACTORS else str(Path(extractor).expanduser().resolve())
+    if folder and not Path(folder).is_dir():
+        raise ValueError(
+            f"unknown line extractor {extractor!r}: expected one of {', '.join(lines.EXTRACTORS)}, or the path of a "
+            "folder of drawings"
+        )
+    if selection in ("random", "learned"):
+        return selection, folder
+    return f"line_guided:lines={GIVEN if folder else extractor},choice={selection}", folder
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is to be trained. `start`: the checkpoint it begins from, None: ImageNet or random weights; `keep_ratio`:
+    the only one, None: many; `drawings`: a folder of line drawings, "": none."""
+
+    profile: Profile
+    stage: str
+    dataset: str
+    recipe: str
+    seed: int
+    model: ModelSettings
+    settings: StageSettings
+    val_ratios: tuple[float, ...] = ()
+    keep_ratio: float | None = None
+    drawings: str = ""
+    start: Path | None = None
+
+    def name(self, dataset: str) -> str:
+        if self.stage == "line_guided":
+            return paths.line_guided_name(dataset, self.model.selector, self.keep_ratio, self.seed)
+        return paths.checkpoint_name(dataset, self.stage, self.recipe, self.seed)
+
+    def fingerprint(self, images: ImageArray, split: Split, start: str, drawn: np.ndarray | None = None) -> str:
+        """What a checkpoint's reuse depends on: settings, data, split, and `start`: what its weights start from (the
+        warm-up's fingerprint, "imagenet" or "random"); of line drawings, their extractor's version or themselves."""
+        parts = [
+            chosen(self.model), chosen(self.settings), self.profile.precision, self.ratios, self.recipe, self.seed,
+            images.fingerprint, split.fingerprint, start,
+        ]  # fmt: skip
+        if self.model.selector.startswith("line_guided"):
+            parts.append(lines.VERSION if drawn is None else digest(drawn))
+        return checkpoints.fingerprint(*parts)
+
+    @property
+    def ratios(self) -> tuple[float, ...]:
+        return self.val_ratios or self.profile.evaluation.val_ratios
 
 
 def _made_with(profile: Profile, record: dict) -> bool:
     """Whether a warm-up's record has this profile's model and warm-up settings."""
-    wanted = json.loads(json.dumps({"model": _described(profile.model), "settings": asdict(profile.warmup)}))
-    same = all(record.get(key) == value for key, value in wanted.items())
+    try:
+        settings = StageSettings(**record["settings"])
+    except (TypeError, ValueError):  # of another version of the library, which had other settings
+        return False
+    same = settings == profile.warmup and record["model"] == json.loads(json.dumps(_described(profile.model)))
     return same and record["transform"]["size"] == profile.model.image_size
 
 
@@ -78,22 +159,18 @@ def _described(settings: ModelSettings) -> dict:
     return {"architecture": settings.architecture, "timm": settings.timm, "selector": settings.selector}
 
 
-def _run_stage(
-    profile: Profile, stage: str, dataset: str, recipe: str, seed: int, retrain: bool, start: Path | None,
-    *, device: str | torch.device | None = None, progress: bool = True,
-) -> Stage:  # fmt: skip
-    check_recipe(recipe)
+def _run(job: _Job, retrain: bool, *, device: str | torch.device | None = None, progress: bool = True) -> Stage:
+    check_recipe(job.recipe)
+    profile, settings = job.profile, job.settings
     device = torch.device(device) if device else default_device()
-    images, split = open_set(profile, dataset)
-    settings = profile.stage(stage)
+    images, split = open_set(profile, job.dataset)
     run = paths.run(profile.name)
     _check_writable(run / "checkpoints")
-    model, weights = _new_model(profile.model, len(images.classes), seed, pretrained=start is None)
-    start_record = checkpoints.read_record(start) if start else None
-    asked = fingerprint(
-        profile, stage, recipe, seed, images, split, start_record["fingerprint"] if start_record else weights
-    )
-    name = paths.checkpoint_name(images.name, stage, recipe, seed)
+    model, weights = _new_model(job.model, len(images.classes), job.seed, pretrained=job.start is None)
+    start_record = checkpoints.read_record(job.start) if job.start else None
+    drawn = drawings_of(images, job.model.selector, profile.model.image_size, job.drawings)
+    asked = job.fingerprint(images, split, start_record["fingerprint"] if start_record else weights, drawn)
+    name = job.name(images.name)
     history_file = run / "checkpoints" / f"{name}_history.csv"
     if not retrain and (file := checkpoints.reuse(name, asked, run / "checkpoints")):
         print(f"{name}: already trained with these settings, loaded")
@@ -102,12 +179,12 @@ def _run_stage(
         replace_text(history_file, history.to_csv(index=False))
         return Stage(checkpoints.load(file, device), file, record, history, True)
 
-    if start:
-        checkpoints.fill(model, checkpoints.read_weights(start), start, leave=("head.",))
+    if job.start:
+        checkpoints.fill(model, checkpoints.read_weights(job.start), job.start, leave=("head.",))
         weights = f"{profile.warmup_dataset}_warmup from {start_record['start']}"
     model.to(device)
     mean, std = (list(model.pretrained_cfg[key]) for key in ("mean", "std"))
-    common = dict(image_size=profile.model.image_size, mean=mean, std=std, device=device)
+    common = dict(image_size=profile.model.image_size, mean=mean, std=std, device=device, lines=drawn)
     precision = resolve_precision(profile.precision, device)
     state_file = run / "state" / f"{name}.pt"
     if retrain:
@@ -117,10 +194,10 @@ def _run_stage(
         Batches(images, split.train, batch_size=settings.batch_size, **common),
         Batches(images, split.val, batch_size=256, **common) if len(split.val) else None,
         settings,
-        recipe=recipe,
-        seed=seed,
+        recipe=job.recipe,
+        seed=job.seed,
         precision=precision,
-        val_ratios=profile.evaluation.val_ratios,
+        val_ratios=job.ratios,
         identity=asked,
         state_file=state_file,
         history_file=history_file,
@@ -129,26 +206,28 @@ def _run_stage(
     record = {
         "name": name,
         "fingerprint": asked,
-        "method": "asel",
-        "recipe": recipe,
-        "stage": stage,
+        "method": "line_guided" if job.stage == "line_guided" else "asel",
+        "recipe": job.recipe,
+        "stage": job.stage,
         "profile": profile.name,
-        "seed": seed,
+        "seed": job.seed,
         "start": weights,
         "dataset": images.name,
-        "source": dataset,
+        "source": job.dataset,
         "images": len(images),
         "classes": list(images.classes),
         "dataset_fingerprint": images.fingerprint,
         "split": split.record(),
-        "model": _described(profile.model),
+        "model": _described(job.model),
         "transform": {"size": profile.model.image_size, "mean": mean, "std": std},
+        "drawings": job.drawings,
+        "drawings_fingerprint": digest(drawn),
         "settings": asdict(settings),
         "metrics": {
             "val_accuracy": trained.val_accuracy,
-            "val_ratios": profile.evaluation.val_ratios,
+            "val_ratios": job.ratios,
             "best_epoch": trained.best_epoch + 1,
-            "epochs": settings.epochs,
+            "epochs": len(trained.history),
             "training_seconds": round(float(trained.history["seconds"].sum()), 1),
         },
         "history": trained.history.to_dict("records"),

@@ -54,7 +54,7 @@ def train(
     progress: bool = True,
 ) -> Trained:
     """Train the model in place and leave it, in eval mode, with the weights of the epoch that was best on val: the
-    mean accuracy of its own selector at `val_ratios`.
+    mean accuracy of its own selector at `val_ratios`. It ends early where `settings.patience` runs out.
 
     state_file: where the state is kept every `save_seconds` and after each epoch; where it holds the state of this
     very run, training goes on from there. Whoever saves the result removes it. identity: what else makes this run this
@@ -67,6 +67,10 @@ def train(
     run.save_seconds = save_seconds
     run.resume()
     for epoch in range(run.epoch, settings.epochs):
+        if run.out_of_patience():
+            if progress:
+                print(f"no better val accuracy in {settings.patience} epochs: stopped", flush=True)
+            break
         run.train_epoch(epoch, progress)
         run.finish_epoch(epoch)
         if progress:
@@ -83,10 +87,11 @@ def validate(model: nn.Module, batches: Batches, ratios: tuple[float, ...], prec
     """Top-1 accuracy of the model's own selector at each keep ratio."""
     model.eval()
     correct = {ratio: 0 for ratio in ratios}
-    for images, labels in batches:
+    for images, labels, *drawn in batches:
+        lines = drawn[0] if drawn else None
         for ratio in ratios:
             with autocast(images.device, precision):
-                correct[ratio] += (model(images, ratio).argmax(dim=1) == labels).sum().item()
+                correct[ratio] += (model(images, ratio, lines=lines).argmax(dim=1) == labels).sum().item()
     return {ratio: count / len(batches.indices) for ratio, count in correct.items()}
 
 
@@ -112,6 +117,7 @@ class _Run:
                 t_initial=settings.epochs * self.steps_an_epoch,
                 warmup_t=round(settings.warmup_epochs * self.steps_an_epoch),
                 warmup_lr_init=0.0,
+                lr_min=settings.lr_min,
                 warmup_prefix=False,
                 t_in_epochs=False,
             )
@@ -156,15 +162,17 @@ class _Run:
                 if time.monotonic() - self.saved_at > self.save_seconds:
                     self.save()
 
-    def _step(self, epoch: int, step: int, positions: np.ndarray, images: Tensor, labels: Tensor) -> None:
+    def _step(
+        self, epoch: int, step: int, positions: np.ndarray, images: Tensor, labels: Tensor, lines: Tensor | None = None
+    ) -> None:
         settings = self.settings
         ratio = objectives.keep_ratio(settings, self.seed, epoch, step)
         if self.scheduler is not None:
             self.scheduler.step_update(step)
         with autocast(images.device, self.precision):
             loss, logits = objectives.loss(
-                self.model, images, labels, recipe=self.recipe, ratio=ratio, sparsity=settings.sparsity,
-                noise=generator(self.seed, "noise", step),
+                self.model, images, labels, lines, recipe=self.recipe, ratio=ratio, sparsity=settings.sparsity,
+                noise=generator(self.seed, "noise", step), draw=derived_seed(self.seed, "draw", step),
             )  # fmt: skip
         value = loss.item()
         if not np.isfinite(value):
@@ -200,6 +208,11 @@ class _Run:
         self.sums = dict.fromkeys(self.sums, 0)
         self.save()
         self._write(self.history_file, lambda file: pd.DataFrame(self.history).to_csv(file, index=False))
+
+    def out_of_patience(self) -> bool:
+        """Whether `patience` epochs have gone by since the best on val."""
+        patience = self.settings.patience
+        return self.val is not None and patience is not None and self.epoch - 1 - self.best_epoch >= patience
 
     def line(self) -> str:
         """The last epoch in one line, which stays where a progress bar does not (a log, an executed notebook)."""

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from asel_lib.data.batches import Batches, augment, prepare, transform
+from asel_lib.data.batches import Batches, _crop, _random_crops, augment, prepare, transform
 from asel_lib.data.decode import ImageArray, load
 
 
@@ -52,18 +52,37 @@ def test_normalisation_uses_each_channels_mean_and_std():
 @pytest.mark.parametrize(("kind", "shapes"), [("none", 1), ("flip", 2), ("dihedral", 8)])
 def test_augmentation_draws_every_symmetry_for_each_image_by_itself(kind, shapes):
     image = torch.arange(12, dtype=torch.uint8).reshape(3, 2, 2)
-    out = augment(image.expand(300, 3, 2, 2), kind, torch.Generator().manual_seed(0))
+    out, _ = augment(image.expand(300, 3, 2, 2), kind, torch.Generator().manual_seed(0))
     assert len({tuple(o.flatten().tolist()) for o in out}) == shapes
     # pixels move, channels stay together
     assert all(sorted(o.reshape(3, 4).T.tolist()) == image.reshape(3, 4).T.tolist() for o in out[:20])
 
 
 def test_the_same_generator_augments_the_same():
-    x = torch.randn(8, 3, 4, 4)
-    a, b = (augment(x, "dihedral", torch.Generator().manual_seed(3)) for _ in range(2))
-    assert torch.equal(a, b)
+    x = (torch.rand(8, 3, 4, 4) * 255).to(torch.uint8)
+    for kind in ("dihedral", "crop_jitter"):
+        a, b = (augment(x, kind, torch.Generator().manual_seed(3))[0] for _ in range(2))
+        assert torch.equal(a, b)
     with pytest.raises(ValueError, match="unknown augmentation 'flips'"):
         augment(x, "flips")
+
+
+def test_crops_cover_four_fifths_of_the_image_at_least_and_colours_move_a_little():
+    """A horizontal ramp tells where an augmented image was cut out: each pixel's value is its column."""
+    ramp = torch.arange(100, dtype=torch.uint8).expand(400, 3, 100, 100)
+    maps = _random_crops(400, torch.Generator().manual_seed(0))
+    width, height = maps[:, 0, 0].abs(), maps[:, 1, 1]
+    assert 0.79 < (width * height).min() and (width * height).max() <= 1
+    assert 0.75 <= (width / height).min() and (width / height).max() <= 4 / 3
+    assert 0.4 < (maps[:, 0, 0] < 0).float().mean() < 0.6  # mirrored
+    assert (maps[:, 0, 2].abs() + width <= 1.0001).all() and (maps[:, 1, 2].abs() + height <= 1.0001).all()
+    cut = _crop(ramp[:8].float(), maps[:8])
+    for image, share in zip(cut, width[:8], strict=True):
+        assert (image[0, 50, 99] - image[0, 50, 0]).abs().item() == pytest.approx(99 * share, abs=2)
+    out, _ = augment(
+        torch.full((400, 3, 4, 4), 100, dtype=torch.uint8), "crop_jitter", torch.Generator().manual_seed(0)
+    )
+    assert 78 <= out.min() < 85 and 115 < out.max() <= 122  # brightness 0.8 to 1.2; a flat grey has no contrast
 
 
 def test_a_memory_mapped_set_feeds_batches_far_faster_than_a_cpu_trains(tmp_path):

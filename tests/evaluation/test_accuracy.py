@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from asel_lib.errors import AselError
-from asel_lib.evaluation.accuracy import evaluate, interval
+from asel_lib.evaluation.accuracy import answers, evaluate, interval, per_class
 from asel_lib.selection.slot import Selection
 
 
@@ -22,7 +22,7 @@ class Counting(torch.nn.Module):
         super().__init__()
         self.calls = []
 
-    def forward(self, images, keep_ratio, policy=None, draw=0, return_selection=False):
+    def forward(self, images, keep_ratio, policy=None, lines=None, draw=0, return_selection=False):
         self.calls.append((policy, keep_ratio, draw))
         labels = images[:, 0, 0, 0].long()
         right = torch.full_like(labels, keep_ratio == 1 or (policy == "random" and draw > 0), dtype=torch.bool)
@@ -103,3 +103,32 @@ def test_logits_that_are_not_finite_are_no_accuracy(tiny):
         model.head.bias.fill_(float("nan"))
     with pytest.raises(AselError, match="logits of 4 image.s. are not finite"):
         evaluate(model, [(torch.randn(4, 3, 32, 32), torch.zeros(4).long())], [0.5], ["learned"], progress=False)
+
+
+def test_line_guided_sampling_is_averaged_over_draws_and_top_is_run_once(tiny):
+    model, seen = tiny(selector="line_guided"), []
+    model.register_forward_pre_hook(lambda _, args, kwargs: seen.append((args[2], kwargs["draw"])), with_kwargs=True)
+    policies = ["line_guided:choice=sample", "line_guided:choice=top"]
+    drawn = torch.rand(5, 1, 64, 64)
+    frame = evaluate(
+        model, [(torch.randn(5, 3, 32, 32), torch.arange(5) % 4, drawn)], [0.5], policies, 3, progress=False
+    )
+    assert frame["policy"].tolist() == policies
+    assert seen == [*((policies[0], draw) for draw in range(3)), (policies[1], 0)]
+
+
+def test_answers_come_with_their_labels_in_order(tiny):
+    model, images = tiny(), torch.randn(5, 3, 32, 32)
+    batches = [(images[:3], torch.tensor([0, 1, 2])), (images[3:], torch.tensor([3, 0]))]
+    labels, found = answers(model, batches, 0.5, "central")
+    assert labels.tolist() == [0, 1, 2, 3, 0]
+    assert found.tolist() == model(images, 0.5, "central").argmax(1).tolist()
+
+
+def test_the_table_of_classes_says_what_each_is_taken_for():
+    table = per_class(np.array([0, 0, 0, 1]), np.array([0, 1, 1, 1]), ["river", "road", "sea"])
+    assert table.index.tolist() == ["river", "road", "sea"]
+    assert table["images"].tolist() == [3, 1, 0]
+    assert table["recall"].tolist() == pytest.approx([1 / 3, 1, 0])
+    assert table["precision"].tolist() == pytest.approx([1, 1 / 3, 0])
+    assert table["taken for"].tolist() == ["road", "-", "-"]

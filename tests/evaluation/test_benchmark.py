@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from asel_lib.data import decode
-from asel_lib.evaluation.benchmark import benchmark, object_fractions, timing_images
+from asel_lib.evaluation.benchmark import benchmark, object_fractions, own_policies, timing_batch
 from asel_lib.reporting import tables
 
 RECORD = {
@@ -37,9 +37,39 @@ def test_an_incomplete_record_is_named(tiny):
 
 def test_timing_takes_a_whole_batch_from_any_set():
     images = torch.arange(3.0).view(3, 1, 1, 1)
-    assert timing_images([(images[:2], None), (images[2:], None)], 7).flatten().tolist() == [0, 1, 2, 0, 1, 2, 0]
+    repeated, lines = timing_batch([(images[:2], None), (images[2:], None)], 7)
+    assert repeated.flatten().tolist() == [0, 1, 2, 0, 1, 2, 0]
+    assert lines is None
     with pytest.raises(ValueError, match="no image"):
-        timing_images([], 4)
+        timing_batch([], 4)
+
+
+def test_line_drawings_that_batches_bring_are_timed_with_their_images(tiny):
+    images, drawn = torch.randn(3, 3, 32, 32), torch.arange(3.0).view(3, 1, 1, 1).expand(3, 1, 64, 64) / 2
+    repeated, lines = timing_batch([(images, torch.zeros(3), drawn)], 5)
+    assert repeated.shape == (5, 3, 32, 32)
+    assert lines[:, 0, 0, 0].tolist() == [0, 0.5, 1, 0, 0.5]
+    policy = "line_guided:lines=given,choice=top"
+    frame = benchmark(tiny(selector=policy), [(images, torch.arange(3), drawn)], record=RECORD, profile="smoke",
+                      ratios=[0.25], policies=[policy], timing_seconds=0.01, batch_size=4, progress=False)  # fmt: skip
+    assert frame["accuracy"].notna().all() and frame["latency_ms"].iloc[0] > 0
+
+
+def test_a_model_for_one_keep_ratio_is_not_one_for_all(tiny):
+    settings = {"full_epochs": 0, "ratio_low": 0.3, "ratio_high": 0.3}
+    batches = [(torch.randn(2, 3, 32, 32), torch.arange(2))]
+    for ends, recipe in (((0.3, 0.3), "dropped, keep 0.3"), ((0.05, 1.0), "dropped")):
+        record = RECORD | {"settings": settings | dict(zip(("ratio_low", "ratio_high"), ends, strict=True))}
+        frame = benchmark(tiny(), batches, record=record, profile="smoke", ratios=[1.0], policies=["learned"],
+                          timing_seconds=0.01, batch_size=2, progress=False)  # fmt: skip
+        assert set(frame["recipe"]) == {recipe}
+
+
+def test_a_line_guided_training_is_measured_by_its_own_policy():
+    asked = ["learned", "random"]
+    own = {"method": "line_guided", "model": {"selector": "random"}}
+    assert own_policies(own, asked) == ["random"]
+    assert own_policies({"method": "asel", "model": {"selector": "learned"}}, asked) == asked
 
 
 def test_object_fractions_follow_the_images_and_the_models_grid(workplace, tiny):

@@ -27,7 +27,10 @@ def test_the_analytic_count_is_the_papers(ratio):
 @pytest.mark.parametrize("ratio", [1.0, 0.5, 0.1])
 def test_counted_macs_are_within_half_a_percent_of_the_analytic_ones(vit_tiny, ratio, policy):
     found = cost.gmacs(vit_tiny, 224, ratio, policy)
-    expected = cost.analytic_gmacs(196, math.floor(196 * ratio), 192, 12, 4, 1, 16, 3, 1000)
+    kept = math.floor(196 * ratio)
+    # what does not read the patches chooses before they are embedded
+    embedded = 196 if policy == "learned" else kept
+    expected = cost.analytic_gmacs(196, kept, 192, 12, 4, 1, 16, 3, 1000, embedded)
     assert found.total - found.selector == pytest.approx(expected, rel=0.005)
     assert (found.selector > 0) == (policy == "learned" and ratio < 1)
 
@@ -64,3 +67,32 @@ def test_the_table_has_a_row_a_ratio_against_the_first(tiny):
     assert table["patches"].tolist() == [16, 4]
     assert table["GMACs saved"].iloc[0] == table["speed-up"].iloc[0] == 1
     assert table["GMACs saved"].iloc[1] > 1.5
+
+
+@pytest.mark.parametrize("ratio", [1.0, 0.3])
+def test_scaling_by_formula_is_the_count_of_the_model(ratio):
+    table = cost.scaling(["vit_tiny_patch16_224", "vit_large_patch16_224"], [ratio])
+    assert table["architecture"].tolist() == ["vit_tiny_patch16_224", "vit_large_patch16_224"]
+    # all of ViT-Large's blocks are alike: two are counted by trace, the rest follow
+    shallow = [SelectiveViT("vit_large_patch16_224", 1000, "central", depth=depth).eval() for depth in (1, 2)]
+    one, two = (cost.gmacs(model, 224, ratio).total for model in shallow)
+    assert table["gmacs"].iloc[1] == pytest.approx(one + 23 * (two - one), rel=0.005)
+
+
+def test_choosing_is_a_share_of_the_vit_on_as_many_patches(tiny):
+    model = tiny()  # what has no weights runs in any model
+    images, policies = torch.randn(4, 3, 32, 32), ["line_guided:choice=top", "central", "learned"]
+    table = cost.choosing(model, images, 0.25, policies, seconds=0.1, rounds=3).set_index("policy")
+    assert table.index.tolist() == policies
+    assert (table["share_low"] <= table["share"]).all() and (table["share"] <= table["share_high"]).all()
+    # drawing lines takes longer than taking the middle
+    assert table.loc[policies[0], "choosing_ms"] > table.loc["central", "choosing_ms"] > 0
+    assert table["vit_ms"].nunique() == 1
+
+
+def test_drawing_lines_is_counted_as_the_selectors_and_given_lines_are_free(tiny):
+    model = tiny(selector="line_guided:lines=xdog,choice=top")
+    drawn, given = cost.gmacs(model, 32, 0.5), cost.gmacs(model, 32, 0.5, lines=torch.zeros(1, 1, 64, 64))
+    assert drawn.selector > given.selector
+    assert drawn.total - drawn.selector == pytest.approx(given.total - given.selector)
+    assert cost.gmacs(model, 32, 1.0).selector == 0

@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from asel_lib.data.batches import transform
-from asel_lib.reporting import figures, tables
+from asel_lib.reporting import figures, sheets, tables
 
 
 @pytest.fixture
@@ -52,17 +52,70 @@ def test_throughput_is_drawn_against_accuracy(frame):
     np.testing.assert_allclose(drawn, [[8000, 45], [1600, 65], [800, 90]])
 
 
+def test_accuracy_is_drawn_against_what_an_image_costs(frame):
+    drawn = lines(figures.accuracy_vs_gmacs(frame.assign(gmacs=frame["keep_ratio"] * 2), "aid").axes[0])["learned"]
+    np.testing.assert_allclose(drawn, [[0.2, 45], [1.0, 65], [2.0, 90]])
+
+
+def guided(frame):
+    """The frame's rows, and those of three seeds of two line-guided trainings and of random beside them."""
+    rows = frame[(frame["recipe"] == "dropped") & (frame["policy"] == "random")]
+    policies = ("line_guided:lines=xdog,choice=top", "line_guided:lines=sobel,choice=top", "random")
+    return pd.concat([frame] + [
+        rows.assign(method="line_guided", policy=policy, seed=seed, checkpoint=f"{policy}{seed}",
+                    accuracy=rows["accuracy"] + n / 10 + (seed - 1) / 100)
+        for n, policy in enumerate(policies) for seed in range(3)
+    ])  # fmt: skip
+
+
+def test_the_tradeoff_sets_the_line_guided_models_against_random(frame):
+    figure = figures.tradeoff(guided(frame), "aid")
+    assert len(figure.axes) == 2
+    names = {"line-guided (xdog, top)", "line-guided (sobel, top)", "random"}
+    for axes, x in zip(figure.axes, ([0.1, 0.5, 1.0], [0.1, 0.5, 1.0]), strict=True):
+        drawn = lines(axes)
+        assert {label for label in drawn if not label.startswith("_")} == names
+        np.testing.assert_allclose(drawn["random"], np.transpose([x, [70, 90, 115]]))
+    assert "mean of 3 seeds" in figure.axes[0].get_title()
+    assert len(figures.tradeoff(frame, "aid").axes) == 2  # where there is no line-guided training
+    assert not figures.tradeoff(frame, "eurosat").axes
+
+
+def test_lines_of_more_policies_than_styles_are_still_told_apart(frame):
+    drawn = figures.tradeoff(guided(frame), "aid").axes[0].get_lines()
+    looks = {(line.get_color(), line.get_marker()) for line in drawn if not line.get_label().startswith("_")}
+    assert len(looks) == 3
+
+
+@pytest.mark.parametrize(
+    ("policy", "label"),
+    [("learned", "learned"), ("line_guided", "line-guided"),
+     ("line_guided:lines=xdog,choice=top,sigma=0.3", "line-guided (xdog, top, 0.3)")],
+)  # fmt: skip
+def test_policies_are_named_for_a_reader(policy, label):
+    assert figures.policy_label(policy) == label
+
+
+def test_scaling_is_drawn_as_a_share_of_all_patches():
+    table = pd.DataFrame({"architecture": ["a", "a", "b", "b"], "keep_ratio": [0.5, 1.0] * 2, "gmacs": [1, 4, 30, 60]})
+    figure = figures.gmacs_scaling(table)
+    drawn = lines(figure.axes[0])
+    np.testing.assert_allclose(drawn["a (all: 4 GMACs)"], [[0.5, 25], [1, 100]])
+    np.testing.assert_allclose(drawn["b (all: 60 GMACs)"], [[0.5, 50], [1, 100]])
+
+
 def test_a_data_set_without_results_says_so_in_the_figures_place(frame):
     figure = figures.strategies(frame, "eurosat")
     assert not figure.axes
     assert figure.texts[0].get_text() == "no results for eurosat"
 
 
-def test_the_four_figures_are_saved_under_their_published_names(frame, tmp_path):
+PUBLISHED = ("1_strategies", "2_throughput", "3_gflops", "4_latency", "5_accuracy_vs_gflops", "6_combined_tradeoff")
+
+
+def test_the_figures_are_saved_under_their_published_names(frame, tmp_path):
     paths = figures.all_figures(frame, "aid", tmp_path)
-    names = [
-        f"aid_{n}.{kind}" for n in ("1_strategies", "2_throughput", "3_gflops", "4_latency") for kind in ("png", "pdf")
-    ]
+    names = [f"aid_{name}.{kind}" for name in PUBLISHED for kind in ("png", "pdf")]
     assert sorted(path.name for path in paths) == sorted(names) == sorted(p.name for p in tmp_path.iterdir())
     for path in paths:
         if path.suffix == ".png":
@@ -77,7 +130,7 @@ def test_the_four_figures_are_saved_under_their_published_names(frame, tmp_path)
 def test_the_sheet_greys_the_dropped_patches_and_them_alone(tiny):
     model, pixels = tiny(), np.full((2, 32, 32, 3), (200, 30, 30), np.uint8)
     images = torch.randn(2, 3, 32, 32)
-    sheet = figures.kept_patches_sheet(model, images, pixels, [0, 1], "abcd", ratios=(1.0, 0.25), policy="central")
+    sheet = sheets.kept_patches_sheet(model, images, pixels, [0, 1], "abcd", ratios=(1.0, 0.25), policy="central")
     full, few = (sheet.axes[i].get_images()[0].get_array() for i in (0, 2))
     assert (full == pixels[0]).all()
     untouched = (few == pixels[0]).all(-1)
@@ -86,11 +139,50 @@ def test_the_sheet_greys_the_dropped_patches_and_them_alone(tiny):
     assert sheet.axes[0].get_title()[0] in "✓✗"
 
 
+def shown(axes):
+    return np.asarray(axes.get_images()[0].get_array())
+
+
+def test_the_selection_sheet_shows_the_drawing_its_centre_and_what_is_kept(tiny):
+    model = tiny(selector="line_guided:lines=sobel,choice=top")
+    images, pixels = torch.zeros(2, 3, 32, 32), np.full((2, 32, 32, 3), (200, 30, 30), np.uint8)
+    drawn = torch.zeros(2, 1, 64, 64)
+    drawn[0, 0, 48:, 48:] = 1  # all lines in a corner
+    sheet = sheets.selection_sheet(model, images, pixels, 0.25, lines=drawn)
+    colour, line, scores, kept = sheet.axes[:4]
+    assert (shown(colour) == pixels[0]).all()
+    np.testing.assert_allclose(shown(line), 1 - drawn[0, 0].numpy())
+    assert np.unravel_index(shown(scores).argmax(), (4, 4)) == (3, 3)
+    cross = [mark for mark in kept.get_lines() if mark.get_marker() == "+"]
+    np.testing.assert_allclose(cross[0].get_xydata(), [[55.5 / 64 + 0.5 / 64, 55.5 / 64 + 0.5 / 64]], atol=0.02)
+    same = (shown(kept) == pixels[0]).all(-1)
+    assert same.mean() == 0.25 and same[24:, 24:].all()
+    with pytest.raises(ValueError, match="'central' reads no line drawings"):
+        sheets.selection_sheet(model, images, pixels, policy="central")
+
+
+def test_drawings_are_shown_dark_on_white():
+    drawn = np.zeros((2, 64, 64), np.uint8)
+    drawn[0, 10] = 255
+    sheet = sheets.lines_sheet(np.zeros((2, 32, 32, 3), np.uint8), drawn)
+    picture = shown(sheet.axes[2])
+    assert picture[10].max() == 0 and picture[11].min() == 255
+
+
+def test_confusion_is_shown_as_counts_and_as_shares_of_a_class():
+    sheet = sheets.confusion(np.array([0, 0, 0, 0, 1]), np.array([0, 0, 0, 1, 1]), ["a", "b", "never"])
+    counts, shares = (
+        np.array([float(text.get_text()) for text in axes.texts]).reshape(3, 3) for axes in sheet.axes[:2]
+    )
+    assert counts.tolist() == [[3, 1, 0], [0, 1, 0], [0, 0, 0]]
+    assert shares.tolist() == [[75, 25, 0], [0, 100, 0], [0, 0, 0]]
+
+
 def test_own_images_are_shown_without_a_verdict(tiny):
     model = tiny()
     model.classes, model.transform = tuple("abcd"), transform(32, (0.5,) * 3, (0.5,) * 3)
     model.record = {"transform": {"size": 32, "mean": [0.5] * 3, "std": [0.5] * 3}}
-    sheet = figures.predictions_sheet(model, [Image.new("RGB", (60, 40), "red")], ratios=(1.0, 0.5))
+    sheet = sheets.predictions_sheet(model, [Image.new("RGB", (60, 40), "red")], ratios=(1.0, 0.5))
     assert sheet.axes[0].get_title() in "abcd"
     assert sheet.axes[0].get_images()[0].get_array()[0, 0].tolist() == [255, 0, 0]
 
@@ -98,5 +190,5 @@ def test_own_images_are_shown_without_a_verdict(tiny):
 def test_history_and_data_sheet_take_what_there_is():
     history = figures.history(pd.DataFrame({"epoch": [1, 2], "train_loss": [2.0, 1.0], "val_accuracy": [0.5, 0.7]}))
     assert [axes.get_ylabel() for axes in history.axes] == ["loss", "top-1 accuracy (%)"]
-    sheet = figures.data_sheet(np.zeros((9, 8, 8, 3), np.uint8), [0] * 8 + [1], ["a", "b"], 3)
+    sheet = sheets.data_sheet(np.zeros((9, 8, 8, 3), np.uint8), [0] * 8 + [1], ["a", "b"], 3)
     assert [axes.get_title() for axes in sheet.axes if axes.get_visible()] == ["a", "b", "a"]

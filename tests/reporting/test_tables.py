@@ -82,3 +82,31 @@ def test_of_a_measurement_made_twice_the_last_counts():
     again = results(accuracy=0.1, timestamp="2026-02-01T00:00:00+00:00")
     [(_, rows)] = tables.runs(pd.concat([again, results()]))
     assert set(rows["accuracy"]) == {0.1}
+
+
+def guided():
+    policy = "line_guided:lines=xdog,choice=top"
+    each = [
+        results(method="line_guided", recipe="dropped", seed=seed, accuracy=0.5 + seed / 100, accuracy_low=0.46,
+                accuracy_high=0.54).assign(policy=lambda t, p=policy: t["policy"].replace("learned", p))
+        for seed in range(3)
+    ]  # fmt: skip
+    return pd.concat([results(), *each])
+
+
+def test_selectors_are_compared_by_the_models_trained_with_them():
+    table = tables.selectors(guided(), ratios=(1.0, 0.5, 0.05))
+    assert table["selector"].tolist() == ["line_guided:lines=xdog,choice=top", "random"]
+    line = table.iloc[0]
+    assert line["seeds"] == 3 and line["test images"] == 500
+    assert line["at 0.5"] == "51.0 (50.0-52.0) ± 4.0"
+    assert line["at 0.05"] == "-"  # not measured
+    assert tables.selectors(results()).empty
+
+
+def test_the_objects_share_is_shown_where_it_is_known():
+    frame = pd.concat([results(object_kept=float("nan")), results(dataset="synthetic", object_kept=0.6)])
+    table = tables.objects_kept(frame)
+    assert set(table["data set"]) == {"synthetic"}
+    line = table[table["policy"] == "random"].iloc[0]
+    assert line["at 0.5"] == "60.0 / 62.5"

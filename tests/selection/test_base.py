@@ -34,13 +34,16 @@ def test_a_name_is_registered_once():
         selection.register("random")(selection.PatchSelector)
 
 
-@pytest.mark.parametrize("name", selection.names())
+@pytest.mark.parametrize("name", [*selection.names(), "line_guided:choice=top"])
 def test_every_selector_scores_each_image_by_itself(name):
     torch.manual_seed(0)
     selector = selection.create(name, 16).eval()
     patches, seeds = torch.randn(3, 20, 16), torch.tensor([5, 6, 7])
     extra = (lambda s: {"seeds": s}) if selector.stochastic else (lambda s: {})
-    together = selector(patches, (4, 5), **extra(seeds))
-    alone = torch.cat([selector(patches[i : i + 1], (4, 5), **extra(seeds[i : i + 1])) for i in range(3)])
+    lines = torch.rand(3, 1, 64, 64)
+    together = selector(patches, (4, 5), lines, **extra(seeds))
+    alone = torch.cat(
+        [selector(patches[i : i + 1], (4, 5), lines[i : i + 1], **extra(seeds[i : i + 1])) for i in range(3)]
+    )
     assert together.shape == (3, 20)
     torch.testing.assert_close(together, alone)

@@ -41,6 +41,24 @@ def test_the_two_recipes_spend_as_their_names_say(tiny):
     assert seen == [17, 5]
 
 
+@pytest.mark.parametrize("selector", ["random", "line_guided:lines=sobel,choice=sample"])
+def test_a_selector_without_weights_is_trained_on_the_kept_patches_alone(tiny, selector):
+    model, images, labels = tiny(selector=selector), torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 2, 3])
+    options = dict(ratio=0.25, sparsity=0.5, noise=generator(0))
+    model.train()
+    seen = []
+    model.blocks[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1]))
+    loss, logits = objectives.loss(model, images, labels, recipe="dropped", draw=3, **options)
+    torch.testing.assert_close(loss, F.cross_entropy(logits, labels))  # no score to make sparse
+    assert seen == [5]
+    loss.backward()
+    assert model.patch_embed.proj.weight.grad.abs().sum() > 0
+    again, other = (objectives.loss(model, images, labels, recipe="dropped", draw=n, **options)[1] for n in (3, 4))
+    assert torch.equal(again, logits) and not torch.equal(other, logits)
+    with pytest.raises(ValueError, match="dropped"):
+        objectives.loss(model, images, labels, recipe="paper", **options)
+
+
 def test_an_unknown_recipe_is_named(tiny):
     with pytest.raises(ValueError, match="unknown recipe 'droped'.*Did you mean 'dropped'"):
         objectives.loss(

@@ -1,12 +1,17 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import asel_lib
 from asel_lib import checkpoints, paths, profiles
-from asel_lib.data.sets import open_recorded
+from asel_lib.data import lines
+from asel_lib.data.informative import Generator
+from asel_lib.data.sets import open_recorded, recorded_batches
 from asel_lib.errors import CheckpointError
+from asel_lib.evaluation.accuracy import evaluate
 from asel_lib.training import stages
 
 
@@ -130,3 +135,124 @@ def test_a_run_folder_that_cannot_be_written_is_an_error_before_training(smoke, 
     monkeypatch.setattr(stages, "train", lambda *_, **__: pytest.fail("trained first"))
     with pytest.raises(CheckpointError, match="cannot write into .*checkpoints"):
         stages.warm_up(smoke, recipe="dropped")
+
+
+@pytest.mark.parametrize(
+    ("extractor", "selection", "name"),
+    [("xdog", "sample", "xdog_sample"), ("sobel", "top", "sobel_top"), ("xdog", "random", "random"),
+     ("xdog", "learned", "learned")],
+)  # fmt: skip
+def test_line_guided_training_is_one_stage_for_all_ratios(smoke, extractor, selection, name):
+    stage = stages.line_guided(smoke, extractor=extractor, selection=selection, progress=False)
+    assert stage.file.stem == f"synthetic_line_guided_{name}"
+    assert (stage.record["method"], stage.record["recipe"], stage.record["start"]) == (
+        "line_guided",
+        "dropped",
+        "random",
+    )
+    assert 0.05 <= stage.history["keep_ratio"].min() < stage.history["keep_ratio"].max() <= 1
+    loaded = asel_lib.load(stage.file)
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(loaded.select(images, 0.3), stage.model.select(images, 0.3))
+    assert stages.line_guided(smoke, extractor=extractor, selection=selection, progress=False).reused
+
+
+def test_selectors_start_from_the_same_backbone(smoke, monkeypatch):
+    started = []
+
+    def train(model, *arguments, **options):
+        started.append({k: v.clone() for k, v in model.state_dict().items() if not k.startswith("patch_drop.")})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stages, "train", train)
+    for selection in ("sample", "top", "random", "learned"):
+        with pytest.raises(KeyboardInterrupt):
+            stages.line_guided(smoke, selection=selection, progress=False)
+    for other in started[1:]:
+        assert other.keys() == started[0].keys()
+        assert all(torch.equal(other[key], value) for key, value in started[0].items())
+
+
+def test_a_model_for_one_ratio_is_trained_and_chosen_at_it(smoke):
+    stage = stages.line_guided(smoke, keep_ratio=0.25, progress=False)
+    assert stage.file.stem == "synthetic_line_guided_xdog_sample_keep0.25"
+    assert set(stage.history["keep_ratio"]) == {0.25}
+    assert "val_accuracy_0.25" in stage.history and "val_accuracy_0.5" not in stage.history
+
+
+def test_a_folder_of_drawings_guides_training_and_testing(smoke, image_folder, workplace):
+    root = image_folder({"beach": 30, "forest": 30})
+    for file in root.rglob("*.png"):
+        out = workplace / "drawn" / file.relative_to(root)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        drawing = np.zeros((64, 64), dtype=np.uint8)
+        drawing[40:, 40:] = 255
+        Image.fromarray(drawing).save(out)
+    # Not turned: then what the drawings say is known.
+    still = replace(smoke, line_guided=replace(smoke.line_guided, augmentation="none"))
+    folder = str(workplace / "drawn")
+    stage = stages.line_guided(still, str(root), extractor=folder, selection="top", progress=False)
+    assert stage.file.stem == "pictures_line_guided_given_top"
+    images, split = open_recorded(stage.record)
+    batches = recorded_batches(images, split.test, stage.record)
+    for batch, _, drawn in batches:
+        assert set(stage.model.select(batch, 0.1, lines=drawn).flatten().tolist()) == {15}
+    assert (
+        evaluate(stage.model, batches, [0.5], ["line_guided:lines=given,choice=top"], progress=False)["n_images"][0]
+        == 12
+    )
+    other = evaluate(stage.model, batches, [0.5], ["line_guided:lines=xdog,choice=top"], progress=False)
+    plain = [(batch, labels) for batch, labels, _ in batches]
+    alone = evaluate(stage.model, plain, [0.5], ["line_guided:lines=xdog,choice=top"], progress=False)
+    assert other.equals(alone)  # another extractor draws for itself
+    Image.fromarray(255 - drawing).save(out)
+    assert not stages.line_guided(still, str(root), extractor=folder, selection="top", progress=False).reused
+
+
+def test_informative_drawings_are_made_once_and_read_back(smoke, image_folder, monkeypatch):
+    root = image_folder({"beach": 30, "forest": 30})
+    torch.manual_seed(0)
+    paths.saved_models().mkdir()
+    torch.save(Generator(1, 1, width=4).state_dict(), lines.generator_file())
+    options = dict(extractor="informative", selection="top", progress=False)
+    stage = stages.line_guided(smoke, str(root), **options)
+    assert stage.file.stem == "pictures_line_guided_informative_top"
+    with monkeypatch.context() as patch:
+        patch.setattr(lines, "draw", lambda *_: pytest.fail("drawn again"))
+        again = stages.line_guided(smoke, str(root), retrain=True, **options)
+    assert torch.equal(again.model.patch_embed.proj.weight, stage.model.patch_embed.proj.weight)
+    images, split = open_recorded(stage.record)
+    assert len(next(iter(recorded_batches(images, split.test, stage.record)))) == 3  # tested on the same drawings
+    torch.save(Generator(1, 1, width=4).state_dict(), lines.generator_file())  # other weights, other drawings
+    with pytest.raises(CheckpointError, match="was trained with other line drawings"):
+        recorded_batches(images, split.test, stage.record)
+    assert not stages.line_guided(smoke, str(root), **options).reused
+
+
+def test_a_folder_in_parts_is_trained_on_train_and_tested_on_val(smoke, image_folder):
+    """As Imagenette and ImageNet come."""
+    image_folder({"tench": 20, "church": 20}, name="mini/train", seed=1)
+    root = image_folder({"tench": 4, "church": 4}, name="mini/val", seed=2).parent
+    stage = stages.line_guided(smoke, str(root), progress=False)
+    images, split = open_recorded(stage.record)
+    assert {images.parts[i] for i in split.test} == {"val"} and len(split.test) == 8
+    assert {images.parts[i] for i in [*split.train, *split.val]} == {"train"}
+    assert stage.record["classes"] == ["church", "tench"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (
+            {"extractor": "canny"},
+            "unknown line extractor 'canny': expected one of xdog, sobel, informative, or the path",
+        ),
+        ({"selection": "best"}, "unknown selection 'best': expected one of sample, top, random, learned"),
+        ({"keep_ratio": 1.5}, "keep_ratio is 1.5"),
+        ({"extractor": "informative"}, "Put its published netG_A_latest.pth there, or draw with xdog"),
+    ],
+)
+def test_wrong_line_guided_calls_end_before_any_training(smoke, wrong, message):
+    with pytest.raises((ValueError, CheckpointError), match=message):
+        stages.line_guided(smoke, progress=False, **wrong)

@@ -130,6 +130,33 @@ def test_the_weights_kept_are_those_of_the_best_epoch_on_val(tiny, data, monkeyp
     assert torch.equal(weights(model), seen[1])
 
 
+def test_training_stops_when_val_has_not_become_better_for_long_enough(tiny, data, monkeypatch):
+    scores = iter([0.2, 0.9, 0.5, 0.9, 0.95])  # the fourth is no better, so the fifth is never reached
+    monkeypatch.setattr(supervised, "validate", lambda *_: {1.0: next(scores)})
+    trained = run(tiny(2), data, settings=replace(SETTINGS, epochs=8, patience=2))
+    assert len(trained.history) == 4
+    assert (trained.best_epoch, trained.val_accuracy) == (1, 0.9)
+
+
+def test_a_stopped_training_that_is_taken_up_again_stays_stopped(tiny, data, tmp_path, monkeypatch):
+    scores = iter([0.9, 0.5, 0.4])
+    monkeypatch.setattr(supervised, "validate", lambda *_: {1.0: next(scores)})
+    options = dict(settings=replace(SETTINGS, epochs=8, patience=2), state_file=tmp_path / "state.pt", identity="x")
+    first = run(tiny(2), data, **options)
+    again = run(tiny(2), data, **options)
+    assert len(first.history) == len(again.history) == 3
+
+
+def test_the_cosine_schedule_goes_down_to_its_lowest_rate(tiny, data, monkeypatch):
+    made = []
+    build = supervised._optimizer
+    monkeypatch.setattr(supervised, "_optimizer", lambda *a, **k: made.append(build(*a, **k)) or made[-1])
+    run(tiny(2), data, settings=replace(SETTINGS, lr_min=1e-5))
+    fallen = (1 + np.cos(np.pi * 8 / 9)) / 2  # the last of 9 steps
+    for group in made[0].param_groups:
+        assert group["lr"] == pytest.approx(1e-5 + (group["initial_lr"] - 1e-5) * fallen)
+
+
 def test_without_a_val_part_the_last_epoch_is_kept(tiny, data):
     trained = run(tiny(2), [data[0], None])
     assert trained.best_epoch == 2

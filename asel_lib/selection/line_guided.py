@@ -1,0 +1,114 @@
+"""Line-guided selection: a line drawing says which patches matter, without training and before anything is embedded.
+
+The published method: density of lines in a patch, softmax, times a Gaussian around the drawing's centre of gravity.
+"""
+
+import functools
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asel_lib.data import lines as drawings
+from asel_lib.selection.base import PatchSelector, register
+from asel_lib.selection.fixed import uniform
+
+CHOICES = ("sample", "top")
+GIVEN = "given"  # no extractor: every call brings its drawings
+
+
+@register("line_guided")
+class LineGuidedSelector(PatchSelector):
+    """Scores are log(joint), joint ~ softmax(density) * prior; `sample` adds Gumbel noise, so that the K best are K
+    patches drawn without replacement in proportion to joint (as published), `top` takes the K largest.
+
+    lines: the extractor of calls without drawings ("xdog", "sobel", "informative"), or "given": every call brings
+    them. choice: "sample" (an image's draw depends on its pixels alone) or "top". sigma: of the prior, in heights and
+    widths of the image. size: of a drawing, in pixels.
+    """
+
+    reads_patches = False
+    reads_lines = True
+
+    def __init__(self, dim: int = 0, lines: str = "xdog", choice: str = "sample", sigma: float = 0.25, size: int = 64):
+        super().__init__()
+        for name, value, known in (("lines", lines, (*drawings.EXTRACTORS, GIVEN)), ("choice", choice, CHOICES)):
+            if value not in known:
+                raise ValueError(f"line_guided: {name} is {value!r}, expected one of {', '.join(known)}")
+        if not 0 < sigma < float("inf") or size < 1:
+            raise ValueError(f"line_guided: sigma is {sigma!r} and size {size!r}, expected both above 0")
+        self.lines, self.choice, self.sigma, self.size = lines, choice, sigma, size
+        self.stochastic = choice == "sample"
+
+    def draw(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] -> (B, 1, size, size)."""
+        if self.lines == GIVEN:
+            raise ValueError(
+                "this selector reads drawings that the call brings (lines=given), and got none: pass lines "
+                f"(B, 1, {self.size}, {self.size}), or make the model with lines=xdog"
+            )
+        return drawings.draw(images, self.lines, self.size)
+
+    def forward(
+        self, patches: Tensor, grid: tuple[int, int], lines: Tensor | None = None, seeds: Tensor | None = None
+    ) -> Tensor:
+        if lines is None:
+            raise ValueError("line_guided scores line drawings, and got none: pass lines (B, 1, size, size)")
+        lines = drawings.check(lines, patches.shape[0], self.size).float()
+        scores = log_joint(lines, grid, self.sigma)
+        if not self.stochastic:
+            return scores
+        if seeds is None:
+            raise ValueError("choice=sample draws from the images' seeds, and got none: pass seeds (B,) int64")
+        noise = uniform(seeds, scores.shape[1]).clamp_min(2.0**-25)  # half of the generator's step: never log(0)
+        return scores - torch.log(-torch.log(noise))
+
+
+def log_joint(lines: Tensor, grid: tuple[int, int], sigma: float) -> Tensor:
+    """Drawings (B, 1, h, w) in [0, 1] -> log of the published joint distribution over the patches, (B, H * W)."""
+    return torch.log_softmax(density(lines, grid) + log_prior(centre(lines), grid, sigma), dim=1)
+
+
+def density(lines: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Mean of the drawing over the area of each patch, (B, 1, h, w) -> (B, H * W).
+
+    Patch and pixel are related by their coordinates in the image, so any drawing fits any grid; a pixel on a border
+    counts on both sides by the share that lies there. Where the grid divides the drawing, this is average pooling.
+    """
+    rows, columns = (
+        torch.from_numpy(_overlap(int(size), int(cells))).to(
+            lines.device
+        )  # int: a tracer's sizes are tensors, each a key of its own
+        for size, cells in zip(lines.shape[-2:], grid, strict=True)
+    )
+    return (rows @ lines[:, 0] @ columns.T).flatten(1)
+
+
+def centre(lines: Tensor) -> Tensor:
+    """Centre of gravity of the drawings, (B, 2): y and x in [0, 1] from the first pixel's middle to the last one's.
+    Of a blank drawing, the middle of the image."""
+    drawn = lines[:, 0]
+    y, x = (torch.linspace(0, 1, size, device=lines.device) for size in drawn.shape[-2:])
+    mass = drawn.sum(dim=(1, 2))
+    found = torch.stack([(drawn.sum(dim=2) * y).sum(dim=1), (drawn.sum(dim=1) * x).sum(dim=1)], dim=1)
+    return torch.where(mass[:, None] > 0, found / mass.clamp_min(1e-12)[:, None], torch.full_like(found, 0.5))
+
+
+def log_prior(centre: Tensor, grid: tuple[int, int], sigma: float) -> Tensor:
+    """-|p - c|^2 / (2 sigma^2), p the patches' places linspace(0, 1) along each side. (B, 2) -> (B, H * W)."""
+    # A single row or column lies in the middle, not at the edge where linspace(0, 1, 1) would put it.
+    y, x = (
+        torch.linspace(0, 1, n, device=centre.device) if n > 1 else torch.full((1,), 0.5, device=centre.device)
+        for n in grid
+    )
+    squared = (y - centre[:, :1]).square()[:, :, None] + (x - centre[:, 1:]).square()[:, None, :]
+    return -squared.flatten(1) / (2 * sigma**2)
+
+
+@functools.lru_cache(maxsize=32)
+def _overlap(size: int, cells: int) -> np.ndarray:
+    """(cells, size): the share of each cell that each of `size` pixels fills, rows summing to 1."""
+    edges, borders = np.arange(size + 1) / size, np.arange(cells + 1) / cells
+    low = np.maximum(edges[None, :-1], borders[:-1, None])
+    high = np.minimum(edges[None, 1:], borders[1:, None])
+    return (np.clip(high - low, 0, None) * cells).astype(np.float32)
