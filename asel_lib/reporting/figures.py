@@ -216,7 +216,8 @@ def _panels(frame, dataset, line, xlabel, ylabel, note, ratio_axis=False, from_z
         return nothing(f"no results for {dataset}")
     groups = tables.runs(rows)
     figure, axes = axes_grid(len(groups), share=True, footer=True)
-    for cell, (label, run) in zip(axes, groups, strict=True):
+    named: set[str] = set()
+    for number, (cell, (label, run)) in enumerate(zip(axes, groups, strict=True)):
         means = tables.over_seeds(run)
         for policy in sorted(means["policy"].unique(), key=lambda name: ([*LINES, name].index(name), name)):
             line(cell, means[means["policy"] == policy], policy, means)
@@ -230,7 +231,12 @@ def _panels(frame, dataset, line, xlabel, ylabel, note, ratio_axis=False, from_z
         if from_zero:
             cell.set_ylim(bottom=0)  # after the last line: it ends the axis' own scaling
         cell.label_outer(remove_inner_ticks=False)
-    axes[0].legend(loc="best")
+        if number + 2 >= len(axes):  # nothing below it
+            cell.set_xlabel(xlabel)
+            cell.tick_params(labelbottom=True)
+        if not named.issuperset(labels := cell.get_legend_handles_labels()[1]):
+            cell.legend(loc="best")
+            named |= set(labels)
     _footer(figure, rows, dataset, note)
     return figure
 

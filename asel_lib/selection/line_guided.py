@@ -15,6 +15,7 @@ from asel_lib.selection.fixed import uniform
 
 CHOICES = ("sample", "top")
 GIVEN = "given"  # no extractor: every call brings its drawings
+BLANK = "blank"  # no lines: what is left is the prior around the middle, the yardstick for what lines add
 
 
 @register("line_guided")
@@ -22,9 +23,9 @@ class LineGuidedSelector(PatchSelector):
     """Scores are log(joint), joint ~ softmax(density) * prior; `sample` adds Gumbel noise, so that the K best are K
     patches drawn without replacement in proportion to joint (as published), `top` takes the K largest.
 
-    lines: the extractor of calls without drawings ("xdog", "sobel", "informative"), or "given": every call brings
-    them. choice: "sample" (an image's draw depends on its pixels alone) or "top". sigma: of the prior, in heights and
-    widths of the image. size: of a drawing, in pixels.
+    lines: the extractor of calls without drawings ("xdog", "sobel", "informative"), "given": every call brings them, or
+    "blank": there are none, a yardstick. choice: "sample" (an image's draw depends on its pixels alone) or "top".
+    sigma: of the prior, in heights and widths of the image. size: of a drawing, in pixels.
     """
 
     reads_patches = False
@@ -32,7 +33,7 @@ class LineGuidedSelector(PatchSelector):
 
     def __init__(self, dim: int = 0, lines: str = "xdog", choice: str = "sample", sigma: float = 0.25, size: int = 64):
         super().__init__()
-        for name, value, known in (("lines", lines, (*drawings.EXTRACTORS, GIVEN)), ("choice", choice, CHOICES)):
+        for name, value, known in (("lines", lines, (*drawings.EXTRACTORS, GIVEN, BLANK)), ("choice", choice, CHOICES)):
             if value not in known:
                 raise ValueError(f"line_guided: {name} is {value!r}, expected one of {', '.join(known)}")
         if not 0 < sigma < float("inf") or size < 1:
@@ -47,6 +48,8 @@ class LineGuidedSelector(PatchSelector):
                 "this selector reads drawings that the call brings (lines=given), and got none: pass lines "
                 f"(B, 1, {self.size}, {self.size}), or make the model with lines=xdog"
             )
+        if self.lines == BLANK:
+            return images.new_zeros(len(images), 1, self.size, self.size)
         return drawings.draw(images, self.lines, self.size)
 
     def forward(

@@ -81,6 +81,17 @@ def test_the_tradeoff_sets_the_line_guided_models_against_random(frame):
     assert not figures.tradeoff(frame, "eurosat").axes
 
 
+def test_each_panel_can_be_read_by_itself(frame):
+    panels = figures.strategies(guided(frame), "aid").axes
+    assert len(panels) == 3
+    assert [panel.get_xlabel() for panel in panels] == ["", "keep ratio", "keep ratio"]  # the second has none below it
+    for panel in panels:
+        if panel.get_xlabel():
+            assert all(tick.label1.get_visible() for tick in panel.xaxis.get_major_ticks())
+    legends = [{text.get_text() for text in panel.get_legend().texts} for panel in panels if panel.get_legend()]
+    assert len(legends) == 2 and "line-guided (xdog, top)" in legends[1]
+
+
 def test_lines_of_more_policies_than_styles_are_still_told_apart(frame):
     drawn = figures.tradeoff(guided(frame), "aid").axes[0].get_lines()
     looks = {(line.get_color(), line.get_marker()) for line in drawn if not line.get_label().startswith("_")}

@@ -142,6 +142,14 @@ def test_a_policy_with_other_options_than_the_models_own_is_another_policy(tiny)
     assert not torch.equal(model.scores(images), model.scores(images, "line_guided:choice=top,lines=sobel,sigma=1"))
 
 
+@pytest.mark.parametrize("choice", ["sample", "top"])
+def test_without_lines_the_prior_around_the_middle_chooses(tiny, choice):
+    model, images = tiny(selector=f"line_guided:choice={choice}"), torch.rand(2, 3, 32, 32)
+    blank = model.scores(images, f"line_guided:lines=blank,choice={choice}")
+    assert torch.equal(blank, model.scores(images, lines=torch.zeros(2, 1, 64, 64)))  # the same noise, no lines
+    assert not torch.equal(blank, model.scores(images))
+
+
 def test_a_selector_need_not_keep_its_options_and_a_switch_is_read_as_one(tiny, monkeypatch):
     monkeypatch.setattr(base, "_SELECTORS", dict(base._SELECTORS))
 
