@@ -19,14 +19,8 @@ def strategies(frame: pd.DataFrame, dataset: str) -> Figure:
     """Accuracy against keep ratio, a panel a run, a line a policy, with the 95 % interval."""
 
     def line(axes: Axes, rows: pd.DataFrame, policy: str, run: pd.DataFrame) -> None:
-        style = _line(policy, run)
-        axes.plot(rows["keep_ratio"], rows["accuracy"] * 100, label=policy_label(policy), **style)
-        low, high = rows["accuracy_low"] * 100, rows["accuracy_high"] * 100
-        axes.fill_between(rows["keep_ratio"], low, high, color=style["color"], alpha=0.15, linewidth=0)
-        if rows["seeds"].max() > 1:
-            axes.vlines(
-                rows["keep_ratio"], rows["seed_low"] * 100, rows["seed_high"] * 100, color=style["color"], linewidth=0.8
-            )
+        _accuracy(axes, "keep_ratio", rows, policy, run)
+        _seeds(axes, "keep_ratio", rows, policy, run)
 
     note = "band: 95 % interval (Wilson); bars: lowest to highest seed"
     return _panels(frame, dataset, line, "keep ratio", "top-1 accuracy (%)", note, ratio_axis=True)
@@ -105,10 +99,7 @@ def accuracy_vs_gmacs(frame: pd.DataFrame, dataset: str) -> Figure:
     """Accuracy against the cost of an image, a panel a run, a line a policy, with the 95 % interval."""
 
     def line(axes: Axes, rows: pd.DataFrame, policy: str, run: pd.DataFrame) -> None:
-        style = _line(policy, run)
-        axes.plot(rows["gmacs"], rows["accuracy"] * 100, label=policy_label(policy), **style)
-        low, high = rows["accuracy_low"] * 100, rows["accuracy_high"] * 100
-        axes.fill_between(rows["gmacs"], low, high, color=style["color"], alpha=0.15, linewidth=0)
+        _accuracy(axes, "gmacs", rows, policy, run)
 
     note = "band: 95 % interval (Wilson)"
     return _panels(frame, dataset, line, "cost of an image (GMACs)", "top-1 accuracy (%)", note)
@@ -129,14 +120,10 @@ def tradeoff(frame: pd.DataFrame, dataset: str) -> Figure:
     figure, axes = axes_grid(2, share=False, footer=True)
     for cell, x in zip(axes, ("keep_ratio", "gmacs"), strict=True):
         for policy in sorted(means["policy"].unique(), key=lambda name: ([*LINES, name].index(name), name)):
-            line, style = means[means["policy"] == policy], _line(policy, means)
-            cell.plot(line[x], line["accuracy"] * 100, label=policy_label(policy), **style)
-            if policy == yardstick:
-                low, high = line["accuracy_low"] * 100, line["accuracy_high"] * 100
-                cell.fill_between(line[x], low, high, color=style["color"], alpha=0.15, linewidth=0)
-            elif x == "keep_ratio" and line["seeds"].max() > 1:
-                ends = line["seed_low"] * 100, line["seed_high"] * 100
-                cell.vlines(line[x], *ends, color=style["color"], linewidth=0.7)
+            line = means[means["policy"] == policy]
+            _accuracy(cell, x, line, policy, means, band=policy == yardstick)
+            if x == "keep_ratio" and policy != yardstick:
+                _seeds(cell, x, line, policy, means)
         cell.set_ylabel("top-1 accuracy (%)")
         cell.set_xlabel("keep ratio" if x == "keep_ratio" else "cost of an image (GMACs)")
     seeds = run["seed"].nunique()
@@ -239,6 +226,22 @@ def _panels(frame, dataset, line, xlabel, ylabel, note, ratio_axis=False, from_z
             named |= set(labels)
     _footer(figure, rows, dataset, note)
     return figure
+
+
+def _accuracy(axes: Axes, x: str, rows: pd.DataFrame, policy: str, run: pd.DataFrame, band: bool = True) -> None:
+    """A policy's accuracy against the column x, with its interval as a band."""
+    style = _line(policy, run)
+    axes.plot(rows[x], rows["accuracy"] * 100, label=policy_label(policy), **style)
+    if band:
+        low, high = rows["accuracy_low"] * 100, rows["accuracy_high"] * 100
+        axes.fill_between(rows[x], low, high, color=style["color"], alpha=0.15, linewidth=0)
+
+
+def _seeds(axes: Axes, x: str, rows: pd.DataFrame, policy: str, run: pd.DataFrame) -> None:
+    """From the lowest to the highest seed, where there are several."""
+    if rows["seeds"].max() > 1:
+        ends = rows["seed_low"] * 100, rows["seed_high"] * 100
+        axes.vlines(rows[x], *ends, color=_line(policy, run)["color"], linewidth=0.8)
 
 
 def _footer(figure: Figure, rows: pd.DataFrame, dataset: str, note: str) -> None:
