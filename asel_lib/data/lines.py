@@ -220,7 +220,8 @@ def _generator(file: Path, device: torch.device) -> Generator:
 
 @functools.lru_cache(maxsize=2)
 def _loaded(file: Path, changed: int, device: torch.device) -> Generator:
-    return read_generator(file).to(device)
+    with torch.inference_mode(False):  # kept for calls outside of it too
+        return read_generator(file).to(device)
 
 
 def _digest(file: Path) -> str:
