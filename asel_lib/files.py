@@ -1,4 +1,5 @@
-"""Writing files so that a kill, a full disk or a reader at the wrong moment never meets half of one."""
+"""Writing files so that a kill, a full disk or a reader at the wrong moment never meets half of one, and reading
+tensors without running what lies in their file."""
 
 import contextlib
 import os
@@ -6,6 +7,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
+
+from asel_lib.errors import CheckpointError
 
 
 def replace_files(contents: dict[Path, Callable[[BinaryIO], object]]) -> None:
@@ -37,3 +40,19 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 def replace_text(path: Path, text: str) -> None:
     replace_file(path, lambda file: file.write(text.encode()))
+
+
+def read_tensors(path: str | os.PathLike, wrappers: tuple[str, ...]) -> dict:
+    """The state dict (name -> tensor) in a .pth file, plain or under some of `wrappers`. No code in it is run.
+    CheckpointError where it cannot be read or holds something else."""
+    import torch
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a torn zip, a pickle with code, a missing file: each has its own type
+        raise CheckpointError(f"{path}: not a readable .pth of tensors ({type(error).__name__}: {error})") from error
+    while isinstance(state, dict) and (inner := next((w for w in wrappers if isinstance(state.get(w), dict)), "")):
+        state = state[inner]
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise CheckpointError(f"{path}: expected a plain state dict (name -> tensor), found {type(state).__name__}")
+    return state

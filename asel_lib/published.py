@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
 from asel_lib import checkpoints
 from asel_lib.errors import CheckpointError
+from asel_lib.files import read_tensors
 
 # timm's name for each width of the ViT family; the number of heads is not in a state dict, these have 64 a head.
 ARCHITECTURES = {192: "vit_tiny_patch16_224", 384: "vit_small_patch16_224", 768: "vit_base_patch16_224"}
@@ -27,7 +27,7 @@ def load_published(path: str | Path, classes: tuple[str, ...] | None = None, num
     """
     from asel_lib.data.batches import transform
 
-    state = read_published(path)
+    state = read_tensors(path, WRAPPERS)
     if any(key.startswith("vit.") for key in state):
         size, model = _build(state, "vit.", {}, "line_guided:choice=sample", path, num_heads)
         mean, std, resized = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, round(size * 292 / 256)
@@ -44,19 +44,6 @@ def load_published(path: str | Path, classes: tuple[str, ...] | None = None, num
     model.transform = transform(size, mean, std, resized)
     model.patch_drop.mean, model.patch_drop.std = mean, std
     return model.eval()
-
-
-def read_published(path: str | Path) -> dict[str, Tensor]:
-    """The state dict in a .pth file, plain or under one of WRAPPERS. No code in it is run."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a torn zip, a pickle with code, a missing file: each has its own type
-        raise CheckpointError(f"{path}: not a readable .pth of tensors ({type(error).__name__}: {error})") from error
-    if isinstance(state, dict):
-        state = next((state[key] for key in WRAPPERS if isinstance(state.get(key), dict)), state)
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(f"{path}: expected a plain state dict (name -> tensor), found {type(state).__name__}")
-    return state
 
 
 def _build(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from asel_lib.errors import CheckpointError
+from asel_lib.files import read_tensors
 
 WRAPPERS = ("state_dict", "model", "netG", "net")
 
@@ -63,17 +64,10 @@ def read_generator(file: str | Path) -> Generator:
     Input channels, residual blocks and width are read off the tensors; no code in the file is run. CheckpointError
     where it holds something else.
     """
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # a torn zip, a pickle with code: each has its own type
-        raise CheckpointError(f"{file}: not a readable .pth of tensors ({type(error).__name__}: {error})") from error
-    while isinstance(state, dict) and (
-        inner := next((key for key in WRAPPERS if isinstance(state.get(key), dict)), "")
-    ):
-        state = state[inner]
-    state = {key.removeprefix("module."): value for key, value in state.items()} if isinstance(state, dict) else {}
+    state = read_tensors(file, WRAPPERS)
+    state = {key.removeprefix("module."): value for key, value in state.items()}
     first = state.get("model0.1.weight")
-    if not isinstance(first, Tensor) or first.ndim != 4:
+    if first is None or first.ndim != 4:
         raise CheckpointError(f"{file}: not the generator of informative drawings: it lacks model0.1.weight")
     blocks = len({key.split(".")[1] for key in state if key.startswith("model2.")})
     network = Generator(first.shape[1], blocks, first.shape[0])
