@@ -221,7 +221,11 @@ def _panels(frame, dataset, line, xlabel, ylabel, note, ratio_axis=False, from_z
         if number + 2 >= len(axes):  # nothing below it
             cell.set_xlabel(xlabel)
             cell.tick_params(labelbottom=True)
-        if not named.issuperset(labels := cell.get_legend_handles_labels()[1]):
+        handles, labels = cell.get_legend_handles_labels()
+        if len(labels) > 5 and len(axes) == 1:  # they would cover the lines of a single small panel
+            figure.set_figheight(figure.get_figheight() + 0.15 * -(-len(labels) // 2))
+            figure.legend(handles, labels, loc="outside upper center", ncols=2)
+        elif not named.issuperset(labels):
             cell.legend(loc="best")
             named |= set(labels)
     _footer(figure, rows, dataset, note)
@@ -251,7 +255,7 @@ def _footer(figure: Figure, rows: pd.DataFrame, dataset: str, note: str) -> None
     about = f"{dataset} {each('split')}, {each('n_images')} images; {each('device')}, {each('dtype')}; "
     about += f"commit {each('commit')}"
     figure.set_label(about)
-    lines = textwrap.wrap(f"{about}. {note}".rstrip(". "), int(figure.get_figwidth() * 19))
+    lines = textwrap.wrap(f"{about}. {note}".rstrip(". "), int(figure.get_figwidth() * 17.5))
     figure.supxlabel("\n".join(lines), fontsize=7, color="#555555", x=0.01, ha="left")
 
 
