@@ -30,12 +30,12 @@ def load(name: str | Path, device: str | torch.device = "cpu", profile: str | No
     CheckpointError where there is none, or where it is damaged or of another architecture.
     """
     from asel_lib.data.batches import transform
-    from asel_lib.models import SelectiveViT
+    from asel_lib.models import build
 
     file = locate(name, profile)
     record, weights = read_record(file), read_weights(file)
     described, prepared = record["model"], record["transform"]
-    model = SelectiveViT(
+    model = build(
         described["architecture"],
         len(record["classes"]),
         described["selector"],

@@ -41,13 +41,21 @@ def checkpoint_name(dataset: str, stage: str, recipe: str, seed: int = 0) -> str
     return f"{dataset}_{stage}" + ("" if recipe == "paper" else f"_{recipe}") + (f"_seed{seed}" if seed else "")
 
 
-def line_guided_name(dataset: str, selector: str, keep_ratio: float | None = None, seed: int = 0) -> str:
-    """<dataset>_line_guided_<selector>[_keep<ratio>][_seed<k>]; the selector by its options' values ("xdog_sample") or,
-    without options, its name; keep_ratio None: the model is for all ratios."""
+def line_guided_name(
+    dataset: str, selector: str, keep_ratio: float | None = None, seed: int = 0, recipe: str = "dropped"
+) -> str:
+    """<dataset>_line_guided_<selector>[_paper][_keep<ratio>][_seed<k>]; the selector by its options' values
+    ("xdog_sample") or, without options, its name; keep_ratio None: the model is for all ratios."""
     name, _, options = selector.partition(":")
     written = "_".join(option.partition("=")[2] for option in options.split(",")) or name
+    written += "_paper" if recipe == "paper" else ""
     keep = "" if keep_ratio is None else f"_keep{keep_ratio:g}"
     return f"{dataset}_line_guided_{written}{keep}" + (f"_seed{seed}" if seed else "")
+
+
+def agentvit_name(dataset: str, seed: int = 0) -> str:
+    """<dataset>_agentvit[_seed<k>], of AgentViT as published."""
+    return f"{dataset}_agentvit" + (f"_seed{seed}" if seed else "")
 
 
 def run(profile: str) -> Path:

@@ -15,12 +15,13 @@ import yaml
 # A folder without __init__.py beside a module of the same name: the import finds the module.
 FOLDER = Path(__file__).parent / "profiles"
 
-RECIPES = ("paper", "dropped")
+RECIPES = ("paper", "dropped")  # of the selectors that learn with the classifier; AgentViT's is "agent"
 STARTS = ("random", "imagenet")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 OPTIMIZERS = ("adam", "adamw")
 SCHEDULES = ("constant", "cosine")
 AUGMENTATIONS = ("none", "flip", "dihedral", "crop_jitter")
+AGENTVIT_SETTINGS = ("published", "equal")
 PROTOCOLS = ("train-val-test", "published")
 
 
@@ -93,6 +94,53 @@ LINE_GUIDED = dict(
 )  # fmt: skip
 
 
+# AgentViT's schedule for its ViT, as published: from scratch, no augmentation.
+AGENTVIT = dict(epochs=20, lr_selector=1e-3, lr_backbone=1e-3, lr_head=1e-3, batch_size=32, full_epochs=0)
+
+
+@dataclass(frozen=True)
+class AgentSettings:
+    """How AgentViT's agent learns; defaults as published.
+
+    Epsilon, the chance of a random mask, falls from `epsilon_start` to `epsilon_end` as exp(-batches / epsilon_decay).
+    The reward of a mask, given every `reward_every` batches, is first loss / loss - budget_weight * |kept - n| / n with
+    n = budget * patches (98 of 196 in the paper). The last `replay` of these are kept, `draw` of them make a Q-learning
+    step of learning rate `lr` and discount `gamma`; every `target_every` steps the target network moves by `tau`.
+    memory_alpha: what one image's mask counts in the memory of its class.
+    """
+
+    epsilon_start: float = 1.0
+    epsilon_end: float = 0.01
+    epsilon_decay: float = 20_000.0
+    reward_every: int = 50
+    budget: float = 0.5
+    budget_weight: float = 20.0
+    replay: int = 64
+    draw: int = 8
+    lr: float = 0.01
+    gamma: float = 0.95
+    tau: float = 0.1
+    target_every: int = 2
+    clip_gradient: float = 100.0
+    memory_alpha: float = 0.01
+
+    def __post_init__(self):
+        for name in ("reward_every", "replay", "draw", "target_every"):
+            _whole(name, getattr(self, name), 1)
+        if self.replay < self.draw:
+            raise ValueError(
+                f"replay is {self.replay}, fewer than draw, {self.draw}: the buffer must hold what is drawn from it; "
+                "raise replay or lower draw"
+            )
+        for name in ("epsilon_start", "epsilon_end", "gamma", "memory_alpha"):
+            _number(name, getattr(self, name), least=0, most=1)
+        for name in ("budget", "tau"):
+            _number(name, getattr(self, name), above=0, most=1)
+        for name in ("epsilon_decay", "lr", "clip_gradient"):
+            _number(name, getattr(self, name), above=0)
+        _number("budget_weight", self.budget_weight, least=0)
+
+
 @dataclass(frozen=True)
 class EvaluationSettings:
     """What the benchmark measures. `draws`: random subsets an image; `timing_seconds`: for each setting."""
@@ -120,7 +168,9 @@ class EvaluationSettings:
 class Profile:
     """All settings of a run; `load(name)` reads one. `line_guided`: the training of 03_line_guided_training,
     `line_guided_epochs`: its length on data sets that differ from it, `line_guided_model`: its backbone, None: `model`;
-    `selectors`: the policies it is run with in a whole run, none: it is not."""
+    `selectors`: the policies it is run with in a whole run, none: it is not. `agentvit_model`, `agentvit`, `agent`: the
+    network, its schedule and its agent in 04_agentvit_baseline; `agentvit_runs`: the settings ("published", "equal") of
+    it in a whole run."""
 
     name: str
     purpose: str
@@ -134,6 +184,12 @@ class Profile:
     line_guided_epochs: dict[str, int] = field(default_factory=dict)
     line_guided_model: ModelSettings | None = None
     selectors: tuple[str, ...] = ()
+    agentvit_model: ModelSettings = field(
+        default_factory=lambda: ModelSettings("agentvit", image_size=224, selector="agent")
+    )
+    agentvit: StageSettings = field(default_factory=lambda: StageSettings(**AGENTVIT))
+    agent: AgentSettings = field(default_factory=AgentSettings)
+    agentvit_runs: tuple[str, ...] = ()
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     precision: str = "auto"
     protocol: str = "train-val-test"
@@ -142,17 +198,19 @@ class Profile:
     benchmark_warmup: bool = True
 
     def __post_init__(self):
-        for name in ("datasets", "recipes", "selectors"):
+        for name in ("datasets", "recipes", "selectors", "agentvit_runs"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         for recipe in self.recipes:
             _one_of("recipe", recipe, RECIPES)
+        for setting in self.agentvit_runs:
+            _one_of("setting in agentvit_runs", setting, AGENTVIT_SETTINGS)
         for dataset, epochs in self.line_guided_epochs.items():
             _whole(f"line_guided_epochs of {dataset}", epochs, 1)
         for selector in self.selectors:
-            if not re.fullmatch(r"random|learned|line_guided:lines=\w+,choice=\w+", selector):
+            if not re.fullmatch(r"random|learned|learned_paper|line_guided:lines=\w+,choice=\w+", selector):
                 raise ValueError(
-                    f"selectors has {selector!r}: expected random, learned or line_guided:lines=...,choice=..., as "
-                    "03_line_guided_training can be asked for them"
+                    f"selectors has {selector!r}: expected random, learned, learned_paper or line_guided:lines=...,choice=..., "
+                    "as 03_line_guided_training can be asked for them"
                 )
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("protocol", self.protocol, PROTOCOLS)
@@ -161,11 +219,6 @@ class Profile:
     def for_line_guided(self) -> "Profile":
         """This profile with the line-guided training's backbone as its own."""
         return dataclasses.replace(self, model=self.line_guided_model or self.model)
-
-    def stage(self, name: str) -> StageSettings:
-        """The settings of "warmup", "finetuned" (the transfer) or "line_guided": the stages' names in checkpoints."""
-        stages = {"warmup": self.warmup, "finetuned": self.transfer, "line_guided": self.line_guided}
-        return stages[_one_of("stage", name, tuple(stages))]
 
 
 def names() -> tuple[str, ...]:
@@ -186,6 +239,9 @@ def from_dict(settings: dict) -> Profile:
         "transfer": StageSettings,
         "line_guided": StageSettings,
         "line_guided_model": ModelSettings,
+        "agentvit_model": ModelSettings,
+        "agentvit": StageSettings,
+        "agent": AgentSettings,
         "evaluation": EvaluationSettings,
     }
     built = {key: _build(parts[key], value, key) if key in parts else value for key, value in settings.items()}

@@ -72,7 +72,7 @@ def test_an_unknown_profile_is_named_with_a_suggestion():
         (
             "selectors",
             ["line_guided:choice=top"],
-            "selectors has 'line_guided:choice=top': expected random, learned or",
+            "selectors has 'line_guided:choice=top': expected random, learned, learned_paper or",
         ),
         ("evaluation.ratios", [0.5, float("nan")], "keep ratio is nan"),
         ("evaluation.ratios", [], "ratios is empty"),

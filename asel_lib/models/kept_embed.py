@@ -29,7 +29,10 @@ class KeptPatchEmbed(PatchEmbed):
         kept = self.slot[0].call.selection.kept
         if kept is None:
             return super().forward(images)
-        patches = take_patches(images, kept, self.patch_size)
+        return self.project(take_patches(images, kept, self.patch_size))
+
+    def project(self, patches: Tensor) -> Tensor:
+        """Pixels of patches (B, K, C, h, w) -> tokens (B, K, D)."""
         return self.norm(F.linear(patches.flatten(2), self.proj.weight.flatten(1), self.proj.bias))
 
 

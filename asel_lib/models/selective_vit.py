@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import timm
 import torch
@@ -62,6 +63,7 @@ class SelectiveViT(VisionTransformer):
         )
         if KeptPatchEmbed.fits(self.patch_embed):
             self.patch_embed = KeptPatchEmbed.taking_over(self.patch_embed, self.patch_drop)
+        self.selector.attach(self)
 
     @property
     def selector(self):
@@ -75,6 +77,7 @@ class SelectiveViT(VisionTransformer):
         lines: Tensor | None = None,
         *,
         draw: int = 0,
+        kept: Tensor | None = None,
         mode: str = "gather",
         generator: torch.Generator | None = None,
         return_selection: bool = False,
@@ -84,12 +87,13 @@ class SelectiveViT(VisionTransformer):
         images (B, C, H, W) normalised; lines (B, 1, 64, 64) in [0, 1] for selectors that read line drawings, which
         make them of the images where there are none; keep_ratio in (0, 1]; policy None: the model's own selector, else
         a registered one for this call;
-        draw: which random subset, for policies that draw; mode, generator: see selection.slot.Call (training).
+        draw: which random subset, for policies that draw; kept (B, K): patch indices, in place of a ratio and a policy;
+        mode, generator: see selection.slot.Call (training).
         -> logits (B, classes), with return_selection also the scores and kept indices.
         ValueError for a keep ratio outside (0, 1], an unknown policy or mode, images of a size the model does not
-        take, drawings of a wrong shape or range.
+        take, drawings or indices of a wrong shape or range.
         """
-        with self._selecting(images, keep_ratio, policy, lines, draw, mode, generator) as call:
+        with self._selecting(images, keep_ratio, policy, lines, draw, mode, generator, kept) as call:
             if self._chooses_unseen(call):
                 self.patch_drop.choose_unseen(call)
             logits = self.forward_head(self.forward_features(images))
@@ -102,8 +106,11 @@ class SelectiveViT(VisionTransformer):
         with self._selecting(images, 1.0, policy, lines, draw, "gather", None) as call:
             if not self.patch_drop.chooser(call).reads_patches:
                 return self.patch_drop.score(None, call)
-            tokens = self._pos_embed(self.patch_embed(images))
-            return self.patch_drop.score(tokens[:, self.num_prefix_tokens :], call)
+            return self.patch_drop.score(self.patch_tokens(images), call)
+
+    def patch_tokens(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, N, D): all patches, embedded, with their positions: what the first block would see."""
+        return self._pos_embed(self.patch_embed(images))[:, self.num_prefix_tokens :]
 
     def select(
         self,
@@ -160,16 +167,15 @@ class SelectiveViT(VisionTransformer):
     def _chooses_unseen(self, call: Call) -> bool:
         """Whether this call's patches can be chosen before they are embedded, and some are left out."""
         patches = call.grid[0] * call.grid[1]
-        return (
-            call.mode == "gather"
-            and keep_count(patches, call.keep_ratio) < patches
-            and isinstance(self.patch_embed, KeptPatchEmbed)
-            and not (self.training and self.pos_drop.p)  # which would also drop from the position embedding's shares
-            and not self.patch_drop.chooser(call).reads_patches
-        )
+        if not isinstance(self.patch_embed, KeptPatchEmbed) or (self.training and self.pos_drop.p):
+            return False  # dropout would also drop from the position embedding's shares
+        if call.given is not None:
+            return True
+        fewer = call.mode == "gather" and keep_count(patches, call.keep_ratio) < patches
+        return fewer and not self.patch_drop.chooser(call).reads_patches
 
     @contextlib.contextmanager
-    def _selecting(self, images, keep_ratio, policy, lines, draw, mode, generator):
+    def _selecting(self, images, keep_ratio, policy, lines, draw, mode, generator, kept=None):
         """Hand the slot this call's settings, and take them back whatever happens."""
         keep_count(1, keep_ratio)  # a bad ratio is an error before any work
         if mode not in MODES:
@@ -177,7 +183,11 @@ class SelectiveViT(VisionTransformer):
         if policy is not None:
             parse(policy)
         grid = self._grid(images)
-        self.patch_drop.call = Call(keep_ratio, policy, lines, grid, images, draw, mode, generator)
+        if kept is not None and (kept.ndim != 2 or len(kept) != len(images) or not 0 < kept.shape[1] <= prod(grid)):
+            raise ValueError(
+                f"kept is {tuple(kept.shape)}: expected ({len(images)}, K), indices of 1 to {prod(grid)} patches"
+            )
+        self.patch_drop.call = Call(keep_ratio, policy, lines, grid, images, draw, kept, mode, generator)
         try:
             yield self.patch_drop.call
         finally:

@@ -3,7 +3,7 @@
 A new policy is one file here with one registered class; importing it below makes it known by name.
 """
 
-from asel_lib.selection import fixed, learned, line_guided  # noqa: F401  (registers their selectors)
+from asel_lib.selection import agent, fixed, learned, line_guided  # noqa: F401  (registers their selectors)
 from asel_lib.selection.base import PatchSelector, create, keep_count, names, register
 from asel_lib.selection.slot import PatchSelection
 

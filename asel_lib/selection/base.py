@@ -24,12 +24,17 @@ class PatchSelector(nn.Module):
 
     A selector that does not look at the patches themselves sets `reads_patches = False`: it is then given
     (B, N, 0), and the model embeds only the patches that it keeps. One that reads line drawings sets `reads_lines`
-    and has `draw(images (B, 3, H, W) in [0, 1]) -> (B, 1, h, w)` for calls that bring none.
+    and has `draw(images (B, 3, H, W) in [0, 1]) -> (B, 1, h, w)` for calls that bring none. One with weights sets
+    `trained`: it can only be a model's own; `attach` is called once, when it has become that.
     """
 
     stochastic = False
     reads_patches = True
     reads_lines = False
+    trained = False
+
+    def attach(self, model: nn.Module) -> None:
+        """The model that this selector chooses for, with its patch embedding and blocks."""
 
     def forward(self, patches: Tensor, grid: tuple[int, int], lines: Tensor | None = None) -> Tensor:
         raise NotImplementedError

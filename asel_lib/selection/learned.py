@@ -16,6 +16,8 @@ class LearnedSelector(PatchSelector):
     checkpoints (`mlp.{0,1,3}`).
     """
 
+    trained = True
+
     def __init__(self, dim: int):
         super().__init__()
         self.mlp = nn.Sequential(

@@ -29,7 +29,8 @@ class Selection:
 class Call:
     """One call's settings, which timm's forward cannot hand to the slot, and the place for what the slot chose.
 
-    lines None: a selector that reads drawings makes them of the images. mode "gather": the K best patches enter the
+    lines None: a selector that reads drawings makes them of the images. given (B, K): these patches are kept, whatever
+    a selector says. mode "gather": the K best patches enter the
     blocks (inference, and training of what learns nothing). "mask": all do, multiplied by the
     straight-through mask (ASEL's published training). "gumbel": K patches drawn by Gumbel top-k enter (`dropped`).
     """
@@ -40,6 +41,7 @@ class Call:
     grid: tuple[int, int] = (0, 0)
     images: Tensor | None = None
     draw: int = 0
+    given: Tensor | None = None
     mode: str = "gather"
     generator: torch.Generator | None = None
     selection: Selection = field(default_factory=Selection)
@@ -125,7 +127,10 @@ class PatchSelection(nn.Module):
         return self.selector if call.policy is None else self._policy(call.policy)
 
     def choose_unseen(self, call: Call) -> None:
-        """Choose before the patches are embedded, by a selector that does not read them."""
+        """Choose before the patches are embedded: those given, or by a selector that does not read them."""
+        if call.given is not None:
+            call.selection.kept = call.given
+            return
         scores = self.score(None, call)
         call.selection.scores = scores
         call.selection.kept = base.best(scores, base.keep_count(scores.shape[1], call.keep_ratio))
@@ -135,6 +140,9 @@ class PatchSelection(nn.Module):
         if call.selection.kept is not None:
             return tokens  # chosen before embedding: these are the kept ones
         prefix, patches = tokens.split([self.num_prefix_tokens, tokens.shape[1] - self.num_prefix_tokens], dim=1)
+        if call.given is not None:
+            call.selection.kept = call.given
+            return torch.cat([prefix, take(patches, call.given)], dim=1)
         keep = base.keep_count(patches.shape[1], call.keep_ratio)
         if keep == patches.shape[1] and call.mode == "gather":
             # Nothing to choose, so nothing to pay: this is the plain timm model.
@@ -158,7 +166,7 @@ class PatchSelection(nn.Module):
         if type(self.selector) is kind and getattr(self.selector, "options", {}) == options:
             return self.selector
         made = _made(policy, self.dim)
-        if next(made.parameters(), None) is not None:
+        if made.trained:
             raise ValueError(
                 f"policy {policy!r} has trained weights, and this model was made with another selector "
                 f"({type(self.selector).__name__}): load a model made with selector={policy!r}"

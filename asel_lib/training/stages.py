@@ -1,9 +1,10 @@
-"""The two stages of ASEL and the line-guided training, whole: data, split, model, training, checkpoint, or the
-checkpoint that is already there."""
+"""The two stages of ASEL, the line-guided training and AgentViT's, whole: data, split, model, training, checkpoint, or
+the checkpoint that is already there."""
 
 import json
 import tempfile
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,23 @@ from asel_lib.data.splits import Split
 from asel_lib.devices import default_device, resolve_precision
 from asel_lib.errors import CheckpointError
 from asel_lib.files import replace_text
-from asel_lib.models import SelectiveViT
-from asel_lib.profiles import ModelSettings, Profile, StageSettings, check_recipe, chosen
+from asel_lib.models import SelectiveViT, build
+from asel_lib.profiles import (
+    AGENTVIT_SETTINGS,
+    AgentSettings,
+    ModelSettings,
+    Profile,
+    StageSettings,
+    check_recipe,
+    chosen,
+)
 from asel_lib.selection import keep_count
 from asel_lib.selection.line_guided import CHOICES, GIVEN
+from asel_lib.training.reinforcement import AgentRun
 from asel_lib.training.supervised import train
+
+AGENT = "agent"  # the recipe of what an agent trains
+OTHERS = ("random", "learned", "agent")  # selectors that line guidance is compared with
 
 
 @dataclass(frozen=True)
@@ -65,13 +78,14 @@ def transfer(
 
 def line_guided(
     profile: Profile, dataset: str = "", *, extractor: str = "xdog", selection: str = "sample",
-    keep_ratio: float | None = None, seed: int = 0, retrain: bool = False, **options,
+    keep_ratio: float | None = None, recipe: str = "dropped", seed: int = 0, retrain: bool = False, **options,
 ) -> Stage:  # fmt: skip
     """The line-guided system's training: one stage, no warm-up, only the kept patches embedded.
 
     extractor: "xdog", "sobel", "informative", or a folder of drawings made elsewhere (data.lines.from_folder).
-    selection: "sample", "top", or as yardsticks "random" and "learned" (by `dropped`). keep_ratio None: one is drawn a
-    batch, for one model that serves all ratios; a number: as published, a model for this ratio.
+    selection: "sample", "top", or what they are compared with, from the same start by the same schedule: "random",
+    "learned" (by `recipe`) and "agent" (AgentViT's, by reinforcement). keep_ratio None: one is drawn a batch, for one
+    model that serves all ratios; a number: as published, a model for this ratio ("agent" chooses its own in training).
     ValueError for an unknown extractor or selection; CheckpointError where `informative` lacks its weights.
     """
     profile = profile.for_line_guided()
@@ -83,10 +97,29 @@ def line_guided(
         settings = replace(settings, full_epochs=0, ratio_low=keep_ratio, ratio_high=keep_ratio)
         val_ratios = (keep_ratio,)
     selector, folder = selector_for(extractor, selection)
+    if recipe != "dropped" and selector != "learned":
+        raise ValueError(f"recipe {recipe!r} trains a learned selector, and selection is {selection!r}: use 'dropped'")
     drawings = folder if selector.startswith("line_guided") else ""
+    agent = profile.agent if selector == "agent" else None
     job = _Job(
-        profile, "line_guided", dataset, "dropped", seed,
-        replace(profile.model, selector=selector), settings, val_ratios, keep_ratio, drawings,
+        profile, "line_guided", dataset, AGENT if agent else recipe, seed,
+        replace(profile.model, selector=selector), settings, val_ratios, keep_ratio, drawings, agent=agent,
+    )  # fmt: skip
+    return _run(job, retrain, **options)
+
+
+def agentvit(
+    profile: Profile, dataset: str = "", *, setting: str = "published", seed: int = 0, retrain: bool = False, **options
+) -> Stage:
+    """AgentViT: its own network from scratch by its own schedule (setting "published"), or its agent on the backbone,
+    the start and the schedule of the selectors that it is compared with ("equal": `line_guided` with "agent")."""
+    if setting not in AGENTVIT_SETTINGS:
+        raise ValueError(f"unknown setting {setting!r}: expected one of {', '.join(AGENTVIT_SETTINGS)}")
+    if setting == "equal":
+        return line_guided(profile, dataset, selection="agent", seed=seed, retrain=retrain, **options)
+    job = _Job(
+        profile, "agentvit", dataset or profile.datasets[0], AGENT, seed, profile.agentvit_model, profile.agentvit,
+        agent=profile.agent,
     )  # fmt: skip
     return _run(job, retrain, **options)
 
@@ -94,15 +127,15 @@ def line_guided(
 def selector_for(extractor: str, selection: str) -> tuple[str, str]:
     """The policy of an extractor and a way to choose, and the folder of drawings where that is what `extractor` is
     ("" else). ValueError names what is unknown."""
-    if selection not in (*CHOICES, "random", "learned"):
-        raise ValueError(f"unknown selection {selection!r}: expected one of {', '.join(CHOICES)}, random, learned")
+    if selection not in (*CHOICES, *OTHERS):
+        raise ValueError(f"unknown selection {selection!r}: expected one of {', '.join((*CHOICES, *OTHERS))}")
     folder = "" if extractor in lines.EXTRACTORS else str(Path(extractor).expanduser().resolve())
     if folder and not Path(folder).is_dir():
         raise ValueError(
             f"unknown line extractor {extractor!r}: expected one of {', '.join(lines.EXTRACTORS)}, or the path of a "
             "folder of drawings"
         )
-    if selection in ("random", "learned"):
+    if selection in OTHERS:
         return selection, folder
     return f"line_guided:lines={GIVEN if folder else extractor},choice={selection}", folder
 
@@ -123,10 +156,13 @@ class _Job:
     keep_ratio: float | None = None
     drawings: str = ""
     start: Path | None = None
+    agent: AgentSettings | None = None
 
     def name(self, dataset: str) -> str:
         if self.stage == "line_guided":
-            return paths.line_guided_name(dataset, self.model.selector, self.keep_ratio, self.seed)
+            return paths.line_guided_name(dataset, self.model.selector, self.keep_ratio, self.seed, self.recipe)
+        if self.stage == "agentvit":
+            return paths.agentvit_name(dataset, self.seed)
         return paths.checkpoint_name(dataset, self.stage, self.recipe, self.seed)
 
     def fingerprint(self, images: ImageArray, split: Split, start: str, drawn: np.ndarray | None = None) -> str:
@@ -136,6 +172,8 @@ class _Job:
             chosen(self.model), chosen(self.settings), self.profile.precision, self.ratios, self.recipe, self.seed,
             images.fingerprint, split.fingerprint, start,
         ]  # fmt: skip
+        if self.agent:
+            parts.append(chosen(self.agent))
         if self.model.selector.startswith("line_guided"):
             parts.append(lines.VERSION if drawn is None else digest(drawn))
         return checkpoints.fingerprint(*parts)
@@ -160,7 +198,8 @@ def _described(settings: ModelSettings) -> dict:
 
 
 def _run(job: _Job, retrain: bool, *, device: str | torch.device | None = None, progress: bool = True) -> Stage:
-    check_recipe(job.recipe)
+    if not job.agent:
+        check_recipe(job.recipe)
     profile, settings = job.profile, job.settings
     device = torch.device(device) if device else default_device()
     images, split = open_set(profile, job.dataset)
@@ -202,11 +241,12 @@ def _run(job: _Job, retrain: bool, *, device: str | torch.device | None = None, 
         state_file=state_file,
         history_file=history_file,
         progress=progress,
+        kind=partial(AgentRun, agent=job.agent) if job.agent else None,
     )
     record = {
         "name": name,
         "fingerprint": asked,
-        "method": "line_guided" if job.stage == "line_guided" else "asel",
+        "method": job.stage if job.stage in ("line_guided", "agentvit") else "asel",
         "recipe": job.recipe,
         "stage": job.stage,
         "profile": profile.name,
@@ -223,6 +263,7 @@ def _run(job: _Job, retrain: bool, *, device: str | torch.device | None = None, 
         "drawings": job.drawings,
         "drawings_fingerprint": digest(drawn),
         "settings": asdict(settings),
+        "agent": asdict(job.agent) if job.agent else None,
         "metrics": {
             "val_accuracy": trained.val_accuracy,
             "val_ratios": job.ratios,
@@ -252,9 +293,9 @@ def _check_writable(folder: Path) -> None:
 def _new_model(settings: ModelSettings, num_classes: int, seed: int, pretrained: bool) -> tuple[SelectiveViT, str]:
     """-> (model, what its weights are: "imagenet" or "random"). pretrained False: random, whatever the profile says."""
 
-    def build(pretrained: bool) -> SelectiveViT:
+    def made(pretrained: bool) -> SelectiveViT:
         with reproducibility.seeded(seed, "weights"):
-            return SelectiveViT(
+            return build(
                 settings.architecture,
                 num_classes,
                 settings.selector,
@@ -264,13 +305,13 @@ def _new_model(settings: ModelSettings, num_classes: int, seed: int, pretrained:
             )
 
     if settings.start == "random" or not pretrained:
-        return build(False), "random"
+        return made(False), "random"
     try:
-        return build(True), "imagenet"
+        return made(True), "imagenet"
     except _hub_errors() as error:
         reason = type(error).__name__
     local = paths.saved_models() / f"{settings.architecture}_imagenet.safetensors"
-    model = build(False)
+    model = made(False)
     if local.is_file():
         from safetensors.torch import load_file
 

@@ -1,4 +1,5 @@
-"""The training loop: every recipe, every data set, every stage goes through `train`.
+"""The training loop: every recipe, every data set, every stage goes through `train`. What happens in a step is
+`Run.steps`; AgentViT has its own (`training.reinforcement`).
 
 All randomness of a step is derived from (seed, use, epoch or step), so a run that was killed goes on from its last
 saved state and ends with the weights of an uninterrupted one, bit for bit on a CPU in float32.
@@ -7,6 +8,7 @@ saved state and ends with the weights of an uninterrupted one, bit for bit on a 
 import contextlib
 import time
 import warnings
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +54,7 @@ def train(
     history_file: Path | None = None,
     save_seconds: float = 60.0,
     progress: bool = True,
+    kind: Callable | None = None,
 ) -> Trained:
     """Train the model in place and leave it, in eval mode, with the weights of the epoch that was best on val: the
     mean accuracy of its own selector at `val_ratios`. It ends early where `settings.patience` runs out.
@@ -59,10 +62,11 @@ def train(
     state_file: where the state is kept every `save_seconds` and after each epoch; where it holds the state of this
     very run, training goes on from there. Whoever saves the result removes it. identity: what else makes this run this
     run (architecture, the weights it starts from, the val part). history_file: CSV, a row an epoch.
+    kind: the Run that makes the steps, None: this module's.
     Dropout inside the model draws from torch's global generator, so a run with it resumes, but not bit for bit.
     TrainingError with the batch's indices where the loss is not finite.
     """
-    run = _Run(model, batches, val, settings, recipe, seed, precision, val_ratios, state_file, history_file)
+    run = (kind or Run)(model, batches, val, settings, recipe, seed, precision, val_ratios, state_file, history_file)
     run.key = format(derived_seed(run.key, identity), "x")
     run.save_seconds = save_seconds
     run.resume()
@@ -95,8 +99,11 @@ def validate(model: nn.Module, batches: Batches, ratios: tuple[float, ...], prec
     return {ratio: count / len(batches.indices) for ratio, count in correct.items()}
 
 
-class _Run:
+class Run:
     """The state of one training run, and how it is saved and taken up again."""
+
+    summed = ("loss", "correct", "images", "seconds", "waiting", "ratio")  # over the steps of an epoch
+    left_out = ()  # parts of the model that are not the classifier's optimiser's, by the beginning of their names
 
     def __init__(self, model, batches, val, settings, recipe, seed, precision, val_ratios, state_file, history_file):
         self.model, self.batches, self.val, self.settings = model, batches, val, settings
@@ -104,11 +111,11 @@ class _Run:
         self.state_file, self.history_file = state_file, history_file
         self.save_seconds, self.saved_at = 60.0, time.monotonic()
         self.epoch, self.step_in_epoch = 0, 0
-        self.sums = {"loss": 0.0, "correct": 0, "images": 0, "seconds": 0.0, "waiting": 0.0, "ratio": 0.0}
+        self.sums = dict.fromkeys(self.summed, 0.0)
         self.history: list[dict] = []
         self.best_epoch, self.best_weights = 0, None
         self.steps_an_epoch = len(batches)
-        self.optimizer = _optimizer(model, settings)
+        self.optimizer = _optimizer(model, settings, self.left_out)
         self.scaler = torch.amp.GradScaler(batches.device.type, enabled=precision == "float16")
         self.scheduler = None
         if settings.schedule == "cosine":
@@ -131,18 +138,39 @@ class _Run:
 
     def train_epoch(self, epoch: int, progress: bool) -> None:
         self.model.train()
+        total, done = len(self.batches.indices), self.step_in_epoch * self.batches.batch_size
+        title = f"epoch {epoch + 1}/{self.settings.epochs}"
+        bar = tqdm(total=total, initial=done, desc=title, unit="img", leave=False, disable=not progress)
+        with bar, _fast_backward(self.model, self.batches.device):
+            started = time.perf_counter()
+            for images in self.steps(epoch):
+                self.sums["seconds"] += time.perf_counter() - started
+                self.step_in_epoch += 1
+                if self.step_in_epoch % 10 == 1 or self.step_in_epoch == self.steps_an_epoch:
+                    bar.set_postfix_str(self.status(), refresh=False)
+                bar.update(images)
+                if time.monotonic() - self.saved_at > self.save_seconds:
+                    self.save()
+                started = time.perf_counter()
+
+    def steps(self, epoch: int) -> Iterator[int]:
+        """Train on the batches of an epoch that are left; yields the number of images after each."""
+        for step, *batch in self.feed(epoch):
+            self._step(epoch, step, *batch)
+            yield len(batch[0])
+
+    def feed(self, epoch: int) -> Iterator[tuple]:
+        """(step of the run, positions, images, labels[, lines]) of the batches of an epoch that are left, each made
+        ready while the model works on the one before it."""
         order = torch.randperm(len(self.batches.indices), generator=generator(self.seed, "order", epoch)).numpy()
         size, first = self.batches.batch_size, self.step_in_epoch
-        title = f"epoch {epoch + 1}/{self.settings.epochs}"
-        bar = tqdm(total=len(order), initial=first * size, desc=title, unit="img", leave=False, disable=not progress)
 
         def read(step: int):
             chosen = order[step * size : (step + 1) * size]
             noise = generator(self.seed, "augment", epoch * self.steps_an_epoch + step)
             return chosen, *self.batches.take(chosen, self.settings.augmentation, noise)
 
-        # A batch is made ready while the model works on the one before it.
-        with bar, ThreadPoolExecutor(1) as reader, _fast_backward(self.model, self.batches.device):
+        with ThreadPoolExecutor(1) as reader:
             ahead = reader.submit(read, first) if first < self.steps_an_epoch else None
             for step in range(first, self.steps_an_epoch):
                 started = time.perf_counter()
@@ -150,41 +178,35 @@ class _Run:
                 self.sums["waiting"] += time.perf_counter() - started
                 if step + 1 < self.steps_an_epoch:
                     ahead = reader.submit(read, step + 1)
-                self._step(epoch, epoch * self.steps_an_epoch + step, *batch)
-                self.sums["seconds"] += time.perf_counter() - started
-                self.step_in_epoch = step + 1
-                if step % 10 == 0 or self.step_in_epoch == self.steps_an_epoch:
-                    row = self._averages()
-                    bar.set_postfix_str(
-                        f"loss {row['train_loss']:.3f}, accuracy {row['train_accuracy']:.3f}", refresh=False
-                    )
-                bar.update(len(batch[0]))
-                if time.monotonic() - self.saved_at > self.save_seconds:
-                    self.save()
+                yield epoch * self.steps_an_epoch + step, *batch
 
     def _step(
         self, epoch: int, step: int, positions: np.ndarray, images: Tensor, labels: Tensor, lines: Tensor | None = None
     ) -> None:
         settings = self.settings
         ratio = objectives.keep_ratio(settings, self.seed, epoch, step)
-        if self.scheduler is not None:
-            self.scheduler.step_update(step)
         with autocast(images.device, self.precision):
             loss, logits = objectives.loss(
                 self.model, images, labels, lines, recipe=self.recipe, ratio=ratio, sparsity=settings.sparsity,
                 noise=generator(self.seed, "noise", step), draw=derived_seed(self.seed, "draw", step),
             )  # fmt: skip
+        self.descend(loss, logits, positions, labels, step, ratio)
+
+    def descend(self, loss: Tensor, logits: Tensor, positions: np.ndarray, labels: Tensor, step: int, ratio: float):
+        """One optimiser step, and its share of the epoch's sums. -> the loss; TrainingError where it is not finite."""
         value = loss.item()
         if not np.isfinite(value):
             indices = self.batches.indices[positions]
             raise TrainingError(
-                f"the loss is {value} in epoch {epoch + 1}, step {step} (keep ratio {ratio:.2f}); "
+                f"the loss is {value} in epoch {self.epoch + 1}, step {step} (keep ratio {ratio:.2f}); "
                 f"images of this batch: {indices.tolist()}. Look at them, lower the learning rates, or train in float32"
             )
+        if self.scheduler is not None:
+            self.scheduler.step_update(step)
         self.scaler.scale(loss).backward()
-        if settings.clip_gradient is not None:
+        if self.settings.clip_gradient is not None:
             self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_gradient)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_gradient)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -192,9 +214,10 @@ class _Run:
         self.sums["correct"] += (logits.argmax(dim=1) == labels).sum().item()
         self.sums["images"] += len(positions)
         self.sums["ratio"] += ratio * len(positions)
+        return value
 
     def finish_epoch(self, epoch: int) -> None:
-        row = {"epoch": epoch + 1, **self._averages()}
+        row = {"epoch": epoch + 1, **self.averages()}
         if self.val is not None:
             accuracies = validate(self.model, self.val, self.val_ratios, self.precision)
             row |= {f"val_accuracy_{ratio:g}": accuracy for ratio, accuracy in accuracies.items()}
@@ -205,7 +228,7 @@ class _Run:
             self.best_epoch = epoch
             self.best_weights = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self.epoch, self.step_in_epoch = epoch + 1, 0
-        self.sums = dict.fromkeys(self.sums, 0)
+        self.sums = dict.fromkeys(self.summed, 0.0)
         self.save()
         self._write(self.history_file, lambda file: pd.DataFrame(self.history).to_csv(file, index=False))
 
@@ -224,7 +247,13 @@ class _Run:
             f"{row['waiting_share']:.1%} of the time waiting for data"
         )
 
-    def _averages(self) -> dict[str, float]:
+    def status(self) -> str:
+        """What stands beside the progress bar."""
+        row = self.averages()
+        return f"loss {row['train_loss']:.3f}, accuracy {row['train_accuracy']:.3f}"
+
+    def averages(self) -> dict[str, float]:
+        """The epoch so far, as columns of the history."""
         count = max(1, self.sums["images"])
         return {
             "train_loss": self.sums["loss"] / count,
@@ -248,8 +277,16 @@ class _Run:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "more": self.more_state(),
         }
         self._write(self.state_file, lambda file: torch.save(state, file))
+
+    def more_state(self) -> dict:
+        """What a kind of run needs besides to go on; `take_up` is given it back."""
+        return {}
+
+    def take_up(self, state: dict) -> None:
+        pass
 
     def _write(self, path: Path | None, write) -> None:
         try:
@@ -275,6 +312,7 @@ class _Run:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
+        self.take_up(state["more"])
         self.epoch, self.step_in_epoch, self.sums = state["epoch"], state["step_in_epoch"], state["sums"]
         self.history, self.best_epoch, self.best_weights = state["history"], state["best_epoch"], state["best_weights"]
         print(f"going on from epoch {self.epoch + 1}, step {self.step_in_epoch}/{self.steps_an_epoch}")
@@ -295,11 +333,11 @@ def _fast_backward(model: nn.Module, device: torch.device):
             module.fused_attn = True
 
 
-def _optimizer(model: nn.Module, settings: StageSettings) -> torch.optim.Optimizer:
+def _optimizer(model: nn.Module, settings: StageSettings, left_out: tuple[str, ...] = ()) -> torch.optim.Optimizer:
     """Adam(W) with the three learning rates of ASEL; no weight decay on biases and norms."""
     groups: dict[tuple[str, bool], list] = {}
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
+        if parameter.requires_grad and not name.startswith(left_out):
             part = "selector" if name.startswith("patch_drop.") else "head" if name.startswith("head.") else "backbone"
             groups.setdefault((part, parameter.ndim > 1), []).append(parameter)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]

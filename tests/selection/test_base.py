@@ -35,9 +35,9 @@ def test_a_name_is_registered_once():
 
 
 @pytest.mark.parametrize("name", [*selection.names(), "line_guided:choice=top"])
-def test_every_selector_scores_each_image_by_itself(name):
+def test_every_selector_scores_each_image_by_itself(name, tiny):
     torch.manual_seed(0)
-    selector = selection.create(name, 16).eval()
+    selector = tiny(selector=name, img_size=(32, 40), embed_dim=16, num_heads=2).selector
     patches, seeds = torch.randn(3, 20, 16), torch.tensor([5, 6, 7])
     extra = (lambda s: {"seeds": s}) if selector.stochastic else (lambda s: {})
     lines = torch.rand(3, 1, 64, 64)

@@ -98,14 +98,14 @@ def test_an_own_folder_is_trained_on_and_tested_on_its_own_split(smoke, image_fo
 def test_without_the_hub_training_starts_from_random_weights_or_a_local_file(smoke, monkeypatch, capsys):
     from safetensors.torch import save_file
 
-    built = stages.SelectiveViT
+    built = stages.build
 
     def offline(architecture, num_classes, selector, pretrained=False, **settings):
         if pretrained:
             raise OSError("no network")
         return built(architecture, num_classes, selector, **settings)
 
-    monkeypatch.setattr(stages, "SelectiveViT", offline)
+    monkeypatch.setattr(stages, "build", offline)
     wanted = replace(smoke, model=replace(smoke.model, start="imagenet"))
     stage = stages.warm_up(wanted, recipe="dropped", progress=False)
     assert stage.record["start"] == "random"

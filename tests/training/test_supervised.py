@@ -64,7 +64,7 @@ def test_a_run_killed_in_mid_epoch_ends_with_the_weights_of_an_uninterrupted_one
     class Killed(BaseException):
         pass
 
-    original, count = supervised._Run._step, []
+    original, count = supervised.Run._step, []
 
     def step(self, *arguments):
         if len(count) == steps_before_the_kill:
@@ -73,10 +73,10 @@ def test_a_run_killed_in_mid_epoch_ends_with_the_weights_of_an_uninterrupted_one
         original(self, *arguments)
 
     options = dict(state_file=tmp_path / "run.pt", history_file=tmp_path / "history.csv", save_seconds=0.0)
-    monkeypatch.setattr(supervised._Run, "_step", step)
+    monkeypatch.setattr(supervised.Run, "_step", step)
     with pytest.raises(Killed):
         run(tiny(2), data, **options)
-    monkeypatch.setattr(supervised._Run, "_step", original)
+    monkeypatch.setattr(supervised.Run, "_step", original)
     resumed = tiny(2)
     with torch.no_grad():
         resumed.head.weight.add_(1)  # a new process's model: all that counts is in the state file

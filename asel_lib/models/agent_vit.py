@@ -1,0 +1,86 @@
+"""AgentViT: a ViT from scratch whose patches a reinforcement-learning agent chooses (Cauteruccio et al. 2025)."""
+
+import torch
+from timm.layers import Attention
+from torch import Tensor, nn
+
+from asel_lib.models.kept_embed import KeptPatchEmbed, take_patches
+from asel_lib.models.selective_vit import SelectiveViT
+
+
+class AgentViT(SelectiveViT):
+    """The published network on timm's VisionTransformer, so that all of SelectiveViT's methods are its own.
+
+    dim 128, 6 blocks, 8 heads of 64 (wider inside than `dim`), MLP 512, fixed 2-d sine-cosine positions, no class
+    token but mean pooling, layer norm on the patches' pixels and on their embedding, no biases in attention. Its own
+    selector is "agent", another registered one can take its place.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        selector: str = "agent",
+        img_size: int = 224,
+        patch_size: int = 16,
+        dim: int = 128,
+        depth: int = 6,
+        heads: int = 8,
+        dim_head: int = 64,
+        mlp_dim: int = 512,
+    ):
+        class WideAttention(Attention):  # timm hands its attention neither of the two
+            def __init__(self, *args, **kwargs):
+                super().__init__(*args, **kwargs | {"attn_head_dim": dim_head, "proj_bias": False})
+
+        super().__init__(
+            "vit_tiny_patch16_224",
+            num_classes,
+            selector,
+            img_size=img_size,
+            patch_size=patch_size,
+            embed_dim=dim,
+            depth=depth,
+            num_heads=heads,
+            mlp_ratio=mlp_dim / dim,
+            qkv_bias=False,
+            class_token=False,
+            global_pool="avg",
+            embed_layer=NormedPatchEmbed,
+            embed_norm_layer=nn.LayerNorm,
+            norm_layer=nn.LayerNorm,
+            attn_layer=WideAttention,
+            weight_init="skip",  # torch's own, as published
+        )
+        self.architecture = "agentvit"
+        self.patch_embed.slot = [self.patch_drop]
+        self.pos_embed = nn.Parameter(sine_cosine(*self.patch_embed.grid_size, dim)[None], requires_grad=False)
+
+
+class NormedPatchEmbed(KeptPatchEmbed):
+    """Layer norm of a patch's pixels, projection, layer norm; of the kept patches alone where they are known."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.pixel_norm = nn.LayerNorm(self.proj.weight[0].numel())
+
+    def forward(self, images: Tensor) -> Tensor:
+        kept = self.slot[0].call.selection.kept
+        if kept is None:
+            kept = torch.arange(self.num_patches, device=images.device).expand(len(images), -1)
+        return self.project(take_patches(images, kept, self.patch_size))
+
+    def project(self, patches: Tensor) -> Tensor:
+        return super().project(self.pixel_norm(patches.flatten(2)))
+
+
+def sine_cosine(rows: int, columns: int, dim: int, temperature: float = 10000.0) -> Tensor:
+    """(rows * columns, dim): sin x, cos x, sin y, cos y, a quarter each, at frequencies temperature^(-i / (dim/4 - 1)).
+    (timm's own spaces them by dim/4, which gives other logits than the published weights were trained with.)"""
+    if dim % 4 or dim < 8:
+        raise ValueError(
+            f"dim is {dim}: expected a multiple of 4, at least 8, for two-dimensional sine-cosine positions"
+        )
+    frequencies = temperature ** -(torch.arange(dim // 4) / (dim // 4 - 1))
+    y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    x, y = x.flatten()[:, None] * frequencies, y.flatten()[:, None] * frequencies
+    return torch.cat([x.sin(), x.cos(), y.sin(), y.cos()], dim=1)

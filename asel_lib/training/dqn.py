@@ -1,0 +1,106 @@
+"""AgentViT's agent: epsilon-greedy masks, a replay buffer of batches, Q-learning with a slow target network.
+
+Published libraries' agents do not fit this variant: Stable-Baselines3's DQN and TorchRL's DQN loss choose one action of
+many and learn its value alone, while this one keeps any set of patches and moves the values of all of them to the same
+reward; its replay buffer holds whole batches of differing size. What is left of them is a list and ten lines.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+
+from asel_lib.profiles import AgentSettings
+from asel_lib.reproducibility import generator
+from asel_lib.selection.agent import AgentSelector, at_least_mean
+
+
+class Replay:
+    """The transitions of up to `capacity` batches: (state (B, 2N), state after it (B, 2N), reward). A full buffer loses
+    one at random, as published."""
+
+    def __init__(self, capacity: int):
+        self.capacity = capacity
+        self.transitions: list[tuple[Tensor, Tensor, float]] = []
+
+    def __len__(self) -> int:
+        return len(self.transitions)
+
+    def push(self, state: Tensor, after: Tensor, reward: float, chance: torch.Generator) -> None:
+        if len(self) == self.capacity:
+            self.transitions.pop(int(torch.randint(self.capacity, (), generator=chance)))
+        self.transitions.append((state, after, reward))
+
+    def draw(self, count: int, chance: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """`count` batches without replacement, joined: states (n, 2N), states after (n, 2N), rewards (n, 1).
+        ValueError where there are fewer."""
+        if count > len(self):
+            raise ValueError(
+                f"the replay buffer holds {len(self)} batches, {count} were asked for: wait, or ask for fewer"
+            )
+        chosen = [self.transitions[i] for i in torch.randperm(len(self), generator=chance)[:count]]
+        states, after, rewards = zip(*chosen, strict=True)
+        each = [torch.full((len(state), 1), reward) for state, reward in zip(states, rewards, strict=True)]
+        return torch.cat(states), torch.cat(after), torch.cat(each).to(states[0].device)
+
+
+class Agent:
+    """Chooses masks and learns from their rewards; its network is the model's selector."""
+
+    def __init__(self, selector: AgentSelector, settings: AgentSettings, seed: int):
+        self.selector, self.settings, self.seed = selector, settings, seed
+        self.target = ModelEmaV3(selector.q_network, decay=1 - settings.tau)
+        self.optimizer = torch.optim.AdamW(selector.q_network.parameters(), lr=settings.lr, amsgrad=True)
+        self.replay = Replay(settings.replay)
+        self.learned = 0
+
+    def epsilon(self, step: int) -> float:
+        """The chance of a random mask after `step` batches."""
+        low, high = self.settings.epsilon_end, self.settings.epsilon_start
+        return low + (high - low) * np.exp(-step / self.settings.epsilon_decay).item()
+
+    @torch.no_grad()
+    def act(self, attention: Tensor, labels: Tensor, step: int) -> Tensor:
+        """(B, N) attention of a batch -> one mask (N,) for all its images: the patches whose Q, averaged over the images,
+        is at least the mean of all; with chance epsilon, of uniform random values."""
+        chance = generator(self.seed, "explore", step)
+        if torch.rand((), generator=chance) < self.epsilon(step):
+            return at_least_mean(torch.rand(attention.shape[1], generator=chance))
+        return at_least_mean(self.selector.values(attention, labels).mean(dim=0)).cpu()
+
+    def learn(self, before: Tensor, after: Tensor, labels: Tensor, mask: Tensor, reward: float, step: int) -> None:
+        """Remember a rewarded batch (attention before and after the ViT's step, (B, N)), and, once enough are there,
+        make a step of Q-learning: all N values of a state towards reward + gamma * the target network's after it."""
+        settings, chance = self.settings, generator(self.seed, "replay", step)
+        self.selector.remember(labels, mask.to(labels.device), settings.memory_alpha)
+        with torch.no_grad():
+            states = (self.selector.state(attention, labels) for attention in (before, after))
+            self.replay.push(*states, reward, chance)
+        if len(self.replay) < settings.draw:
+            return
+        states, next_states, rewards = self.replay.draw(settings.draw, chance)
+        network = self.selector.q_network
+        with torch.no_grad():
+            wanted = rewards + settings.gamma * self.target.module(next_states)
+        self.optimizer.zero_grad(set_to_none=True)
+        F.smooth_l1_loss(network(states), wanted).backward()
+        nn.utils.clip_grad_value_(network.parameters(), settings.clip_gradient)
+        self.optimizer.step()
+        self.learned += 1
+        if self.learned % settings.target_every == 0:
+            self.target.update(network)
+
+    def state_dict(self) -> dict:
+        """Beyond the Q-network and the memory, which the model holds."""
+        return {
+            "target": self.target.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "replay": self.replay.transitions,
+            "learned": self.learned,
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        self.target.module.load_state_dict(state["target"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.replay.transitions, self.learned = list(state["replay"]), state["learned"]
