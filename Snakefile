@@ -22,6 +22,7 @@ plan = make_plan(
     config.get("datasets", {name: name for name in profile.datasets}),
     config.get("recipes", list(profile.recipes)),
     [int(seed) for seed in config.get("seeds", [0])],  # --config makes text of numbers
+    str(config.get("agentvit", False)).lower() == "true",
 )
 run_folder = paths.run(profile.name)
 workdir: str(run_folder)
@@ -69,6 +70,12 @@ figures = expand(
     ],
     format=["png", "pdf"],
 ) + ["figures/gflops_scaling.png", "figures/gflops_scaling.pdf"]
+figures += expand(
+    "figures/{dataset}_asel_vs_agentvit_{figure}.{format}",
+    dataset=plan.compared,
+    figure=["1_acc_keep", "2_acc_throughput", "3_gflops", "4_latency_50", "5_equal"],
+    format=["png", "pdf"],
+)
 
 
 # All by name: Snakemake makes a missing file only if something that is asked for lacks it, and a failed run leaves
@@ -144,6 +151,27 @@ rule line_guided:
     threads: training_threads
     message:
         "03_line_guided_training {wildcards.name}"
+    shell:
+        "exec {runner:q} {input.notebook:q} {output.notebook:q} {params:q}"
+
+
+rule agentvit:
+    input:
+        notebook=notebook("04_agentvit_baseline"),
+        profile=profile_file,
+        library=library,
+    output:
+        update("checkpoints/{name}.safetensors"),
+        update("checkpoints/{name}.json"),
+        update("checkpoints/{name}_history.csv"),
+        notebook="notebooks/04_agentvit_baseline_{name}.ipynb",
+    wildcard_constraints:
+        name=any_of(t.name for t in plan.agentvit),
+    params:
+        training_parameters,
+    threads: training_threads
+    message:
+        "04_agentvit_baseline {wildcards.name}"
     shell:
         "exec {runner:q} {input.notebook:q} {output.notebook:q} {params:q}"
 

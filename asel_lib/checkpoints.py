@@ -86,6 +86,12 @@ def available() -> list[str]:
     return sorted({file.stem for file in files if file.with_suffix(".json").is_file()})
 
 
+def available_in(profile: str) -> list[str]:
+    """Names of the shipped checkpoints and of that profile's run."""
+    files = [*paths.saved_models().glob("*.safetensors"), *(paths.run(profile) / "checkpoints").glob("*.safetensors")]
+    return sorted({file.stem for file in files if file.with_suffix(".json").is_file()})
+
+
 def save(model, stem: Path, record: dict, half: bool = False) -> Path:
     """Write <stem>.safetensors and <stem>.json. `half`: 16-bit floats, for shipping.
 

@@ -42,15 +42,27 @@ def replace_text(path: Path, text: str) -> None:
     replace_file(path, lambda file: file.write(text.encode()))
 
 
-def read_tensors(path: str | os.PathLike, wrappers: tuple[str, ...]) -> dict:
-    """The state dict (name -> tensor) in a .pth file, plain or under some of `wrappers`. No code in it is run.
-    CheckpointError where it cannot be read or holds something else."""
+def read_pth(path: str | os.PathLike) -> object:
+    """What a .pth file holds: tensors and plain containers. No code in it is run. CheckpointError where it cannot be
+    read."""
     import torch
 
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a torn zip, a pickle with code, a missing file: each has its own type
         raise CheckpointError(f"{path}: not a readable .pth of tensors ({type(error).__name__}: {error})") from error
+
+
+def read_tensors(path: str | os.PathLike, wrappers: tuple[str, ...]) -> dict:
+    """The state dict (name -> tensor) in a .pth file, plain or under some of `wrappers`. No code in it is run.
+    CheckpointError where it cannot be read or holds something else."""
+    return state_dict(read_pth(path), wrappers, path)
+
+
+def state_dict(state: object, wrappers: tuple[str, ...], path: str | os.PathLike) -> dict:
+    """The state dict in what `path` holds. CheckpointError where it is something else."""
+    import torch
+
     while isinstance(state, dict) and (inner := next((w for w in wrappers if isinstance(state.get(w), dict)), "")):
         state = state[inner]
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):

@@ -209,8 +209,8 @@ class Profile:
         for selector in self.selectors:
             if not re.fullmatch(r"random|learned|learned_paper|line_guided:lines=\w+,choice=\w+", selector):
                 raise ValueError(
-                    f"selectors has {selector!r}: expected random, learned, learned_paper or line_guided:lines=...,choice=..., "
-                    "as 03_line_guided_training can be asked for them"
+                    f"selectors has {selector!r}: expected random, learned, learned_paper or "
+                    "line_guided:lines=...,choice=..., as 03_line_guided_training can be asked for them"
                 )
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("protocol", self.protocol, PROTOCOLS)

@@ -1,9 +1,10 @@
-"""What a run consists of: a training for each (data set, recipe or selector, seed), a benchmark for each checkpoint."""
+"""What a run consists of: a training for each (data set, recipe, selector or agent, seed), a benchmark for each
+checkpoint."""
 
 from dataclasses import dataclass
 
-from asel_lib.paths import checkpoint_name, line_guided_name
-from asel_lib.profiles import Profile
+from asel_lib.paths import agentvit_name, checkpoint_name, line_guided_name
+from asel_lib.profiles import AGENTVIT_SETTINGS, Profile
 
 
 @dataclass(frozen=True)
@@ -19,17 +20,20 @@ class Training:
     seed: int
     start: str | None = None
     selector: str = ""
+    setting: str = ""
 
     @property
     def parameters(self) -> dict[str, object]:
         """What its notebook is given, besides the profile."""
         common = {"dataset": self.source, "seed": self.seed}
+        if self.setting:
+            return common | {"setting": self.setting}
         if not self.selector:
             return common | {"recipe": self.recipe}
         name, _, written = self.selector.partition(":")
         options = dict(option.split("=") for option in written.split(",")) if written else {}
         if name != "line_guided":
-            return common | {"selection": name}
+            return common | {"selection": name, "recipe": self.recipe}
         return common | {"extractor": options["lines"], "selection": options["choice"]}
 
 
@@ -38,21 +42,27 @@ class Plan:
     warmups: tuple[Training, ...]
     transfers: tuple[Training, ...]
     line_guided: tuple[Training, ...] = ()
+    agentvit: tuple[Training, ...] = ()
     benchmark_warmup: bool = True
 
     @property
     def trainings(self) -> tuple[Training, ...]:
-        return self.warmups + self.transfers + self.line_guided
+        return self.warmups + self.transfers + self.line_guided + self.agentvit
 
     @property
     def benchmarked(self) -> tuple[Training, ...]:
         warmups = self.warmups if self.benchmark_warmup or not self.transfers else ()
-        return warmups + self.transfers + self.line_guided
+        return warmups + self.transfers + self.line_guided + self.agentvit
 
     @property
     def datasets(self) -> tuple[str, ...]:
         """Those with results and figures."""
         return tuple(dict.fromkeys(training.dataset for training in self.benchmarked))
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """Data sets with AgentViT's results beside ASEL's."""
+        return tuple(dict.fromkeys(training.dataset for training in self.agentvit))
 
     @property
     def quickstart(self) -> str:
@@ -61,13 +71,19 @@ class Plan:
         return next((t.name for t in shown if t.recipe == "dropped"), shown[0].name)
 
 
-def make_plan(profile: Profile, datasets: dict[str, str], recipes: list[str], seeds: list[int]) -> Plan:
+def make_plan(
+    profile: Profile, datasets: dict[str, str], recipes: list[str], seeds: list[int], agentvit: bool = False
+) -> Plan:
     """Every data set's transfer starts from the warm-up of its recipe and seed; the line-guided trainings of the
-    profile's selectors start by themselves.
+    profile's selectors start by themselves, and so does AgentViT.
 
-    datasets: name -> the same name, or the path of a folder of images.
+    datasets: name -> the same name, or the path of a folder of images. agentvit: AgentViT, and what it is compared
+    with, also where the profile has none of it.
     """
     warmup_set = profile.warmup_dataset
+    settings = AGENTVIT_SETTINGS if agentvit else profile.agentvit_runs
+    yardsticks = ("learned", "learned_paper", "random") if agentvit else ()
+    selectors = tuple(dict.fromkeys((*profile.selectors, *yardsticks)))
     chains = [(recipe, seed) for recipe in recipes for seed in seeds]
 
     def warmup_name(recipe: str, seed: int) -> str:
@@ -98,13 +114,30 @@ def make_plan(profile: Profile, datasets: dict[str, str], recipes: list[str], se
                 "03_line_guided_training",
                 dataset,
                 source,
-                "dropped",
+                "paper" if selector.endswith("_paper") else "dropped",
                 seed,
-                selector=selector,
+                selector=selector.removesuffix("_paper"),
             )
             for dataset, source in datasets.items()
             if dataset != warmup_set
-            for selector in profile.selectors
+            for selector in selectors
+            for seed in seeds
+        ),
+        agentvit=tuple(
+            Training(
+                agentvit_name(dataset, seed)
+                if setting == "published"
+                else line_guided_name(dataset, "agent", seed=seed),
+                "04_agentvit_baseline",
+                dataset,
+                source,
+                "agent",
+                seed,
+                setting=setting,
+            )
+            for dataset, source in datasets.items()
+            if dataset != warmup_set
+            for setting in settings
             for seed in seeds
         ),
         benchmark_warmup=profile.benchmark_warmup,

@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
         datasets, complete = present_datasets(profile, options)
     except AselError as error:
         return refuse(str(error))
-    plan = make_plan(profile, datasets, options.recipes, options.seeds)
+    plan = make_plan(profile, datasets, options.recipes, options.seeds, options.agentvit)
     command = snakemake_command(profile.name, datasets, options, extra)
     if options.dry_run:
         return dry_run(command)
@@ -90,6 +90,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--datasets", metavar="A,B", help="names or image folders (default: the profile's)")
     parser.add_argument("--recipes", metavar="A,B", help="training recipes (default: the profile's)")
     parser.add_argument("--seeds", metavar="0,1,2", default="0", help="one training each (default: 0)")
+    parser.add_argument(
+        "--agentvit", action="store_true", help="also AgentViT and what it is compared with, from scratch"
+    )
     parser.add_argument("--cores", metavar="N", help="CPU cores to use (default: all)")
     parser.add_argument("--strict", action="store_true", help="a data set that is not there is an error")
     parser.add_argument("--dry-run", action="store_true", help="list what would run and why, then stop")
@@ -183,6 +186,7 @@ def snakemake_command(
     profile: str, datasets: dict[str, str], options: argparse.Namespace, extra: list[str]
 ) -> list[str]:
     settings = {"profile": profile, "datasets": datasets, "recipes": options.recipes, "seeds": options.seeds}
+    settings["agentvit"] = options.agentvit
     return [
         sys.executable, "-m", "snakemake",
         "--snakefile", str(REPOSITORY / "Snakefile"),

@@ -151,12 +151,27 @@ def test_each_selector_of_the_profile_is_a_training_that_asks_its_notebook_for_i
         profiles.load("compact"), {"cifar10": "cifar10", "pictures": "/my/pictures"}, ["paper"], [0, 1]
     )
     asked = {training.name: training.parameters for training in made.line_guided}
-    assert len(asked) == 6 * 2
+    assert len(asked) == 7 * 2
     common = {"dataset": "/my/pictures", "seed": 1}
     assert asked["pictures_line_guided_sobel_top_seed1"] == common | {"extractor": "sobel", "selection": "top"}
-    assert asked["pictures_line_guided_learned_seed1"] == common | {"selection": "learned"}
+    assert asked["pictures_line_guided_learned_seed1"] == common | {"selection": "learned", "recipe": "dropped"}
+    assert asked["pictures_line_guided_learned_paper_seed1"] == common | {"selection": "learned", "recipe": "paper"}
     assert set(asked) <= {training.name for training in made.benchmarked}
     assert not plan.make_plan(profiles.load("demo"), {"synthetic_closeups": ""}, ["paper"], [0]).line_guided
+
+
+def test_agentvit_is_trained_where_the_profile_or_the_user_asks_for_it():
+    sets = {"synthetic_closeups": "synthetic_closeups", "synthetic": "synthetic"}
+    demo = profiles.load("demo")
+    assert not plan.make_plan(demo, sets, ["dropped"], [0]).agentvit
+    made = plan.make_plan(demo, sets, ["dropped"], [0, 1], agentvit=True)
+    asked = {training.name: training.parameters for training in made.agentvit}
+    assert asked["synthetic_agentvit"] == {"dataset": "synthetic", "seed": 0, "setting": "published"}
+    assert asked["synthetic_line_guided_agent_seed1"] == {"dataset": "synthetic", "seed": 1, "setting": "equal"}
+    assert {"synthetic_line_guided_learned", "synthetic_line_guided_learned_paper"} <= {t.name for t in made.line_guided}
+    assert made.compared == ("synthetic",)
+    assert set(asked) <= {training.name for training in made.benchmarked}
+    assert plan.make_plan(profiles.load("compact"), {"cifar10": "", "aid": "aid"}, ["paper"], [0]).compared == ("aid",)
 
 
 # --- one notebook ---

@@ -45,6 +45,18 @@ def test_the_paper_profile_has_the_published_line_guided_schedule():
     assert profiles.load("compact").for_line_guided() == profiles.load("compact")
 
 
+def test_the_paper_profile_has_the_published_agent():
+    paper = profiles.load("paper")
+    agent, stage, model = paper.agent, paper.agentvit, paper.agentvit_model
+    assert (agent.epsilon_start, agent.epsilon_end, agent.epsilon_decay) == (1.0, 0.01, 20_000)
+    assert (agent.gamma, agent.tau, agent.target_every, agent.lr, agent.clip_gradient) == (0.95, 0.1, 2, 0.01, 100)
+    assert (agent.replay, agent.draw, agent.reward_every) == (64, 8, 50)
+    assert (agent.budget * 196, agent.budget_weight, agent.memory_alpha) == (98, 20, 0.01)
+    assert (stage.optimizer, stage.lr_backbone, stage.lr_head, stage.batch_size, stage.epochs) == ("adam", 1e-3, 1e-3, 32, 20)
+    assert (stage.augmentation, stage.schedule, stage.weight_decay) == ("none", "constant", 0)
+    assert (model.architecture, model.image_size, model.timm, model.start) == ("agentvit", 224, {}, "random")
+
+
 def test_only_settings_that_differ_from_their_default_identify_a_training():
     settings = profiles.load("paper").warmup
     assert profiles.chosen(settings) == {"epochs": 15, "lr_selector": 1e-4, "lr_backbone": 5e-5, "lr_head": 5e-4}

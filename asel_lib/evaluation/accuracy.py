@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 
 from asel_lib.devices import autocast
 from asel_lib.errors import AselError
+from asel_lib.evaluation.protocol import Protocol, leaked, protocol_of
 from asel_lib.selection.base import draws_at_random, keep_count, parse
 
 
@@ -22,6 +23,7 @@ def evaluate(
     precision: str = "float32",
     object_fraction: np.ndarray | None = None,
     progress: bool = True,
+    protocol: str | Protocol = "fair",
 ) -> pd.DataFrame:
     """Top-1 and top-5 accuracy of every (policy, keep ratio), one row each.
 
@@ -31,19 +33,26 @@ def evaluate(
     precision: as resolved by `devices`. object_fraction:
     (n, N), the share of each patch's area that the deciding object covers, images in the order of the batches
     -> object_kept, the share of the object that lies in kept patches, mean over the images with one.
+    protocol: "fair"; "published" is AgentViT's, which leaks (see `protocol`).
 
     -> policy, keep_ratio, kept_patches, n_images, accuracy, accuracy_low, accuracy_high, top5, object_kept
     (fractions 0..1; object_kept is nan without object_fraction; top5 is top-C where there are C < 5 classes).
-    ValueError for arguments that make no sweep; AselError where logits are not finite.
+    ValueError for arguments that make no sweep and labels that the model has no class for; AselError where logits are
+    not finite.
     """
+    protocol = protocol_of(protocol)
     settings = _settings(ratios, policies, draws)
     tallies = {setting: _Tally() for setting in settings}
-    seen, patches = 0, 0
+    seen, patches, whole = 0, 0, 0
     was_training = model.training
     model.eval()
     try:
         with torch.inference_mode():
             for images, labels, *drawn in tqdm(batches, desc="accuracy", unit="batch", disable=not progress):
+                _check_labels(model, labels)
+                whole = max(whole, len(images))
+                if protocol.drop_last and len(images) < whole:
+                    continue
                 fractions = _fractions(object_fraction, seen, images)
                 seen += len(images)
                 patches = num_patches(model, images)
@@ -53,7 +62,10 @@ def evaluate(
                     for (policy, ratio, draw), tally in tallies.items():
                         if policy not in made:
                             made[policy] = _drawings(model, images, policy, lines)
-                        logits, chosen = model(images, ratio, policy, made[policy], draw=draw, return_selection=True)
+                        kept = leaked(protocol, model, images, labels, ratio, policy) if ratio < 1 else None
+                        logits, chosen = model(
+                            images, ratio, policy, made[policy], draw=draw, kept=kept, return_selection=True
+                        )
                         tally.add(logits, labels)
                         if fractions is not None and ratio < 1:
                             tally.add_kept(chosen.kept, fractions)
@@ -61,7 +73,7 @@ def evaluate(
         model.train(was_training)
     if not seen:
         raise ValueError("the batches hold no image: there is nothing to evaluate")
-    if object_fraction is not None and len(object_fraction) != seen:
+    if object_fraction is not None and len(object_fraction) != seen and not protocol.drop_last:
         raise ValueError(f"object_fraction has {len(object_fraction)} rows for {seen} images: give one row an image")
 
     rows = []
@@ -121,6 +133,14 @@ def interval(correct: float, n: int) -> tuple[float, float]:
 
     result = binomtest(round(correct), n).proportion_ci(0.95, method="wilson")
     return float(result.low), float(result.high)
+
+
+def _check_labels(model: nn.Module, labels: Tensor) -> None:
+    if len(labels) and int(labels.max()) >= model.num_classes:
+        raise ValueError(
+            f"an image is of class {int(labels.max())}, and the model has {model.num_classes} classes (0 to "
+            f"{model.num_classes - 1}): test it on the data set that it was trained on, or train it on this one"
+        )
 
 
 def num_patches(model: nn.Module, images: Tensor) -> int:

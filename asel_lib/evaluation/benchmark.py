@@ -15,6 +15,7 @@ from asel_lib.data.synthetic import object_patches
 from asel_lib.evaluation import cost
 from asel_lib.evaluation.accuracy import evaluate
 from asel_lib.reproducibility import environment
+from asel_lib.selection.base import parse
 
 RECORD_KEYS = ("name", "dataset", "recipe", "seed", "start", "split")
 
@@ -76,8 +77,11 @@ def object_fractions(images: ImageArray, indices: np.ndarray, model: nn.Module) 
 
 def own_policies(record: dict, policies: Sequence[str]) -> Sequence[str]:
     """The policies that say something about a checkpoint: of a line-guided training, which is there to be compared with
-    others of its kind, only its own; else all."""
-    return [record["model"]["selector"]] if record.get("method") == "line_guided" else policies
+    others of its kind, only its own; else all, its own in place of another that would have to be trained."""
+    own = record["model"]["selector"]
+    if record.get("method") == "line_guided":
+        return [own]
+    return list(dict.fromkeys(own if parse(policy)[0].trained else policy for policy in policies))
 
 
 def timing_batch(batches: Iterable[tuple[Tensor, ...]], batch_size: int) -> tuple[Tensor, Tensor | None]:

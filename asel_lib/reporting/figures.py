@@ -131,7 +131,7 @@ def tradeoff(frame: pd.DataFrame, dataset: str) -> Figure:
     axes[0].set_title(f"{dataset}, {each}" + (f", mean of {seeds} seeds" if seeds > 1 else ""))
     axes[0].legend(loc="lower right")
     note = f"band: 95 % interval (Wilson) of {policy_label(yardstick)}; bars: lowest to highest seed"
-    _footer(figure, run, dataset, note)
+    footer(figure, run, dataset, note)
     return figure
 
 
@@ -177,6 +177,8 @@ def history(frame: pd.DataFrame) -> Figure:
         ("loss", {"train_loss": "train", "val_loss": "val"}, 1),
         ("top-1 accuracy (%)", {"train_accuracy": "train", "val_accuracy": "val"}, 100),
         ("keep ratio", {"keep_ratio": "mean of the epoch"}, 1),
+        ("reward", {"reward": "mean of the epoch"}, 1),
+        ("chance of a random mask (%)", {"epsilon": "epsilon"}, 100),
         ("speed (img/s)", {"images_per_second": "train"}, 1),
     ]
     panels = [(name, {k: v for k, v in columns.items() if k in frame and frame[k].notna().any()}, scale)
@@ -228,7 +230,7 @@ def _panels(frame, dataset, line, xlabel, ylabel, note, ratio_axis=False, from_z
         elif not named.issuperset(labels):
             cell.legend(loc="best")
             named |= set(labels)
-    _footer(figure, rows, dataset, note)
+    footer(figure, rows, dataset, note)
     return figure
 
 
@@ -248,7 +250,7 @@ def _seeds(axes: Axes, x: str, rows: pd.DataFrame, policy: str, run: pd.DataFram
         axes.vlines(rows[x], *ends, color=_line(policy, run)["color"], linewidth=0.8)
 
 
-def _footer(figure: Figure, rows: pd.DataFrame, dataset: str, note: str) -> None:
+def footer(figure: Figure, rows: pd.DataFrame, dataset: str, note: str) -> None:
     def each(column: str) -> str:
         return ", ".join(f"{value}" for value in dict.fromkeys(rows[column]))
 

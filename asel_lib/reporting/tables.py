@@ -111,7 +111,7 @@ def selectors(frame: pd.DataFrame, ratios: Sequence[float] = (1.0, 0.5, 0.3, 0.2
         for _, run in runs(rows):
             for policy, line in over_seeds(run).groupby("policy", sort=True):
                 found = {round(row["keep_ratio"], 6): row for row in line.to_dict("records")}
-                cells = {f"at {ratio:g}": _seeds(found.get(round(ratio, 6))) for ratio in ratios}
+                cells = {f"at {ratio:g}": seeds_cell(found.get(round(ratio, 6))) for ratio in ratios}
                 about = {"data set": dataset, "test images": int(line["n_images"].max()), "selector": policy}
                 table.append(about | {"seeds": int(line["seeds"].max())} | cells)
     return pd.DataFrame(table)
@@ -168,7 +168,7 @@ def _check_columns(frame: pd.DataFrame, path: str) -> None:
         raise AselError(f"{path}: not a table of results, it lacks the column(s) {', '.join(missing)}")
 
 
-def _seeds(cell: dict | None) -> str:
+def seeds_cell(cell: dict | None) -> str:
     if cell is None:
         return "-"
     mean, low, high = (f"{cell[name] * 100:.1f}" for name in ("accuracy", "seed_low", "seed_high"))

@@ -28,6 +28,7 @@ class PatchSelector(nn.Module):
     `trained`: it can only be a model's own; `attach` is called once, when it has become that.
     """
 
+    name = ""  # it is registered under
     stochastic = False
     reads_patches = True
     reads_lines = False
@@ -53,6 +54,7 @@ def register(name: str):
                 f"a selector {name!r} is already registered ({_SELECTORS[name].__name__}): choose another name"
             )
         _SELECTORS[name] = selector
+        selector.name = name
         return selector
 
     return add

@@ -62,7 +62,7 @@ class Agent:
 
     @torch.no_grad()
     def act(self, attention: Tensor, labels: Tensor, step: int) -> Tensor:
-        """(B, N) attention of a batch -> one mask (N,) for all its images: the patches whose Q, averaged over the images,
+        """(B, N) attention of a batch -> one mask (N,) for all its images: the patches whose Q, averaged over images,
         is at least the mean of all; with chance epsilon, of uniform random values."""
         chance = generator(self.seed, "explore", step)
         if torch.rand((), generator=chance) < self.epsilon(step):

@@ -29,8 +29,8 @@ class PatchSelectionEnv(gymnasium.Env):
         self.wanted = settings.budget * patches
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
-        """options: `batches`, an iterator of (step, positions, images, labels), and `step`, the number of batches of the
-        epoch that lie behind (default 0). -> the first observation, and info with that batch's `labels`."""
+        """options: `batches`, an iterator of (step, positions, images, labels), and `step`, how many of the epoch's
+        batches lie behind (default 0). -> the first observation, and info with that batch's `labels`."""
         super().reset(seed=seed)
         if not options or "batches" not in options:
             raise ValueError("reset needs options={'batches': an iterator of (step, positions, images, labels)}")

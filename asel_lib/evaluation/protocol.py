@@ -1,0 +1,62 @@
+"""Who may know what when a model is tested: the fair protocol, and AgentViT's published one, to show what it does."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from asel_lib.selection.base import best, keep_count, parse
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """labels: the agent is told the true class of each test image. one_mask: its values are averaged over the batch,
+    and all images of it keep the same patches. drop_last: images of an incomplete last batch are not tested.
+    raster_random: "random" keeps the first K patches, from the top left corner on."""
+
+    labels: bool = False
+    one_mask: bool = False
+    drop_last: bool = False
+    raster_random: bool = False
+
+
+PROTOCOLS = {
+    "fair": Protocol(),
+    "published": Protocol(labels=True, one_mask=True, drop_last=True, raster_random=True),
+}
+
+
+def protocol_of(name: str | Protocol) -> Protocol:
+    """By name, or itself; ValueError for a name that there is not."""
+    if isinstance(name, Protocol):
+        return name
+    if name not in PROTOCOLS:
+        raise ValueError(f"unknown protocol {name!r}: expected one of {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]
+
+
+def leaked(
+    protocol: Protocol, model: nn.Module, images: Tensor, labels: Tensor, keep_ratio: float, policy: str | None
+) -> Tensor | None:
+    """The patches (B, K) that the protocol keeps in place of the policy's own fair choice; None: no others than that.
+    ValueError names classes that the agent remembers no mask of."""
+    if protocol == Protocol():
+        return None
+    kind = type(model.patch_drop.selector) if policy is None else parse(policy)[0]
+    name, keep = kind.name, keep_count(model.patch_embed.num_patches, keep_ratio)
+    if name == "random" and protocol.raster_random:
+        return torch.arange(keep, device=images.device).expand(len(images), -1)
+    if name != "agent" or not (protocol.labels or protocol.one_mask):
+        return None
+    agent = model.patch_drop.selector
+    if protocol.labels and (empty := sorted(set(labels[~agent.memory[labels].any(dim=1)].tolist()))):
+        raise ValueError(
+            f"class {', '.join(map(str, empty))} is missing from the agent's memory: no mask of it was remembered in "
+            "training, or the checkpoint was published without its memory; test with labels=False"
+        )
+    tokens = model.patch_tokens(images)
+    with torch.autocast(images.device.type, enabled=False):
+        values = agent.values(agent.attention(tokens.float()), labels if protocol.labels else None)
+    if protocol.one_mask:
+        values = values.mean(dim=0, keepdim=True).expand(len(images), -1)
+    return best(values, keep)
