@@ -168,7 +168,9 @@ def test_agentvit_is_trained_where_the_profile_or_the_user_asks_for_it():
     asked = {training.name: training.parameters for training in made.agentvit}
     assert asked["synthetic_agentvit"] == {"dataset": "synthetic", "seed": 0, "setting": "published"}
     assert asked["synthetic_line_guided_agent_seed1"] == {"dataset": "synthetic", "seed": 1, "setting": "equal"}
-    assert {"synthetic_line_guided_learned", "synthetic_line_guided_learned_paper"} <= {t.name for t in made.line_guided}
+    assert {"synthetic_line_guided_learned", "synthetic_line_guided_learned_paper"} <= {
+        t.name for t in made.line_guided
+    }
     assert made.compared == ("synthetic",)
     assert set(asked) <= {training.name for training in made.benchmarked}
     assert plan.make_plan(profiles.load("compact"), {"cifar10": "", "aid": "aid"}, ["paper"], [0]).compared == ("aid",)

@@ -52,7 +52,13 @@ def test_the_paper_profile_has_the_published_agent():
     assert (agent.gamma, agent.tau, agent.target_every, agent.lr, agent.clip_gradient) == (0.95, 0.1, 2, 0.01, 100)
     assert (agent.replay, agent.draw, agent.reward_every) == (64, 8, 50)
     assert (agent.budget * 196, agent.budget_weight, agent.memory_alpha) == (98, 20, 0.01)
-    assert (stage.optimizer, stage.lr_backbone, stage.lr_head, stage.batch_size, stage.epochs) == ("adam", 1e-3, 1e-3, 32, 20)
+    assert (stage.optimizer, stage.lr_backbone, stage.lr_head, stage.batch_size, stage.epochs) == (
+        "adam",
+        1e-3,
+        1e-3,
+        32,
+        20,
+    )
     assert (stage.augmentation, stage.schedule, stage.weight_decay) == ("none", "constant", 0)
     assert (model.architecture, model.image_size, model.timm, model.start) == ("agentvit", 224, {}, "random")
 
@@ -86,6 +92,9 @@ def test_an_unknown_profile_is_named_with_a_suggestion():
             ["line_guided:choice=top"],
             "selectors has 'line_guided:choice=top': expected random, learned, learned_paper or",
         ),
+        ("agent.draw", 9, "replay is 4, fewer than draw, 9: the buffer must hold what is drawn"),
+        ("agent.gamma", 1.5, "gamma is 1.5"),
+        ("agentvit_runs", ["publishd"], "unknown setting in agentvit_runs 'publishd'.*Did you mean 'published'"),
         ("evaluation.ratios", [0.5, float("nan")], "keep ratio is nan"),
         ("evaluation.ratios", [], "ratios is empty"),
         ("recipes", ["droped"], "unknown recipe 'droped'"),

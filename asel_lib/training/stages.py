@@ -85,7 +85,7 @@ def line_guided(
     extractor: "xdog", "sobel", "informative", or a folder of drawings made elsewhere (data.lines.from_folder).
     selection: "sample", "top", or what they are compared with, from the same start by the same schedule: "random",
     "learned" (by `recipe`) and "agent" (AgentViT's, by reinforcement). keep_ratio None: one is drawn a batch, for one
-    model that serves all ratios; a number: as published, a model for this ratio ("agent" chooses its own in training).
+    model that serves all ratios; a number: as published, a model for this ratio.
     ValueError for an unknown extractor or selection; CheckpointError where `informative` lacks its weights.
     """
     profile = profile.for_line_guided()
@@ -97,6 +97,8 @@ def line_guided(
         settings = replace(settings, full_epochs=0, ratio_low=keep_ratio, ratio_high=keep_ratio)
         val_ratios = (keep_ratio,)
     selector, folder = selector_for(extractor, selection)
+    if keep_ratio is not None and selector == "agent":
+        raise ValueError(f"keep_ratio is {keep_ratio}, but an agent chooses how many patches it keeps: leave it out")
     if recipe != "dropped" and selector != "learned":
         raise ValueError(f"recipe {recipe!r} trains a learned selector, and selection is {selection!r}: use 'dropped'")
     drawings = folder if selector.startswith("line_guided") else ""

@@ -110,7 +110,11 @@ def test_a_published_checkpoint_gives_the_published_values_masks_and_logits(publ
 @torch.no_grad()
 def test_the_memory_of_a_class_or_the_mean_over_classes_is_the_other_half_of_the_state(published, tmp_path):
     torch.save(published, tmp_path / "a.pth")
-    ours, theirs, images = asel_lib.load_published(tmp_path / "a.pth"), Reference(published), torch.randn(3, 3, SIZE, SIZE)
+    ours, theirs, images = (
+        asel_lib.load_published(tmp_path / "a.pth"),
+        Reference(published),
+        torch.randn(3, 3, SIZE, SIZE),
+    )
     memory, labels, tokens = torch.rand(CLASSES, N), torch.tensor([4, 0, 4]), theirs.tokens(images)
     ours.selector.memory.copy_(memory)
     attention = ours.selector.attention(tokens)

@@ -9,6 +9,9 @@ from asel_lib.selection.agent import at_least_mean
 def model(tiny):
     model = tiny(selector="agent")
     model.selector.memory.uniform_(generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():  # so that masks differ from image to image
+        model.blocks[0].attn.qkv.weight.mul_(20)
+        model.selector.q_network[0].weight[:, :16].mul_(20)
     return model
 
 
@@ -27,6 +30,7 @@ def test_the_state_is_the_first_blocks_attention_over_patches(model):
 def test_an_images_mask_does_not_depend_on_its_batch(model):
     images = torch.randn(5, 3, 32, 32)
     together = model.select(images, 0.4)
+    assert len(together.unique(dim=0)) > 1
     assert together.tolist() == [model.select(image[None], 0.4)[0].tolist() for image in images]
     torch.testing.assert_close(model(images, 0.4)[2:3], model(images[2:3], 0.4), atol=1e-5, rtol=0)
 

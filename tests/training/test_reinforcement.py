@@ -1,0 +1,166 @@
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from asel_lib import checkpoints, paths, profiles
+from asel_lib.data.batches import Batches
+from asel_lib.data.sets import open_set
+from asel_lib.evaluation import benchmark
+from asel_lib.models import AgentViT
+from asel_lib.reproducibility import seeded
+from asel_lib.training import speed, stages, supervised
+from asel_lib.training.reinforcement import AgentRun
+
+TIMES = ["images_per_second", "seconds", "waiting_share"]
+
+
+@pytest.fixture
+def smoke(workplace):
+    return profiles.load("smoke")
+
+
+def agentvit(profile):
+    with seeded("model"):
+        return AgentViT(10, img_size=32, **profile.agentvit_model.timm)
+
+
+def train(profile, model, batch_size=16, val=True, **options):
+    images, split = open_set(profile, "synthetic")
+    common = dict(image_size=32, batch_size=batch_size)
+    return supervised.train(
+        model,
+        Batches(images, split.train[:100], **common),
+        Batches(images, split.val, **common) if val else None,
+        profile.agentvit,
+        recipe="agent",
+        seed=3,
+        progress=False,
+        kind=partial(AgentRun, agent=profile.agent),
+        **options,
+    )
+
+
+def test_the_classifier_and_the_agent_both_learn_each_by_its_own_optimiser(smoke):
+    model = agentvit(smoke)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    history = train(smoke, model, val=False).history
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert {name for name in before if name not in changed} == {"pos_embed"}
+    # 7 batches an epoch, every second rewarded, the first epoch not learned from, the second from 2 on
+    assert history["learned"].tolist() == [0, 3]
+    assert history["epsilon"].iloc[-1] == pytest.approx(0.01 + 0.99 * np.exp(-14 / 20_000))
+    assert history["keep_ratio"].between(0.35, 0.65).all() and history["reward"].notna().all()
+
+
+def test_the_first_epoch_leaves_agent_and_memory_alone(smoke):
+    model = agentvit(smoke)
+    before = {name: value.clone() for name, value in model.selector.state_dict().items()}
+    train(replace(smoke, agentvit=replace(smoke.agentvit, epochs=1)), model)
+    assert all(torch.equal(value, before[name]) for name, value in model.selector.state_dict().items())
+
+
+@pytest.mark.parametrize("steps_before_the_kill", [1, 6, 8, 11])
+def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(
+    smoke, tmp_path, monkeypatch, steps_before_the_kill
+):
+    whole = agentvit(smoke)
+    history = train(smoke, whole).history.drop(columns=TIMES)
+    original, count = AgentRun._fit, []
+
+    def fit(self, *arguments):
+        if len(count) == steps_before_the_kill:
+            raise KeyboardInterrupt
+        count.append(1)
+        return original(self, *arguments)
+
+    options = dict(state_file=tmp_path / "run.pt", save_seconds=0.0)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(AgentRun, "_fit", fit)
+        train(smoke, agentvit(smoke), **options)
+    resumed = agentvit(smoke)
+    with torch.no_grad():
+        resumed.head.weight.add_(1)
+        resumed.selector.memory.add_(1)
+    again = train(smoke, resumed, **options).history.drop(columns=TIMES)
+    pd.testing.assert_frame_equal(again, history)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value), name
+
+
+def test_a_batch_of_one_trains(smoke):
+    profile = replace(smoke, agentvit=replace(smoke.agentvit, epochs=1))
+    images, split = open_set(profile, "synthetic")
+    data = Batches(images, split.train[:3], image_size=32, batch_size=2)  # the last batch is one image
+    kind = partial(AgentRun, agent=profile.agent)
+    supervised.train(agentvit(smoke), data, None, profile.agentvit, recipe="agent", seed=0, progress=False, kind=kind)
+
+
+def test_agentvit_is_trained_kept_reused_and_measured(smoke, capsys):
+    stage = stages.agentvit(smoke, progress=False)
+    assert stage.file.name == "synthetic_agentvit.safetensors"
+    assert (stage.record["method"], stage.record["recipe"], stage.record["start"]) == ("agentvit", "agent", "random")
+    assert stage.record["agent"]["replay"] == 4
+    assert stages.agentvit(smoke, progress=False).reused
+    images = torch.randn(3, 3, 32, 32)
+    again = checkpoints.load("synthetic_agentvit")
+    torch.testing.assert_close(again(images, 0.3), stage.model(images, 0.3))
+    assert torch.equal(again.selector.memory, stage.model.selector.memory)
+    assert benchmark.own_policies(stage.record, ("learned", "random", "central")) == ["agent", "random", "central"]
+    changed = replace(smoke, agent=replace(smoke.agent, gamma=0.5))
+    assert not stages.agentvit(changed, progress=False).reused
+    assert "made with other settings" in capsys.readouterr().out
+
+
+def test_in_the_equal_setting_the_backbone_starts_as_that_of_the_other_selectors(smoke, monkeypatch):
+    started = {}
+
+    def train(model, *arguments, **options):
+        started[model.selector.name] = {k: v.clone() for k, v in model.state_dict().items() if "patch_drop" not in k}
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stages, "train", train)
+    for begin in (
+        lambda: stages.agentvit(smoke, setting="equal"),
+        lambda: stages.line_guided(smoke, selection="learned", recipe="paper"),
+        lambda: stages.line_guided(smoke, selection="learned"),
+    ):
+        with pytest.raises(KeyboardInterrupt):
+            begin()
+    assert started["agent"].keys() == started["learned"].keys()
+    assert all(torch.equal(value, started["learned"][name]) for name, value in started["agent"].items())
+
+
+def test_the_equal_setting_has_names_of_its_own(smoke):
+    agent = stages.agentvit(smoke, setting="equal", progress=False)
+    paper = stages.line_guided(smoke, selection="learned", recipe="paper", progress=False)
+    assert (agent.file.stem, paper.file.stem) == ("synthetic_line_guided_agent", "synthetic_line_guided_learned_paper")
+    assert (agent.record["method"], agent.record["recipe"]) == ("line_guided", "agent")
+    assert benchmark.own_policies(agent.record, ("learned", "random")) == ["agent"]
+
+
+@pytest.mark.parametrize(
+    ("begin", "message"),
+    [
+        (lambda p: stages.agentvit(p, setting="fair"), "unknown setting 'fair': expected one of published, equal"),
+        (lambda p: stages.line_guided(p, selection="random", recipe="paper"), "trains a learned selector"),
+        (
+            lambda p: stages.line_guided(p, selection="agent", keep_ratio=0.3),
+            "an agent chooses how many patches it keeps",
+        ),
+    ],
+)
+def test_what_cannot_be_trained_is_an_error_before_any_work(smoke, begin, message):
+    with pytest.raises(ValueError, match=message):
+        begin(smoke)
+    assert not paths.run("smoke").exists()
+
+
+def test_speeds_are_measured_for_each_training(smoke):
+    table = speed.in_turn(smoke, images=32, rounds=2, progress=False).set_index("training")
+    assert list(table.index) == ["paper", "dropped", "agent", "agentvit"]
+    assert (table["low"] <= table["images_per_second"]).all() and (table["images_per_second"] <= table["high"]).all()
+    assert table.loc["paper", "times_paper"] == 1
