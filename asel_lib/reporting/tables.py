@@ -108,11 +108,16 @@ def selectors(frame: pd.DataFrame, ratios: Sequence[float] = (1.0, 0.5, 0.3, 0.2
     table = []
     chosen = frame[frame["method"] == "line_guided"]
     for dataset, rows in chosen.groupby("dataset", sort=True):
-        for _, run in runs(rows):
+        for label, run in runs(rows):
             for policy, line in over_seeds(run).groupby("policy", sort=True):
                 found = {round(row["keep_ratio"], 6): row for row in line.to_dict("records")}
                 cells = {f"at {ratio:g}": seeds_cell(found.get(round(ratio, 6))) for ratio in ratios}
-                about = {"data set": dataset, "test images": int(line["n_images"].max()), "selector": policy}
+                about = {
+                    "data set": dataset,
+                    "test images": int(line["n_images"].max()),
+                    "selector": policy,
+                    "recipe": label,
+                }
                 table.append(about | {"seeds": int(line["seeds"].max())} | cells)
     return pd.DataFrame(table)
 

@@ -10,8 +10,9 @@ RATIOS = (0.1, 0.5, 1.0)
 def rows(method, policy, recipe, checkpoint, level, seed=0, **others):
     return [
         dict.fromkeys(tables.COLUMNS, 0)
-        | {"dataset": "aid", "method": method, "policy": policy, "recipe": recipe, "checkpoint": checkpoint,
-           "seed": seed, "keep_ratio": ratio, "accuracy": level + ratio / 5, "accuracy_low": level, "accuracy_high": level + 0.4,
+        | {"dataset": "aid", "method": method, "policy": policy, "recipe": recipe,
+           "checkpoint": checkpoint, "seed": seed, "keep_ratio": ratio, "accuracy": level + ratio / 5,
+           "accuracy_low": level, "accuracy_high": level + 0.4,
            "gmacs": ratio, "latency_ms": 80 * ratio, "latency_iqr_ms": 2, "throughput": 800 / ratio, "n_images": 100,
            "batch_size": 64, "profile": "compact", "device": "cpu", "dtype": "float32", "split": "test",
            "commit": "abc", "timestamp": "t", "start": "random"} | others
