@@ -17,6 +17,7 @@ import pytest
 
 from asel_lib import profiles
 from asel_lib.errors import DatasetError, DatasetMissing
+from asel_lib.reporting import comparison
 from asel_lib.reporting.figures import FIGURES
 from pipeline import index, notebook, plan, run
 
@@ -380,10 +381,11 @@ def test_profile_smoke_runs_from_nothing_and_has_its_figures(root):
     answer = pipeline(REPOSITORY, "--profile", "smoke")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     folder = root / "benchmarks_results/runs/smoke"
-    names = [f"synthetic_{name}" for name in FIGURES] + ["gflops_scaling"]
+    names = [f"synthetic_{name}" for name in (*FIGURES, *comparison.FIGURES)] + ["gflops_scaling"]
     names += ["synthetic_line_guided_xdog_sample_kept_patches", "synthetic_finetuned_dropped_kept_patches"]
     for name in names:
         for ending in ("png", "pdf"):
             assert (folder / f"figures/{name}.{ending}").stat().st_size > 1000
-    assert (folder / "notebooks/06_paper_figures.ipynb").read_text().count('"image/png"') == 2 * len(FIGURES) + 1
+    count = 2 * len(FIGURES) + len(comparison.FIGURES) + 1  # two data sets, one with AgentViT, and the scaling
+    assert (folder / "notebooks/06_paper_figures.ipynb").read_text().count('"image/png"') == count
     assert started(pipeline(REPOSITORY, "--profile", "smoke")) == []
