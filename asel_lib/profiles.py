@@ -202,6 +202,8 @@ class Profile:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         for recipe in self.recipes:
             _one_of("recipe", recipe, RECIPES)
+        if self.agentvit_model.selector != "agent":
+            raise ValueError(f"agentvit_model.selector is {self.agentvit_model.selector!r}: AgentViT's is 'agent'")
         for setting in self.agentvit_runs:
             _one_of("setting in agentvit_runs", setting, AGENTVIT_SETTINGS)
         for dataset, epochs in self.line_guided_epochs.items():

@@ -104,6 +104,8 @@ def _agentvit(held: dict, path: str | Path):
         )
         classes = len(state["linear_head.1.bias"])
         depth = 1 + max(int(key.split(".")[2]) for key in state if key.startswith("transformer.layers."))
+        if heads < 1 or inner % heads or patch < 1 or size % patch:
+            raise ValueError(f"{heads} heads for a width of {inner}, patches of {patch} for {size} pixels")
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{path}: not a published AgentViT checkpoint: {error!r} is missing or of another kind; expected "

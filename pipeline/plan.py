@@ -82,8 +82,8 @@ def make_plan(
     """
     warmup_set = profile.warmup_dataset
     settings = AGENTVIT_SETTINGS if agentvit else profile.agentvit_runs
-    yardsticks = ("learned", "learned_paper", "random") if agentvit else ()
-    selectors = tuple(dict.fromkeys((*profile.selectors, *yardsticks)))
+    baselines = ("learned", "learned_paper", "random") if agentvit else ()
+    selectors = tuple(dict.fromkeys((*profile.selectors, *baselines)))
     chains = [(recipe, seed) for recipe in recipes for seed in seeds]
 
     def warmup_name(recipe: str, seed: int) -> str:

@@ -17,7 +17,7 @@ from asel_lib.profiles import Profile
 def open_set(profile: Profile, dataset: str, download: bool = False) -> tuple[ImageArray, Split]:
     """A data set at the profile's image size, split by its protocol. Errors as `decode.load` and `make_split`."""
     images = load(dataset, profile.model.image_size, synthetic_images=profile.synthetic_images, download=download)
-    return images, _split(images, profile.protocol, profile.split_seed)
+    return images, split_of(images, profile.protocol, profile.split_seed)
 
 
 def open_recorded(record: dict, dataset: str | Path = "") -> tuple[ImageArray, Split]:
@@ -28,7 +28,7 @@ def open_recorded(record: dict, dataset: str | Path = "") -> tuple[ImageArray, S
     """
     images = load(dataset or record["source"], record["transform"]["size"], synthetic_images=record["images"])
     wanted = record["split"]
-    split = _split(images, wanted["protocol"], wanted["seed"])
+    split = split_of(images, wanted["protocol"], wanted["seed"])
     if images.fingerprint != record["dataset_fingerprint"] or split.fingerprint != wanted["fingerprint"]:
         raise CheckpointError(
             f"{record['name']} was trained on other files of {images.name} ({record['images']} images, data "
@@ -76,13 +76,14 @@ def digest(drawn: np.ndarray | None) -> str:
     return "" if drawn is None else hashlib.sha256(np.ascontiguousarray(drawn)).hexdigest()[:16]
 
 
-def _split(images: ImageArray, protocol: str, seed: int) -> Split:
+def split_of(images: ImageArray, protocol: str, seed: int, own_parts: bool = True) -> Split:
+    """The split of these images; own_parts False: as if the set did not bring parts of its own."""
     return make_split(
         images.names,
         images.labels,
         images.classes,
         digests=images.digests,
-        parts=images.parts,
+        parts=images.parts if own_parts else None,
         protocol=protocol,
         seed=seed,
     )

@@ -7,10 +7,10 @@ import pandas as pd
 import torch
 
 from asel_lib.data.decode import ImageArray
-from asel_lib.data.sets import open_recorded, recorded_batches
-from asel_lib.data.splits import Split, make_split
+from asel_lib.data.sets import open_recorded, recorded_batches, split_of
 from asel_lib.evaluation.accuracy import evaluate
 from asel_lib.evaluation.protocol import PROTOCOLS, Protocol, leaked
+from asel_lib.reproducibility import derived_seed
 
 
 def leaks(
@@ -38,6 +38,8 @@ def leaks(
         }
     rows = []
     for part, indices in parts.items():
+        # In any order but that of the classes: a batch of one class would have a mask for that class.
+        indices = np.random.default_rng(derived_seed("leaks", second_seed)).permutation(indices)
         batches = recorded_batches(images, indices, record, batch_size, next(model.parameters()).device)
         for (labels, mask), protocol in settings.items():
             found = evaluate(model, batches, ratios, [own], precision=precision, progress=progress, protocol=protocol)
@@ -58,8 +60,9 @@ def leaks(
 
 
 def second_test_part(images: ImageArray, seed: int) -> np.ndarray:
-    """The test part of the published 80/20 split by another seed, whatever was trained on."""
-    return _split(images, seed).test
+    """The test part of the published 80/20 split by another seed, whatever was trained on, and whatever parts the set
+    brings itself."""
+    return split_of(images, "published", seed, own_parts=False).test
 
 
 @torch.inference_mode()
@@ -77,10 +80,3 @@ def in_common(kept: torch.Tensor) -> float:
     same = (kept[:, None, :, None] == kept[None, :, None, :]).any(dim=3).float().mean(dim=2)
     count = len(kept)
     return float((same.sum() - count) / (count * (count - 1)))
-
-
-def _split(images: ImageArray, seed: int) -> Split:
-    return make_split(
-        images.names, images.labels, images.classes, digests=images.digests, parts=images.parts, protocol="published",
-        seed=seed,
-    )  # fmt: skip

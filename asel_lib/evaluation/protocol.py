@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from asel_lib.selection.base import best, keep_count, parse
+from asel_lib.selection.slot import Call
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,9 @@ def leaked(
         return torch.arange(keep, device=images.device).expand(len(images), -1)
     if name != "agent" or not (protocol.labels or protocol.one_mask):
         return None
-    agent = model.patch_drop.selector
-    if protocol.labels and (empty := sorted(set(labels[~agent.memory[labels].any(dim=1)].tolist()))):
-        raise ValueError(
-            f"class {', '.join(map(str, empty))} is missing from the agent's memory: no mask of it was remembered in "
-            "training, or the checkpoint was published without its memory; test with labels=False"
-        )
+    agent = model.patch_drop.chooser(Call(policy=policy))
+    if protocol.labels:
+        agent.check(labels, remembered=True)
     tokens = model.patch_tokens(images)
     with torch.autocast(images.device.type, enabled=False):
         values = agent.values(agent.attention(tokens.float()), labels if protocol.labels else None)

@@ -187,6 +187,8 @@ class SelectiveViT(VisionTransformer):
             raise ValueError(
                 f"kept is {tuple(kept.shape)}: expected ({len(images)}, K), indices of 1 to {prod(grid)} patches"
             )
+        if kept is not None and not (0 <= int(kept.min()) and int(kept.max()) < prod(grid)):
+            raise ValueError(f"kept has an index outside of 0 to {prod(grid) - 1}, the image's patches")
         self.patch_drop.call = Call(keep_ratio, policy, lines, grid, images, draw, kept, mode, generator)
         try:
             yield self.patch_drop.call

@@ -64,10 +64,10 @@ class AgentSelector(PatchSelector):
     def state(self, attention: Tensor, labels: Tensor | None = None) -> Tensor:
         """[attention || memory] (B, 2N): the rows of the images' classes in training, where `labels` (B,) are known,
         else the mean over classes, the same for every image.
-        ValueError names a class that the memory has no row for, or none yet."""
+        ValueError names a class that the memory has no row for."""
         if labels is None:
             return torch.cat([attention, self.memory.mean(dim=0).expand_as(attention)], dim=1)
-        self._check(labels)
+        self.check(labels)
         return torch.cat([attention, self.memory[labels]], dim=1)
 
     def values(self, attention: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -77,17 +77,24 @@ class AgentSelector(PatchSelector):
     @torch.no_grad()
     def remember(self, labels: Tensor, mask: Tensor, alpha: float) -> None:
         """Move the rows of these images' classes (B,) towards the mask (N,), by `alpha` for each image."""
-        self._check(labels)
+        self.check(labels)
         classes, counts = labels.unique(return_counts=True)
         kept = (1 - alpha) ** counts[:, None].float()
         self.memory[classes] = kept * self.memory[classes] + (1 - kept) * mask.to(self.memory.dtype)
 
-    def _check(self, labels: Tensor) -> None:
+    def check(self, labels: Tensor, remembered: bool = False) -> None:
+        """ValueError names the classes that the memory has no row for, or, if `remembered` is asked for, whose row is
+        still empty."""
         known = len(self.memory)
         if strange := sorted({label for label in labels.tolist() if not 0 <= label < known}):
             raise ValueError(
                 f"class {', '.join(map(str, strange))} is missing from the agent's memory, which has the classes 0 to "
                 f"{known - 1}: use the data set that the model was trained on, or train it on this one"
+            )
+        if remembered and (empty := sorted(set(labels[~self.memory[labels].any(dim=1)].tolist()))):
+            raise ValueError(
+                f"class {', '.join(map(str, empty))} is missing from the agent's memory: no mask of it was remembered "
+                "in training, or the checkpoint was published without its memory; test with labels=False"
             )
 
 

@@ -166,7 +166,7 @@ class PatchSelection(nn.Module):
         if type(self.selector) is kind and getattr(self.selector, "options", {}) == options:
             return self.selector
         made = _made(policy, self.dim)
-        if made.trained:
+        if made.trained or next(made.parameters(), None) is not None:
             raise ValueError(
                 f"policy {policy!r} has trained weights, and this model was made with another selector "
                 f"({type(self.selector).__name__}): load a model made with selector={policy!r}"

@@ -83,10 +83,10 @@ class Agent:
         network = self.selector.q_network
         with torch.no_grad():
             wanted = rewards + settings.gamma * self.target.module(next_states)
-        self.optimizer.zero_grad(set_to_none=True)
         F.smooth_l1_loss(network(states), wanted).backward()
         nn.utils.clip_grad_value_(network.parameters(), settings.clip_gradient)
         self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
         self.learned += 1
         if self.learned % settings.target_every == 0:
             self.target.update(network)

@@ -39,10 +39,11 @@ class PatchSelectionEnv(gymnasium.Env):
         self.batch = next(self.batches, None)
         if self.batch is None:
             raise ValueError("the batches are empty: there is nothing to train on")
-        return self._observation(), self._info()
+        self.observation = self._observation()
+        return self.observation, self._info()
 
     def step(self, action) -> tuple[np.ndarray, float, bool, bool, dict]:
-        """Train on the batch with these patches. -> the next batch's observation (after the last, this one's), reward,
+        """Train on the batch with these patches. -> the next batch's observation (after the last, zeros), reward,
         whether the epoch is over, False, info: `labels` of the next batch, and of this one `loss`, `kept` (how many
         patches), `rewarded`, and where it was, `after`: its observation by the updated ViT."""
         mask = np.asarray(action)
@@ -61,8 +62,11 @@ class PatchSelectionEnv(gymnasium.Env):
             done["after"] = self._observation()
         self.step_in_epoch += 1
         coming = next(self.batches, None)
-        self.batch = self.batch if coming is None else coming
-        return self._observation(), reward, coming is None, False, self._info() | done
+        if coming is None:  # nothing is looked at any more
+            return np.zeros_like(self.observation), reward, True, False, self._info() | done
+        self.batch = coming
+        self.observation = self._observation()
+        return self.observation, reward, False, False, self._info() | done
 
     def _observation(self) -> np.ndarray:
         return self.observe(self.batch[2]).cpu().numpy()

@@ -202,7 +202,7 @@ def _described(settings: ModelSettings) -> dict:
 def _run(job: _Job, retrain: bool, *, device: str | torch.device | None = None, progress: bool = True) -> Stage:
     if not job.agent:
         check_recipe(job.recipe)
-    profile, settings = job.profile, job.settings
+    profile, settings = replace(job.profile, model=job.model), job.settings
     device = torch.device(device) if device else default_device()
     images, split = open_set(profile, job.dataset)
     run = paths.run(profile.name)

@@ -206,7 +206,8 @@ class Run:
         self.scaler.scale(loss).backward()
         if self.settings.clip_gradient is not None:
             self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_gradient)
+            mine = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+            nn.utils.clip_grad_norm_(mine, self.settings.clip_gradient)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -312,7 +313,7 @@ class Run:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        self.take_up(state["more"])
+        self.take_up(state.get("more", {}))  # states of earlier versions have none
         self.epoch, self.step_in_epoch, self.sums = state["epoch"], state["step_in_epoch"], state["sums"]
         self.history, self.best_epoch, self.best_weights = state["history"], state["best_epoch"], state["best_weights"]
         print(f"going on from epoch {self.epoch + 1}, step {self.step_in_epoch}/{self.steps_an_epoch}")

@@ -10,9 +10,10 @@ from asel_lib import checkpoints, paths, profiles
 from asel_lib.data.batches import Batches
 from asel_lib.data.sets import open_set
 from asel_lib.evaluation import benchmark
-from asel_lib.models import AgentViT
+from asel_lib.models import AgentViT, SelectiveViT
 from asel_lib.reproducibility import seeded
 from asel_lib.training import speed, stages, supervised
+from asel_lib.training.dqn import Agent
 from asel_lib.training.reinforcement import AgentRun
 
 TIMES = ["images_per_second", "seconds", "waiting_share"]
@@ -28,14 +29,19 @@ def agentvit(profile):
         return AgentViT(10, img_size=32, **profile.agentvit_model.timm)
 
 
-def train(profile, model, batch_size=16, val=True, **options):
+def equal(profile):
+    with seeded("model"):
+        return SelectiveViT(profile.model.architecture, 10, "agent", img_size=32, **profile.model.timm)
+
+
+def train(profile, model, batch_size=16, val=True, settings=None, **options):
     images, split = open_set(profile, "synthetic")
     common = dict(image_size=32, batch_size=batch_size)
     return supervised.train(
         model,
         Batches(images, split.train[:100], **common),
         Batches(images, split.val, **common) if val else None,
-        profile.agentvit,
+        settings or profile.agentvit,
         recipe="agent",
         seed=3,
         progress=False,
@@ -63,12 +69,60 @@ def test_the_first_epoch_leaves_agent_and_memory_alone(smoke):
     assert all(torch.equal(value, before[name]) for name, value in model.selector.state_dict().items())
 
 
+def test_the_agent_is_shown_told_and_obeyed_batch_by_batch(smoke, monkeypatch):
+    model, acted, fitted, learned = agentvit(smoke), [], [], []
+    act, learn, fit, forward = Agent.act, Agent.learn, AgentRun._fit, AgentViT.forward
+    spies = {
+        "act": lambda self, *given: acted.append((*given, act(self, *given))) or acted[-1][-1],
+        "learn": lambda self, *given: learned.append(given) or learn(self, *given),
+    }
+    for name, spy in spies.items():
+        monkeypatch.setattr(Agent, name, spy)
+    monkeypatch.setattr(AgentRun, "_fit", lambda self, batch, mask: fitted.append(batch) or fit(self, batch, mask))
+    seen = []
+
+    def spied(self, images, *arguments, kept=None, **options):
+        if kept is not None:
+            seen.append((images, kept))
+        return forward(self, images, *arguments, kept=kept, **options)
+
+    monkeypatch.setattr(AgentViT, "forward", spied)
+    train(smoke, model, val=False)
+    assert [given[2] for given in acted] == list(range(14)) == [batch[0] for batch in fitted]
+    for (attention, labels, _, mask), batch, (images, kept) in zip(acted, fitted, seen, strict=True):
+        assert torch.equal(labels, batch[3]) and torch.equal(images, batch[2])
+        assert (kept == mask.nonzero()[:, 0]).all() and len(kept) == len(images) == len(attention)
+    assert [given[-1] for given in learned] == [7, 9, 11, 13]
+    for before, after, labels, mask, reward, step in learned:
+        assert torch.equal(before, acted[step][0]) and torch.equal(labels, acted[step][1])
+        assert torch.equal(mask, acted[step][3]) and not torch.equal(before, after)
+        with torch.no_grad():  # of the same images, by a ViT one step on
+            assert (before - after).abs().max() < 0.05 and isinstance(reward, float)
+        if step < 13:
+            assert not torch.equal(after, acted[step + 1][0])
+
+
+def test_the_classifiers_optimiser_leaves_the_agent_alone(smoke):
+    images, split = open_set(smoke, "synthetic")
+    run = AgentRun(
+        agentvit(smoke), Batches(images, split.train, image_size=32), None, smoke.agentvit, "agent", 0, "float32",
+        (0.5,), None, None, agent=smoke.agent,
+    )  # fmt: skip
+    own = {id(parameter) for group in run.optimizer.param_groups for parameter in group["params"]}
+    names = {name for name, parameter in run.model.named_parameters() if id(parameter) in own}
+    assert names == {name for name in run.model.state_dict() if "patch_drop" not in name} - {"pos_embed"}
+
+
 @pytest.mark.parametrize("steps_before_the_kill", [1, 6, 8, 11])
+@pytest.mark.parametrize("setting", ["published", "equal"])
 def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(
-    smoke, tmp_path, monkeypatch, steps_before_the_kill
+    smoke, tmp_path, monkeypatch, setting, steps_before_the_kill
 ):
-    whole = agentvit(smoke)
-    history = train(smoke, whole).history.drop(columns=TIMES)
+    make, settings = agentvit, smoke.agentvit
+    if setting == "equal":  # with what may carry over from step to step
+        make, settings = equal, replace(smoke.line_guided, clip_gradient=0.05, schedule="cosine", augmentation="flip")
+    whole = make(smoke)
+    history = train(smoke, whole, settings=settings).history.drop(columns=TIMES)
     original, count = AgentRun._fit, []
 
     def fit(self, *arguments):
@@ -80,12 +134,12 @@ def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(
     options = dict(state_file=tmp_path / "run.pt", save_seconds=0.0)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(AgentRun, "_fit", fit)
-        train(smoke, agentvit(smoke), **options)
-    resumed = agentvit(smoke)
+        train(smoke, make(smoke), settings=settings, **options)
+    resumed = make(smoke)
     with torch.no_grad():
         resumed.head.weight.add_(1)
         resumed.selector.memory.add_(1)
-    again = train(smoke, resumed, **options).history.drop(columns=TIMES)
+    again = train(smoke, resumed, settings=settings, **options).history.drop(columns=TIMES)
     pd.testing.assert_frame_equal(again, history)
     for name, value in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], value), name
@@ -139,7 +193,8 @@ def test_the_equal_setting_has_names_of_its_own(smoke):
     paper = stages.line_guided(smoke, selection="learned", recipe="paper", progress=False)
     assert (agent.file.stem, paper.file.stem) == ("synthetic_line_guided_agent", "synthetic_line_guided_learned_paper")
     assert (agent.record["method"], agent.record["recipe"]) == ("line_guided", "agent")
-    assert benchmark.own_policies(agent.record, ("learned", "random")) == ["agent"]
+    assert benchmark.own_policies(agent.record, ("learned", "central")) == ["agent", "random"]
+    assert benchmark.own_policies(paper.record, ("learned", "central")) == ["learned"]
 
 
 @pytest.mark.parametrize(
