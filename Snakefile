@@ -169,7 +169,7 @@ rule agentvit:
         name=any_of(t.name for t in plan.agentvit),
     params:
         training_parameters,
-    threads: training_threads
+    threads: workflow.cores  # alone on the machine: it times its training against the others'
     message:
         "04_agentvit_baseline {wildcards.name}"
     shell:

@@ -94,6 +94,7 @@ def test_an_unknown_profile_is_named_with_a_suggestion():
         ),
         ("agent.draw", 9, "replay is 4, fewer than draw, 9: the buffer must hold what is drawn"),
         ("agent.gamma", 1.5, "gamma is 1.5"),
+        ("agentvit_model.selector", "learned", "agentvit_model.selector is 'learned'"),
         ("agentvit_runs", ["publishd"], "unknown setting in agentvit_runs 'publishd'.*Did you mean 'published'"),
         ("evaluation.ratios", [0.5, float("nan")], "keep ratio is nan"),
         ("evaluation.ratios", [], "ratios is empty"),

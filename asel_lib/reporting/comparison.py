@@ -13,6 +13,7 @@ from asel_lib.reporting import tables
 from asel_lib.reporting.figures import footer
 from asel_lib.reporting.style import COLUMN, axes_grid, nothing, save, styled
 
+TRAINED = "; trained at keep ratios: agent about half, paper's masked, the others 0.05 to 1"
 STYLES = {
     "ASEL, paper": {"color": "#0072B2", "marker": "o", "linestyle": "-"},
     "ASEL, dropped": {"color": "#009E73", "marker": "^", "linestyle": "-"},
@@ -20,20 +21,23 @@ STYLES = {
     "AgentViT, random patches": {"color": "#D55E00", "marker": "x", "linestyle": ":"},
     "random patches": {"color": "#555555", "marker": "x", "linestyle": ":"},
 }
+# Rows that differ in one of these were not measured alike, and are not drawn together.
+MEASURED = ("profile", "split", "device", "dtype", "batch_size", "compiled")
 INTERVAL = "band: 95 % interval (Wilson); bars: lowest to highest seed"
 
 
 def published(frame: pd.DataFrame, dataset: str) -> dict[str, pd.DataFrame]:
-    """label -> rows (means over seeds) of the comparison as published: ASEL warmed up and transferred, AgentViT from
-    scratch, each by its own selector, and AgentViT's network with random patches. Empty without AgentViT's rows."""
+    """label -> rows (means over seeds) of the comparison as the paper has it: ASEL warmed up and transferred, AgentViT
+    from scratch, each by its own schedule and its own selector, and AgentViT's network with random patches.
+    Empty without AgentViT's rows; where it was measured in several ways (profile, device, precision ...), the last."""
     rows = frame[frame["dataset"] == dataset]
     agentvit = rows[rows["method"] == "agentvit"]
     if agentvit.empty:
         return {}
-    rows = rows[rows["profile"].isin(agentvit["profile"])]
-    asel = rows[
-        (rows["method"] == "asel") & rows["checkpoint"].str.contains("_finetuned") & (rows["policy"] == "learned")
-    ]
+    alike = _alike(rows, agentvit, MEASURED)
+    agentvit = alike[alike["method"] == "agentvit"]
+    asel = alike[(alike["method"] == "asel") & (alike["policy"] == "learned")]
+    asel = asel[asel["checkpoint"].str.contains("_finetuned")]
     found = {f"ASEL, {recipe}": asel[asel["recipe"] == recipe] for recipe in ("paper", "dropped")}
     found["AgentViT"] = agentvit[agentvit["policy"] == "agent"]
     found["AgentViT, random patches"] = agentvit[agentvit["policy"] == "random"]
@@ -41,18 +45,21 @@ def published(frame: pd.DataFrame, dataset: str) -> dict[str, pd.DataFrame]:
 
 
 def equal(frame: pd.DataFrame, dataset: str) -> dict[str, pd.DataFrame]:
-    """label -> rows (means over seeds) of models that differ in nothing but how patches are chosen and trained: the
-    same backbone, start, schedule and seeds. Empty without an agent's rows among them."""
+    """label -> rows (means over seeds) of models of the same backbone, start, optimiser, epochs and seeds: ASEL by
+    both recipes, AgentViT's agent, the agent's model with random patches, and one trained with random patches. Only
+    seeds that all of them have. Empty without an agent's rows."""
     rows = frame[(frame["dataset"] == dataset) & (frame["method"] == "line_guided")]
     agent = rows[rows["policy"] == "agent"]
     if agent.empty:
         return {}
-    rows = rows[rows["profile"].isin(agent["profile"])]
-    learned = rows[rows["policy"] == "learned"]
+    rows = _alike(rows, agent, (*MEASURED, "start"))
+    learned, random = rows[rows["policy"] == "learned"], rows[rows["policy"] == "random"]
     found = {f"ASEL, {recipe}": learned[learned["recipe"] == recipe] for recipe in ("paper", "dropped")}
-    found["AgentViT"] = agent
-    found["random patches"] = rows[(rows["policy"] == "random") & (rows["recipe"] == "dropped")]
-    return _means(found)
+    found["AgentViT"] = rows[rows["policy"] == "agent"]
+    found["AgentViT, random patches"] = random[random["recipe"] == "agent"]
+    found["random patches"] = random[random["recipe"] == "dropped"]
+    seeds = set.intersection(*(set(part["seed"]) for part in found.values() if len(part)))
+    return _means({label: part[part["seed"].isin(seeds)] for label, part in found.items()})
 
 
 @styled
@@ -96,7 +103,7 @@ def latency_50(frame: pd.DataFrame, dataset: str) -> Figure:
     sizes = "/".join(f"{size:g}" for size in sorted(frame.loc[frame["dataset"] == dataset, "batch_size"].unique()))
     axes.set(ylabel=f"latency of {sizes} images (ms)", title=f"{dataset}: left all patches, right half of them")
     axes.margins(y=0.15)
-    _foot(figure, frame, dataset, "bars: half the interquartile range")
+    footer(figure, _drawn(frame, dataset, False), dataset, "bars: half the interquartile range")
     return figure
 
 
@@ -144,46 +151,50 @@ def table(
     return pd.DataFrame(lines)
 
 
-def training_cost(records: Sequence[dict], speeds: pd.DataFrame | None = None) -> pd.DataFrame:
-    """What training cost until the best validation accuracy: a row a (data set, setting, method), means over seeds.
+def training_cost(records: Sequence[dict]) -> pd.DataFrame:
+    """What training cost until the best validation accuracy: a row a (data set, setting, method, profile, start), means
+    over seeds.
 
-    records: of checkpoints; a warm-up counts towards the transfers that start from it, at all its epochs until its own
-    best. speeds: of `training.speed.in_turn`, img/s of each method measured in turn; then `seconds` is images seen over
-    that speed, else the time that the training itself took, on whatever machine that was.
+    records: of checkpoints; those for one keep ratio alone are left out. A warm-up counts towards the transfers that
+    start from it, until its own best. `seconds` is the wall time that the training itself recorded, on its machine.
     """
-    by_name = {record["name"]: record for record in records}
+    warmups = {(one["dataset"], one["recipe"], one["seed"]): one for one in records if one["stage"] == "warmup"}
     rows = []
     for record in records:
-        if record["stage"] == "warmup" or record["model"]["selector"] not in ("learned", "agent", "random"):
+        one_ratio = record["settings"]["ratio_low"] == record["settings"]["ratio_high"]
+        if (
+            record["stage"] == "warmup"
+            or one_ratio
+            or record["model"]["selector"] not in ("learned", "agent", "random")
+        ):
             continue
         chain, start = [record], str(record["start"]).partition(" from ")[0]
         if start.endswith("_warmup"):
-            warm = [r for r in by_name.values() if r["stage"] == "warmup" and r["name"].startswith(start)
-                    and (r["recipe"], r["seed"]) == (record["recipe"], record["seed"])]  # fmt: skip
-            if not warm:
+            warmup = warmups.get((start.removesuffix("_warmup"), record["recipe"], record["seed"]))
+            if warmup is None:
                 continue  # a cost without its warm-up would be too low
-            chain = [warm[0], record]
+            chain = [warmup, record]
         best = [one["history"][: one["metrics"]["best_epoch"]] for one in chain]
-        images = sum(len(epochs) * one["split"]["train"] for epochs, one in zip(best, chain, strict=True))
-        seconds = sum(epoch["seconds"] for epochs in best for epoch in epochs)
-        if speeds is not None:
-            seconds = images / speeds.set_index("training").loc[_training(record), "images_per_second"]
         rows.append(
-            {"data set": record["dataset"], "setting": "equal" if record["method"] == "line_guided" else "as published",
-             "method": _label(record), "seed": record["seed"],
-             "epochs": " + ".join(str(one["metrics"]["epochs"]) for one in chain),
-             "best epoch": record["metrics"]["best_epoch"], "images seen": images, "seconds": seconds,
-             "val accuracy": record["metrics"]["val_accuracy"]}
-        )  # fmt: skip
+            {
+                "data set": record["dataset"],
+                "setting": "equal" if record["method"] == "line_guided" else "as published",
+                "method": _label(record),
+                "profile": record["profile"],
+                "start": record["start"],
+                "seed": record["seed"],
+                "epochs": sum(len(one["history"]) for one in chain),
+                "epochs to best": sum(len(epochs) for epochs in best),
+                "images seen": sum(len(e) * one["split"]["train"] for e, one in zip(best, chain, strict=True)),
+                "seconds": sum(epoch["seconds"] for epochs in best for epoch in epochs),
+                "val accuracy": record["metrics"]["val_accuracy"],
+            }
+        )
     if not rows:
         return pd.DataFrame()
-    groups = pd.DataFrame(rows).groupby(["data set", "setting", "method", "epochs"], sort=True)
-    means = groups[["best epoch", "images seen", "seconds", "val accuracy"]].mean()
+    groups = pd.DataFrame(rows).groupby(["data set", "setting", "method", "profile", "start"], sort=True)
+    means = groups[["epochs", "epochs to best", "images seen", "seconds", "val accuracy"]].mean()
     return means.assign(seeds=groups["seed"].nunique()).reset_index()
-
-
-def _training(record: dict) -> str:
-    return "agentvit" if record["method"] == "agentvit" else record["recipe"]
 
 
 def _label(record: dict) -> str:
@@ -191,6 +202,12 @@ def _label(record: dict) -> str:
     if selector == "random":
         return "random patches"
     return "AgentViT" if selector == "agent" else f"ASEL, {record['recipe']}"
+
+
+def _alike(rows: pd.DataFrame, like: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """The rows that have in `columns` what the last of `like` has."""
+    last = like.sort_values("timestamp", kind="stable").iloc[-1]
+    return rows[(rows[list(columns)] == last[list(columns)]).all(axis=1)]
 
 
 def _means(found: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
@@ -208,7 +225,7 @@ def _missing(dataset: str) -> Figure:
 
 def _lines(
     found: dict[str, pd.DataFrame], frame: pd.DataFrame, dataset: str, x: str, y: str, xlabel: str, note: str,
-    method: str = "",
+    equally: bool = False,
 ) -> Figure:  # fmt: skip
     if not found:
         return _missing(dataset)
@@ -222,9 +239,11 @@ def _lines(
     if y == "gmacs":
         axes.set_ylim(bottom=0)
     seeds = ", ".join(f"{label}: {int(rows['seeds'].max())}" for label, rows in found.items())
-    axes.set_title(f"{dataset}, {'all else equal' if method else 'as published'}")
+    axes.set_title(
+        f"{dataset}: " + ("same backbone, start, epochs" if equally else "ASEL warmed up, AgentViT from scratch")
+    )
     axes.legend(loc="best")
-    _foot(figure, frame, dataset, f"seeds: {seeds}. {note}", method)
+    footer(figure, _drawn(frame, dataset, equally), dataset, f"seeds: {seeds}. {note}")
     return figure
 
 
@@ -238,6 +257,8 @@ def _line(axes: Axes, label: str, rows: pd.DataFrame, x: str, y: str) -> None:
             axes.vlines(rows[x], rows["seed_low"] * 100, rows["seed_high"] * 100, color=style["color"], linewidth=0.8)
 
 
-def _foot(figure: Figure, frame: pd.DataFrame, dataset: str, note: str, method: str = "") -> None:
-    rows = frame[(frame["dataset"] == dataset) & frame["method"].isin([method] if method else ["asel", "agentvit"])]
-    footer(figure, rows, dataset, note)
+def _drawn(frame: pd.DataFrame, dataset: str, equally: bool) -> pd.DataFrame:
+    """The rows behind a figure, for its footer."""
+    methods = ("line_guided",) if equally else ("asel", "agentvit")
+    rows = frame[(frame["dataset"] == dataset) & frame["method"].isin(methods)]
+    return _alike(rows, rows[rows["policy"] == "agent"], MEASURED)

@@ -24,29 +24,34 @@ def in_turn(
 ) -> pd.DataFrame:  # fmt: skip
     """Train each model on the same few images, round after round; the first round is a warm-up and not counted.
 
-    -> a row a training ("paper", "dropped", "agent": ASEL's two recipes and AgentViT's agent on the backbone and
-    schedule of the line-guided training; "agentvit": AgentViT's own): img/s, median and quartiles over rounds, and
-    `times_paper`, the median of the rounds' ratios to "paper".
+    -> a row a training: "paper" and "dropped" (ASEL's recipes, at the mean keep ratio of the line-guided schedule),
+    "agent" (AgentViT's agent), all three on the line-guided backbone by its schedule; "agentvit" (AgentViT's own
+    network and schedule). img/s, median and quartiles over rounds, and `times_paper`, the median of the rounds'
+    ratios to "paper". Without the agent's own learning: a small step in 50 batches.
     """
     device = torch.device(device) if device else default_device()
     profile = profile.for_line_guided()
-    found, split = open_set(profile, dataset or profile.datasets[0])
-    chosen, precision = split.train[:images], resolve_precision(profile.precision, device)
-    agent = partial(AgentRun, agent=profile.agent)
+    precision, agent = resolve_precision(profile.precision, device), partial(AgentRun, agent=profile.agent)
+    schedule = profile.line_guided
+    mean = (schedule.ratio_low + schedule.ratio_high) / 2
+    schedule = replace(schedule, ratio_low=mean, ratio_high=mean)
     trainings: dict[str, tuple[str, ModelSettings, StageSettings, object]] = {
-        "paper": ("paper", replace(profile.model, selector="learned"), profile.line_guided, None),
-        "dropped": ("dropped", replace(profile.model, selector="learned"), profile.line_guided, None),
-        "agent": ("agent", replace(profile.model, selector="agent"), profile.line_guided, agent),
+        "paper": ("paper", replace(profile.model, selector="learned"), schedule, None),
+        "dropped": ("dropped", replace(profile.model, selector="learned"), schedule, None),
+        "agent": ("agent", replace(profile.model, selector="agent"), schedule, agent),
         "agentvit": ("agent", profile.agentvit_model, profile.agentvit, agent),
     }
     speeds = {name: [] for name in trainings}
     for number in tqdm(range(rounds + 1), desc="rounds of training", leave=False, disable=not progress):
         for name, (recipe, model, settings, kind) in trainings.items():
+            found, split = open_set(replace(profile, model=model), dataset or profile.datasets[0])
             with reproducibility.seeded(number, name):
                 made = build(
                     model.architecture, len(found.classes), model.selector, img_size=model.image_size, **model.timm
                 ).to(device)
-            batches = Batches(found, chosen, image_size=model.image_size, batch_size=settings.batch_size, device=device)
+            batches = Batches(
+                found, split.train[:images], image_size=model.image_size, batch_size=settings.batch_size, device=device
+            )
             settings = replace(settings, epochs=1, full_epochs=0, warmup_epochs=0)
             trained = train(
                 made,

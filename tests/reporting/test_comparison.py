@@ -85,11 +85,14 @@ def test_the_table_says_seeds_images_and_intervals(frame):
     assert comparison.table(frame, "rsscn7").empty
 
 
-def record(name, stage, method, selector, recipe, start="random", seed=0, best=2, seconds=10.0, train=100):
+def record(
+    name, stage, method, selector, recipe, start="random", seed=0, best=2, seconds=10.0, train=100, one_ratio=False
+):
     history = [{"epoch": number, "seconds": seconds} for number in (1, 2, 3)]
     return {"name": name, "stage": stage, "method": method, "model": {"selector": selector}, "recipe": recipe,
-            "start": start, "seed": seed, "dataset": "aid", "split": {"train": train}, "history": history,
-            "metrics": {"best_epoch": best, "epochs": 3, "val_accuracy": 0.5}}  # fmt: skip
+            "start": start, "seed": seed, "dataset": name.partition("_")[0], "profile": "compact",
+            "settings": {"ratio_low": 0.2, "ratio_high": 0.2 if one_ratio else 0.7}, "split": {"train": train},
+            "history": history, "metrics": {"best_epoch": best, "epochs": 3, "val_accuracy": 0.5}}  # fmt: skip
 
 
 def test_a_transfer_costs_its_warm_up_too():
@@ -100,11 +103,34 @@ def test_a_transfer_costs_its_warm_up_too():
         record("aid_agentvit", "agentvit", "agentvit", "agent", "agent"),
         record("aid_agentvit_seed1", "agentvit", "agentvit", "agent", "agent", seed=1, best=3),
     ]
-    table = comparison.training_cost(records).set_index("method")
-    assert list(table.index) == ["ASEL, paper", "AgentViT"], "a transfer without its warm-up here is left out"
+    records += [
+        record("aid_line_guided_learned_keep0.3", "line_guided", "line_guided", "learned", "dropped", one_ratio=True),
+        record("aid_line_guided_agent", "line_guided", "line_guided", "agent", "agent"),
+        record("aid_line_guided_xdog_top", "line_guided", "line_guided", "line_guided:choice=top", "dropped"),
+    ]
+    table = comparison.training_cost(records)
+    assert table.loc[table["setting"] == "equal", "method"].tolist() == ["AgentViT"]
+    table = table[table["setting"] == "as published"].set_index("method")
+    assert sorted(table.index) == ["ASEL, paper", "AgentViT"], "a transfer without its warm-up here is left out"
     assert table.loc["ASEL, paper", "images seen"] == 3200 and table.loc["ASEL, paper", "seconds"] == 50
-    assert table.loc["ASEL, paper", "epochs"] == "3 + 3"
+    assert table.loc["ASEL, paper", "epochs"] == 6 and table.loc["ASEL, paper", "epochs to best"] == 5
     assert table.loc["AgentViT", "images seen"] == 250 and table.loc["AgentViT", "seeds"] == 2
-    speeds = pd.DataFrame({"training": ["paper", "agentvit"], "images_per_second": [64.0, 50.0]})
-    table = comparison.training_cost(records, speeds).set_index("method")
-    assert table.loc["ASEL, paper", "seconds"] == 50 and table.loc["AgentViT", "seconds"] == 5
+
+
+def test_only_rows_measured_alike_are_drawn_together(frame):
+    elsewhere = frame.assign(device="gpu", timestamp="s", accuracy=0.99)
+    mixed = pd.concat([frame, elsewhere], ignore_index=True)
+    for draw in (comparison.accuracy_keep, comparison.equal_setting):
+        ours, theirs = drawn(draw(frame, "aid")), drawn(draw(mixed, "aid"))
+        assert ours.keys() == theirs.keys()
+        for label, line in ours.items():
+            np.testing.assert_allclose(line, theirs[label])
+        assert "gpu" not in draw(mixed, "aid").get_label()
+
+
+def test_the_equal_setting_compares_common_seeds_from_one_start(frame):
+    more = rows("line_guided", "agent", "agent", "aid_line_guided_agent_seed1", 0.0, seed=1)
+    more += rows("line_guided", "learned", "paper", "aid_line_guided_learned_paper_imagenet", 0.0, start="imagenet")
+    lines = drawn(comparison.equal_setting(pd.concat([frame, pd.DataFrame(more)], ignore_index=True), "aid"))
+    for label, line in drawn(comparison.equal_setting(frame, "aid")).items():
+        np.testing.assert_allclose(lines[label], line)

@@ -84,3 +84,6 @@ def test_given_patches_are_kept_whatever_the_selector_says(tiny):
     for wrong in (kept[:1], kept[0], torch.zeros(2, 17, dtype=torch.long), kept[:, :0]):
         with pytest.raises(ValueError, match=r"kept is \(.*expected \(2, K\), indices of 1 to 16 patches"):
             model(images, kept=wrong)
+    for wrong in (torch.tensor([[3, 16], [0, 1]]), torch.tensor([[-1, 3], [0, 1]])):
+        with pytest.raises(ValueError, match="kept has an index outside of 0 to 15"):
+            model(images, kept=wrong)

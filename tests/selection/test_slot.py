@@ -32,3 +32,18 @@ def test_gumbel_top_k_keeps_distinct_patches_even_for_scores_of_zero_and_one():
 def test_take_picks_the_named_patches():
     patches = torch.arange(12.0).reshape(1, 6, 2)
     assert torch.equal(slot.take(patches, torch.tensor([[4, 0]])), patches[:, [4, 0]])
+
+
+def test_a_selector_of_ones_own_with_weights_is_no_policy_for_another_model(tiny, monkeypatch):
+    from torch import nn
+
+    from asel_lib.selection import base
+
+    class Mine(base.PatchSelector):
+        def __init__(self, dim):
+            super().__init__()
+            self.score = nn.Linear(dim, 1)
+
+    monkeypatch.setitem(base._SELECTORS, "mine", Mine)
+    with pytest.raises(ValueError, match="policy 'mine' has trained weights"):
+        tiny()(torch.randn(1, 3, 32, 32), 0.5, "mine")

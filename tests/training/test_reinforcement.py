@@ -197,6 +197,13 @@ def test_the_equal_setting_has_names_of_its_own(smoke):
     assert benchmark.own_policies(paper.record, ("learned", "central")) == ["learned"]
 
 
+def test_agentvit_takes_images_of_its_own_size(smoke):
+    settings = {"patch_size": 8, "dim": 32, "depth": 1, "heads": 2, "dim_head": 16, "mlp_dim": 32}
+    profile = replace(smoke, agentvit_model=replace(smoke.agentvit_model, image_size=48, timm=settings))
+    stage = stages.agentvit(profile, progress=False)
+    assert stage.record["transform"]["size"] == 48 and stage.model.patch_embed.num_patches == 36
+
+
 @pytest.mark.parametrize(
     ("begin", "message"),
     [
