@@ -13,7 +13,6 @@ from asel_lib.reporting import tables
 from asel_lib.reporting.figures import footer
 from asel_lib.reporting.style import COLUMN, axes_grid, nothing, save, styled
 
-TRAINED = "; trained at keep ratios: agent about half, paper's masked, the others 0.05 to 1"
 STYLES = {
     "ASEL, paper": {"color": "#0072B2", "marker": "o", "linestyle": "-"},
     "ASEL, dropped": {"color": "#009E73", "marker": "^", "linestyle": "-"},
@@ -71,7 +70,7 @@ def accuracy_keep(frame: pd.DataFrame, dataset: str) -> Figure:
 @styled
 def accuracy_throughput(frame: pd.DataFrame, dataset: str) -> Figure:
     """Accuracy against throughput, as published."""
-    note = "along a line the keep ratio falls from left to right; " + INTERVAL.partition(";")[0]
+    note = f"along a line the keep ratio falls from left to right; {INTERVAL.partition(';')[0]}"
     return _lines(published(frame, dataset), frame, dataset, "throughput", "accuracy", "throughput (img/s)", note)
 
 
@@ -109,10 +108,9 @@ def latency_50(frame: pd.DataFrame, dataset: str) -> Figure:
 
 @styled
 def equal_setting(frame: pd.DataFrame, dataset: str) -> Figure:
-    """Accuracy against keep ratio, all else equal."""
-    return _lines(
-        equal(frame, dataset), frame, dataset, "keep_ratio", "accuracy", "keep ratio", INTERVAL, "line_guided"
-    )
+    """Accuracy against keep ratio: the same backbone, start, optimiser and epochs."""
+    note = f"{INTERVAL}; trained at keep ratios: AgentViT about half, the others 0.05 to 1 (paper: masked)"
+    return _lines(equal(frame, dataset), frame, dataset, "keep_ratio", "accuracy", "keep ratio", note, equally=True)
 
 
 # Under the published names; the last has none there.
@@ -230,7 +228,7 @@ def _lines(
     if not found:
         return _missing(dataset)
     figure, (axes,) = axes_grid(1, footer=True)
-    figure.set_figwidth(COLUMN * 1.25)
+    figure.set_size_inches(COLUMN * 1.25, 3.1)
     for label, rows in found.items():
         _line(axes, label, rows, x, y)
     axes.set(xlabel=xlabel, ylabel="top-1 accuracy (%)" if y == "accuracy" else "cost of an image (GMACs)")
@@ -242,7 +240,7 @@ def _lines(
     axes.set_title(
         f"{dataset}: " + ("same backbone, start, epochs" if equally else "ASEL warmed up, AgentViT from scratch")
     )
-    axes.legend(loc="best")
+    figure.legend(loc="outside upper center", ncols=2)  # the lines fill the panel
     footer(figure, _drawn(frame, dataset, equally), dataset, f"seeds: {seeds}. {note}")
     return figure
 
