@@ -1,4 +1,4 @@
-"""Which device and which number format a run uses."""
+"""Which device and which number format a run uses, and what is fastest on it."""
 
 import contextlib
 
@@ -29,3 +29,18 @@ def autocast(device: str | torch.device, precision: str) -> contextlib.AbstractC
     if precision == "float32":
         return contextlib.nullcontext()
     return torch.autocast(torch.device(device).type, getattr(torch, precision))
+
+
+@contextlib.contextmanager
+def fast_backward(model, device: torch.device):
+    """On a CPU, timm's unfused attention for the time of an epoch: the fused op's backward was 40 % of a training step
+    (64 images of 64 patches, ViT-Tiny with 6 blocks, bfloat16, one thread: 0.58-0.98 s a step, unfused 0.36-0.55 s,
+    four rounds in turn). The fused forward is the faster one, so inference keeps it."""
+    fused = [m for m in model.modules() if getattr(m, "fused_attn", False)] if device.type == "cpu" else []
+    for module in fused:
+        module.fused_attn = False
+    try:
+        yield
+    finally:
+        for module in fused:
+            module.fused_attn = True

@@ -5,7 +5,6 @@ All randomness of a step is derived from (seed, use, epoch or step), so a run th
 saved state and ends with the weights of an uninterrupted one, bit for bit on a CPU in float32.
 """
 
-import contextlib
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from asel_lib.data.batches import Batches
-from asel_lib.devices import autocast
+from asel_lib.devices import autocast, fast_backward
 from asel_lib.errors import TrainingError
 from asel_lib.files import replace_file
 from asel_lib.profiles import StageSettings
@@ -141,7 +140,7 @@ class Run:
         total, done = len(self.batches.indices), self.step_in_epoch * self.batches.batch_size
         title = f"epoch {epoch + 1}/{self.settings.epochs}"
         bar = tqdm(total=total, initial=done, desc=title, unit="img", leave=False, disable=not progress)
-        with bar, _fast_backward(self.model, self.batches.device):
+        with bar, fast_backward(self.model, self.batches.device):
             started = time.perf_counter()
             for images in self.steps(epoch):
                 self.sums["seconds"] += time.perf_counter() - started
@@ -317,21 +316,6 @@ class Run:
         self.epoch, self.step_in_epoch, self.sums = state["epoch"], state["step_in_epoch"], state["sums"]
         self.history, self.best_epoch, self.best_weights = state["history"], state["best_epoch"], state["best_weights"]
         print(f"going on from epoch {self.epoch + 1}, step {self.step_in_epoch}/{self.steps_an_epoch}")
-
-
-@contextlib.contextmanager
-def _fast_backward(model: nn.Module, device: torch.device):
-    """On a CPU, timm's unfused attention for the time of an epoch: the fused op's backward was 40 % of a training step
-    (64 images of 64 patches, ViT-Tiny with 6 blocks, bfloat16, one thread: 0.58-0.98 s a step, unfused 0.36-0.55 s,
-    four rounds in turn). The fused forward is the faster one, so inference keeps it."""
-    fused = [m for m in model.modules() if getattr(m, "fused_attn", False)] if device.type == "cpu" else []
-    for module in fused:
-        module.fused_attn = False
-    try:
-        yield
-    finally:
-        for module in fused:
-            module.fused_attn = True
 
 
 def _optimizer(model: nn.Module, settings: StageSettings, left_out: tuple[str, ...] = ()) -> torch.optim.Optimizer:
