@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from functools import partial
 
@@ -60,6 +61,13 @@ def test_the_classifier_and_the_agent_both_learn_each_by_its_own_optimiser(smoke
     assert history["learned"].tolist() == [0, 3]
     assert history["epsilon"].iloc[-1] == pytest.approx(0.01 + 0.99 * np.exp(-14 / 20_000))
     assert history["keep_ratio"].between(0.35, 0.65).all() and history["reward"].notna().all()
+
+
+def test_the_progress_bar_says_reward_epsilon_and_kept_patches(smoke, monkeypatch):
+    shown, status = [], AgentRun.status
+    monkeypatch.setattr(AgentRun, "status", lambda self: shown.append(status(self)) or shown[-1])
+    train(smoke, agentvit(smoke), val=False)
+    assert re.fullmatch(r"loss [\d.]+, accuracy [\d.]+, reward -?[\d.]+, epsilon 0.999, kept \d+%", shown[-1])
 
 
 def test_the_first_epoch_leaves_agent_and_memory_alone(smoke):
