@@ -101,7 +101,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         profile = profiles.load(options.profile)
         options.named = options.datasets is not None
         options.datasets = items(options.datasets, "datasets") if options.named else list(profile.datasets)
-        options.recipes = items(options.recipes, "recipes") if options.recipes is not None else list(profile.recipes)
+        usual = profiles.RECIPES if options.agentvit else profile.recipes  # the comparison is with both
+        options.recipes = items(options.recipes, "recipes") if options.recipes is not None else list(usual)
         for recipe in options.recipes:
             profiles.check_recipe(recipe)
         options.seeds = [whole(seed, "seed", 0) for seed in items(options.seeds, "seeds")]

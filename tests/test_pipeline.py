@@ -177,6 +177,11 @@ def test_agentvit_is_trained_where_the_profile_or_the_user_asks_for_it():
     assert plan.make_plan(profiles.load("compact"), {"cifar10": "", "aid": "aid"}, ["paper"], [0]).compared == ("aid",)
 
 
+def test_the_comparison_with_agentvit_is_with_both_recipes_unless_one_is_asked_for():
+    assert run.parse(["--agentvit"]).recipes == ["paper", "dropped"]
+    assert run.parse(["--agentvit", "--recipes", "dropped"]).recipes == run.parse([]).recipes == ["dropped"]
+
+
 # --- one notebook ---
 
 

@@ -17,6 +17,7 @@ LINES = {
     "learned": {"color": "#0072B2", "marker": "o", "linestyle": "-"},
     "random": {"color": "#D55E00", "marker": "s", "linestyle": "--"},
     "central": {"color": "#009E73", "marker": "^", "linestyle": ":"},
+    "agent": {"color": "#882255", "marker": "X", "linestyle": "-."},
 }
 MORE = [("#CC79A7", "D", "-."), ("#E69F00", "v", "--"), ("#56B4E9", "P", ":"), ("#000000", "X", "-")]
 STYLE = {

@@ -203,3 +203,13 @@ def test_history_and_data_sheet_take_what_there_is():
     assert [axes.get_ylabel() for axes in history.axes] == ["loss", "top-1 accuracy (%)"]
     sheet = sheets.data_sheet(np.zeros((9, 8, 8, 3), np.uint8), [0] * 8 + [1], ["a", "b"], 3)
     assert [axes.get_title() for axes in sheet.axes if axes.get_visible()] == ["a", "b", "a"]
+
+
+def test_a_policy_looks_the_same_in_every_panel(frame):
+    agent = frame[(frame["recipe"] == "paper") & (frame["policy"] == "learned")].assign(policy="agent")
+    guided = frame[frame["policy"] == "learned"].assign(policy="line_guided:lines=xdog,choice=top")
+    both = figures.strategies(pd.concat([frame, agent, guided], ignore_index=True), "aid").axes
+    colors = [{line.get_label(): line.get_color() for line in panel.get_lines()} for panel in both]
+    assert len(colors) == 2 and any("agent" in panel for panel in colors)
+    for label in colors[0].keys() & colors[1].keys():
+        assert colors[0][label] == colors[1][label], label
