@@ -14,6 +14,7 @@ from torch import Tensor
 from asel_lib.models.kept_embed import KeptPatchEmbed
 from asel_lib.selection import PatchSelection, create, keep_count
 from asel_lib.selection.base import best, parse
+from asel_lib.selection.reducers import Tokens
 from asel_lib.selection.slot import MODES, Call, Selection, take
 
 
@@ -121,7 +122,13 @@ class SelectiveViT(VisionTransformer):
         *,
         draw: int = 0,
     ) -> Tensor:
-        """Indices (B, K) of the kept patches, best first, in raster order's numbering."""
+        """Indices (B, K) of the kept patches, best first, in raster order's numbering; of a policy that takes tokens
+        out between the blocks those left at the end, -1 for a token made of several. ValueError for one that merges."""
+        if self.patch_drop.reducer(Call(keep_ratio, policy)) is not None:
+            _, selection = self(images, keep_ratio, policy, lines, draw=draw, return_selection=True)
+            if selection.kept is None:
+                raise ValueError(f"policy {policy or self.selector.name!r} merges patches and keeps none as they are")
+            return selection.kept
         scores = self.scores(images, policy, lines, draw=draw)
         return best(scores, keep_count(scores.shape[1], keep_ratio))
 
@@ -151,6 +158,21 @@ class SelectiveViT(VisionTransformer):
             rows = zip(winners.tolist(), probabilities.tolist(), kept.tolist(), strict=True)
             answers += [Prediction(self.classes[winner], probability, patches) for winner, probability, patches in rows]
         return answers
+
+    def forward_features(self, x: Tensor, *args, **kwargs) -> Tensor:
+        """timm's, unless this call's policy takes tokens out between the blocks."""
+        call = self.patch_drop.call
+        reducer = self.patch_drop.reducer(call)
+        if reducer is None:
+            return super().forward_features(x, *args, **kwargs)
+        x = self.norm_pre(self.patch_drop(self._pos_embed(self.patch_embed(x))))
+        patches = x.shape[1] - self.num_prefix_tokens
+        places = torch.arange(patches, device=x.device).expand(len(x), -1)
+        left = reducer.reduce(
+            self.blocks, Tokens(x, self.num_prefix_tokens, places), call.keep_ratio, call.mode, call.generator
+        )
+        call.selection.kept = left.places
+        return self.norm(left.all)
 
     def _pos_embed(self, x: Tensor) -> Tensor:
         """timm's, also for tokens of the kept patches alone: prefix tokens, position embedding."""

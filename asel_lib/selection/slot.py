@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from asel_lib.data.lines import grey_of
 from asel_lib.selection import base
 from asel_lib.selection.fixed import image_seeds
+from asel_lib.selection.reducers import TokenReducer
 
 MODES = ("gather", "mask", "gumbel")
 
@@ -126,6 +127,12 @@ class PatchSelection(nn.Module):
         """Who chooses in this call."""
         return self.selector if call.policy is None else self._policy(call.policy)
 
+    def reducer(self, call: Call) -> TokenReducer | None:
+        """Who takes tokens out between the blocks in this call, None: nobody does."""
+        chooser = self.chooser(call)
+        some = call.keep_ratio < 1 or call.mode != "gather"
+        return chooser if isinstance(chooser, TokenReducer) and some and call.given is None else None
+
     def choose_unseen(self, call: Call) -> None:
         """Choose before the patches are embedded: those given, or by a selector that does not read them."""
         if call.given is not None:
@@ -139,6 +146,8 @@ class PatchSelection(nn.Module):
         call = self.call
         if call.selection.kept is not None:
             return tokens  # chosen before embedding: these are the kept ones
+        if self.reducer(call) is not None:
+            return tokens  # taken out between the blocks
         prefix, patches = tokens.split([self.num_prefix_tokens, tokens.shape[1] - self.num_prefix_tokens], dim=1)
         if call.given is not None:
             call.selection.kept = call.given

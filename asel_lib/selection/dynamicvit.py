@@ -1,0 +1,86 @@
+"""DynamicViT: three small predictors say which tokens go on (Rao et al., NeurIPS 2021)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from asel_lib.selection.base import best, keep_count, register
+from asel_lib.selection.reducers import TokenReducer, Tokens, behind, stages, through
+
+
+class Predictor(nn.Module):
+    """Tokens (B, n, D) -> log of the probabilities of keeping and of dropping each, (B, n, 2): a local half of its
+    features and a half that is the mean over the tokens that are still there (eq. 1-4)."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        half, quarter = max(2, dim // 2), max(1, dim // 4)
+        self.half = half
+        self.embed = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 2 * half), nn.GELU())
+        self.judge = nn.Sequential(
+            nn.Linear(2 * half, half), nn.GELU(), nn.Linear(half, quarter), nn.GELU(), nn.Linear(quarter, 2)
+        )
+
+    def forward(self, x: Tensor, there: Tensor) -> Tensor:
+        """there (B, n): 1 for tokens that no predictor has dropped yet."""
+        local, wide = self.embed(x).split([self.half, self.half], dim=-1)
+        there = there.unsqueeze(-1).to(wide.dtype)
+        whole = (wide * there).sum(dim=1, keepdim=True) / there.sum(dim=1, keepdim=True).clamp_min(1)
+        return self.judge(torch.cat([local, whole.expand_as(local)], dim=-1)).float().log_softmax(dim=-1)
+
+
+@register("dynamicvit")
+class DynamicViT(TokenReducer):
+    """Before three blocks a predictor keeps a share keep_ratio^(1/3) of the tokens: the most probable ones in use; in
+    training each token by Gumbel-softmax, and dropped ones are masked in attention (eq. 7-10), which costs as much as
+    keeping them. `ratio_loss` is what keeps the drawn share where it was asked for (eq. 14). Without the paper's
+    teacher, which is a trained model of the same architecture: every method here starts from the same weights.
+    """
+
+    trained = True
+    RATIO_WEIGHT = 2.0  # lambda_ratio, as published
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.predictors = nn.ModuleList(Predictor(dim) for _ in range(3))
+        self.ratio_loss: Tensor | None = None
+
+    def reduce(self, blocks: nn.Sequential, tokens: Tokens, keep_ratio: float, mode: str, generator) -> Tokens:
+        if mode == "gumbel":
+            return self._masked(blocks, tokens, keep_ratio, generator)
+        patches = tokens.patches.shape[1]
+        for number, block in enumerate(blocks):
+            for stage in self._stages(blocks, number):
+                there = tokens.patches.new_ones(tokens.patches.shape[:2])
+                odds = self.predictors[stage](tokens.patches, there)
+                keep = keep_count(patches, keep_ratio ** ((stage + 1) / 3))
+                if keep < tokens.patches.shape[1]:
+                    tokens = tokens.keep(best(odds[..., 0], keep))
+            tokens = Tokens(block(tokens.all), tokens.prefix, tokens.places)
+        return tokens
+
+    def _masked(self, blocks: nn.Sequential, tokens: Tokens, keep_ratio: float, generator) -> Tokens:
+        x, prefix = tokens.all, tokens.prefix
+        there = x.new_ones(len(x), x.shape[1] - prefix, dtype=torch.float32)
+        losses = []
+        for number, block in enumerate(blocks):
+            for stage in self._stages(blocks, number):
+                odds = self.predictors[stage](x[:, prefix:], there.detach())
+                there = there * drawn(odds, generator)
+                losses.append((there.mean(dim=1) - keep_ratio ** ((stage + 1) / 3)).square().mean())
+            weight = torch.cat([there.new_ones(len(x), prefix), there], dim=1)
+            x, _ = through(block, x, weight=weight)
+            x = behind(block, x)
+        self.ratio_loss = torch.stack(losses).mean()
+        return Tokens(x, prefix, tokens.places)
+
+    def _stages(self, blocks: nn.Sequential, number: int) -> list[int]:
+        return [stage for stage, at in enumerate(stages(len(blocks))) if at == number]
+
+
+def drawn(odds: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Gumbel-softmax, hard: log-probabilities (B, n, 2) -> (B, n), 1 for kept, with the gradient of the soft one."""
+    # Drawn on the CPU, so that a GPU run keeps the same tokens as a CPU run of the same seed.
+    uniform = torch.rand(odds.shape, generator=generator).clamp(1e-20, 1 - 1e-7).to(odds.device)
+    soft = F.softmax(odds - torch.log(-torch.log(uniform)), dim=-1)[..., 0]
+    return (soft > 0.5).float() + (soft - soft.detach())  # exactly 0 or 1 forward

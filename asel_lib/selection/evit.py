@@ -1,0 +1,48 @@
+"""EViT: what the class token does not look at is fused into one token (Liang et al., ICLR 2022)."""
+
+import torch
+from torch import Tensor, nn
+
+from asel_lib.selection.base import best, keep_count, register
+from asel_lib.selection.reducers import TokenReducer, Tokens, behind, stages, through
+
+
+@register("evit")
+class EViT(TokenReducer):
+    """At three blocks, between attention and MLP: of n patch tokens the K with the highest attention of the class token
+    stay (mean over heads), and the others become one, sum_i a_i x_i (eq. 3). K falls by the same factor each time.
+    """
+
+    def __init__(self, dim: int = 0):
+        super().__init__()
+
+    def reduce(self, blocks: nn.Sequential, tokens: Tokens, keep_ratio: float, mode: str, generator) -> Tokens:
+        if not tokens.prefix:
+            raise ValueError("evit asks the class token, and this model has none: use a model with class_token=True")
+        patches = tokens.patches.shape[1]
+        found = stages(len(blocks))
+        for number, block in enumerate(blocks):
+            x, attended = through(block, tokens.all)
+            tokens = Tokens(x, tokens.prefix, tokens.places)
+            for stage in (place for place, at in enumerate(found, 1) if at == number):
+                # One of those that stay is the fused one, so that the count is that of every other method.
+                keep = keep_count(patches, keep_ratio ** (stage / 3))
+                if keep < tokens.patches.shape[1]:
+                    attention = attended.by_class[:, tokens.prefix :] if stage == found.index(number) + 1 else None
+                    tokens = fuse(tokens, attention, keep)
+            tokens = Tokens(behind(block, tokens.all), tokens.prefix, tokens.places)
+        return tokens
+
+
+def fuse(tokens: Tokens, attention: Tensor, keep: int) -> Tokens:
+    """n patch tokens, the class token's attention to them (B, n) -> the keep - 1 it looks at most, and the sum of the
+    others by their attention; the best alone where only one may stay."""
+    order = best(attention, attention.shape[1])
+    if keep == 1:
+        return tokens.keep(order[:, :1])
+    stay, rest = order[:, : keep - 1], order[:, keep - 1 :]
+    kept, left = tokens.keep(stay), tokens.keep(rest)
+    share = attention.gather(1, rest).unsqueeze(-1).to(left.all.dtype)
+    fused = (left.patches * share).sum(dim=1, keepdim=True)
+    places = torch.cat([kept.places, torch.full_like(kept.places[:, :1], -1)], dim=1)
+    return Tokens(torch.cat([kept.all, fused], dim=1), tokens.prefix, places)

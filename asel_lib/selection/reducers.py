@@ -1,0 +1,110 @@
+"""Policies that take tokens out between the blocks, instead of before them.
+
+With these, `keep_ratio` is the share of the patch tokens that is left at the end, and what they save is less than with
+a selector of the same ratio: compare by GMACs.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from asel_lib.selection.base import PatchSelector
+
+
+@dataclass
+class Tokens:
+    """What runs through the blocks. all (B, P + n, D), the prefix tokens first; places (B, n): the patch that each
+    token was, -1 for one made of several; None where the method merges."""
+
+    all: Tensor
+    prefix: int
+    places: Tensor | None = None
+
+    @property
+    def patches(self) -> Tensor:
+        return self.all[:, self.prefix :]
+
+    def keep(self, kept: Tensor) -> "Tokens":
+        """Those patch tokens (B, k) and the prefix."""
+        index = kept.unsqueeze(-1).expand(-1, -1, self.all.shape[-1])
+        tokens = torch.cat([self.all[:, : self.prefix], self.patches.gather(1, index)], dim=1)
+        return Tokens(tokens, self.prefix, None if self.places is None else self.places.gather(1, kept))
+
+
+class TokenReducer(PatchSelector):
+    """`reduce` runs the blocks and takes tokens out on the way; there is no score before them."""
+
+    def reduce(self, blocks: nn.Sequential, tokens: Tokens, keep_ratio: float, mode: str, generator) -> Tokens:
+        """-> the tokens behind the last block, of the patch tokens keep_count(N, keep_ratio). mode, generator: the
+        call's (see `slot.Call`), for those that draw in training."""
+        raise NotImplementedError
+
+    def forward(self, patches: Tensor, grid: tuple[int, int], lines: Tensor | None = None) -> Tensor:
+        raise ValueError(
+            f"{self.name} takes tokens out between the blocks and scores no patches before them: ask the model for its "
+            "answer (and select, for what is left), or choose a policy that scores"
+        )
+
+
+@dataclass(frozen=True)
+class Attended:
+    """Of one attention layer: its output (B, T, D), keys (B, heads, T, d), and how much the first token attends to
+    each, mean over heads, (B, T)."""
+
+    output: Tensor
+    keys: Tensor
+    by_class: Tensor
+
+
+def attend(attention: nn.Module, x: Tensor, size: Tensor | None = None, weight: Tensor | None = None) -> Attended:
+    """timm's Attention, with what it computes on the way.
+
+    size (B, T): how many patches a token stands for; its logits get log(size) (ToMe, proportional attention).
+    weight (B, T) in [0, 1]: how much of each token the others see; a token always sees itself (DynamicViT, eq. 10).
+    """
+    batch, count, _ = x.shape
+    split = attention.qkv(x).reshape(batch, count, 3, attention.num_heads, attention.head_dim)
+    query, key, value = split.permute(2, 0, 3, 1, 4).unbind(0)
+    query, key = attention.q_norm(query), attention.k_norm(key)
+    bias = None if size is None else size.log().to(query.dtype)[:, None, None, :]
+    if weight is None and attention.fused_attn:
+        drop = attention.attn_drop.p if attention.training else 0.0
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=drop)
+    else:
+        logits = (query * attention.scale) @ key.transpose(-2, -1)
+        logits = logits if bias is None else logits + bias
+        shares = logits.softmax(dim=-1) if weight is None else _seen(logits, weight)
+        out = attention.attn_drop(shares) @ value
+    first = (query[:, :, :1] * attention.scale) @ key.transpose(-2, -1)
+    first = first if bias is None else first + bias
+    by_class = first.float().softmax(dim=-1).mean(dim=1)[:, 0]
+    out = attention.norm(out.transpose(1, 2).reshape(batch, count, attention.attn_dim))
+    if attention.gate is not None:
+        out = out * attention.gate(x).sigmoid()
+    return Attended(attention.proj_drop(attention.proj(out)), key, by_class)
+
+
+def through(block: nn.Module, x: Tensor, **settings) -> tuple[Tensor, Attended]:
+    """The first half of a timm Block, x + attention, and what the attention computed."""
+    found = attend(block.attn, block.norm1(x), **settings)
+    return x + block.drop_path1(block.ls1(found.output)), found
+
+
+def behind(block: nn.Module, x: Tensor) -> Tensor:
+    """The second half of a timm Block, x + MLP."""
+    return x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
+
+
+def stages(depth: int) -> tuple[int, int, int]:
+    """The blocks of a ViT of that depth where the published three-stage methods reduce: 3, 6 and 9 of 12, from 0."""
+    return tuple(depth * quarter // 4 for quarter in (1, 2, 3))
+
+
+def _seen(logits: Tensor, weight: Tensor) -> Tensor:
+    """Softmax over the tokens that are there: exp(l_ij) g_ij / sum_k exp(l_ik) g_ik, g_ij = w_j, g_ii = 1."""
+    own = torch.eye(weight.shape[1], device=weight.device, dtype=torch.bool)
+    graph = torch.where(own, 1.0, weight[:, None, :].float())[:, None]
+    raised = (logits.float() - logits.float().amax(dim=-1, keepdim=True)).exp() * graph
+    return (raised / raised.sum(dim=-1, keepdim=True)).to(logits.dtype)
