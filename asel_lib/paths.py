@@ -37,18 +37,21 @@ def results() -> Path:
 
 def checkpoint_name(dataset: str, stage: str, recipe: str, seed: int = 0) -> str:
     """<dataset>_<stage>[_<recipe>][_seed<k>]; recipe "paper" and seed 0 go without saying, so that the published
-    names (cifar10_warmup, aid_finetuned) mean the published recipe."""
+    names (cifar10_warmup, aid_finetuned) mean the published recipe. Of recipe "anytime", which is not the paper's, just
+    <dataset>_anytime[_seed<k>]."""
+    if recipe == "anytime":
+        return f"{dataset}_anytime" + (f"_seed{seed}" if seed else "")
     return f"{dataset}_{stage}" + ("" if recipe == "paper" else f"_{recipe}") + (f"_seed{seed}" if seed else "")
 
 
 def line_guided_name(
     dataset: str, selector: str, keep_ratio: float | None = None, seed: int = 0, recipe: str = "dropped"
 ) -> str:
-    """<dataset>_line_guided_<selector>[_paper][_keep<ratio>][_seed<k>]; the selector by its options' values
-    ("xdog_sample") or, without options, its name; keep_ratio None: the model is for all ratios."""
+    """<dataset>_line_guided_<selector>[_<recipe>][_keep<ratio>][_seed<k>]; the selector by its options' values
+    ("xdog_sample") or, without options, its name; recipe "dropped" goes without saying; keep_ratio None: the model is for all ratios."""
     name, _, options = selector.partition(":")
     written = "_".join(option.partition("=")[2] for option in options.split(",")) or name
-    written += "_paper" if recipe == "paper" else ""
+    written += "" if recipe == "dropped" else f"_{recipe}"
     keep = "" if keep_ratio is None else f"_keep{keep_ratio:g}"
     return f"{dataset}_line_guided_{written}{keep}" + (f"_seed{seed}" if seed else "")
 

@@ -15,13 +15,21 @@ import yaml
 # A folder without __init__.py beside a module of the same name: the import finds the module.
 FOLDER = Path(__file__).parent / "profiles"
 
-RECIPES = ("paper", "dropped")  # of the selectors that learn with the classifier; AgentViT's is "agent"
+ASEL_RECIPES = ("paper", "dropped")
+RECIPES = (*ASEL_RECIPES, "anytime")  # of the selectors that learn with the classifier; AgentViT's is "agent"
+# What 03_line_guided_training trains beside line guidance: selectors, and selectors by a recipe other than "dropped".
+COMPARED = (
+    "random", "central", "learned", "learned_paper", "glance_anytime", "random_anytime", "edge_energy", "evit", "tome",
+    "dynamicvit",
+)  # fmt: skip
 STARTS = ("random", "imagenet")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 OPTIMIZERS = ("adam", "adamw")
 SCHEDULES = ("constant", "cosine")
 AUGMENTATIONS = ("none", "flip", "dihedral", "crop_jitter")
 AGENTVIT_SETTINGS = ("published", "equal")
+SPREADS = ("log", "linear")
+SIGNALS = ("policy_gradient", "none")
 PROTOCOLS = ("train-val-test", "published")
 
 
@@ -142,6 +150,39 @@ class AgentSettings:
 
 
 @dataclass(frozen=True)
+class AnytimeSettings:
+    """What a step of the recipe `anytime` consists of; optimiser, schedule and augmentation are the stage's.
+
+    whole: share of a batch that also passes with all patches; `distill`: the share of its loss at fewer patches that
+    is cross entropy with what it was taken for whole. groups: keep ratios a step, one from each part of [ratio_low,
+    ratio_high] on a scale `spread` ("log" or "linear"). signal: what the selector learns from ("policy_gradient",
+    "none"); entropy: weight of the bonus for an open choice. explore: draw sets by a selector's weights that does not
+    learn. selector: of models made for this recipe.
+    """
+
+    whole: float = 0.125
+    groups: int = 4
+    ratio_low: float = 0.05
+    ratio_high: float = 0.5
+    spread: str = "log"
+    distill: float = 0.5
+    signal: str = "policy_gradient"
+    entropy: float = 0.01
+    explore: bool = False
+    selector: str = "glance"
+
+    def __post_init__(self):
+        _whole("groups", self.groups, 1)
+        _number("ratio_low", self.ratio_low, above=0, most=1)
+        _number("ratio_high", self.ratio_high, least=self.ratio_low, most=1)
+        for name in ("whole", "distill"):
+            _number(name, getattr(self, name), least=0, most=1)
+        _number("entropy", self.entropy, least=0)
+        _one_of("spread", self.spread, SPREADS)
+        _one_of("signal", self.signal, SIGNALS)
+
+
+@dataclass(frozen=True)
 class EvaluationSettings:
     """What the benchmark measures. `draws`: random subsets an image; `timing_seconds`: for each setting."""
 
@@ -170,7 +211,7 @@ class Profile:
     `line_guided_epochs`: its length on data sets that differ from it, `line_guided_model`: its backbone, None: `model`;
     `selectors`: the policies it is run with in a whole run, none: it is not. `agentvit_model`, `agentvit`, `agent`: the
     network, its schedule and its agent in 04_agentvit_baseline; `agentvit_runs`: the settings ("published", "equal") of
-    it in a whole run."""
+    it in a whole run. `anytime`: what a step of that recipe consists of."""
 
     name: str
     purpose: str
@@ -190,6 +231,7 @@ class Profile:
     agentvit: StageSettings = field(default_factory=lambda: StageSettings(**AGENTVIT))
     agent: AgentSettings = field(default_factory=AgentSettings)
     agentvit_runs: tuple[str, ...] = ()
+    anytime: AnytimeSettings = field(default_factory=AnytimeSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     precision: str = "auto"
     protocol: str = "train-val-test"
@@ -209,10 +251,10 @@ class Profile:
         for dataset, epochs in self.line_guided_epochs.items():
             _whole(f"line_guided_epochs of {dataset}", epochs, 1)
         for selector in self.selectors:
-            if not re.fullmatch(r"random|learned|learned_paper|line_guided:lines=\w+,choice=\w+", selector):
+            if selector not in COMPARED and not re.fullmatch(r"line_guided:lines=\w+,choice=\w+", selector):
                 raise ValueError(
-                    f"selectors has {selector!r}: expected random, learned, learned_paper or "
-                    "line_guided:lines=...,choice=..., as 03_line_guided_training can be asked for them"
+                    f"selectors has {selector!r}: expected line_guided:lines=...,choice=... or one of "
+                    f"{', '.join(COMPARED)}, as 03_line_guided_training can be asked for them"
                 )
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("protocol", self.protocol, PROTOCOLS)
@@ -244,6 +286,7 @@ def from_dict(settings: dict) -> Profile:
         "agentvit_model": ModelSettings,
         "agentvit": StageSettings,
         "agent": AgentSettings,
+        "anytime": AnytimeSettings,
         "evaluation": EvaluationSettings,
     }
     built = {key: _build(parts[key], value, key) if key in parts else value for key, value in settings.items()}

@@ -4,7 +4,7 @@ checkpoint."""
 from dataclasses import dataclass
 
 from asel_lib.paths import agentvit_name, checkpoint_name, line_guided_name
-from asel_lib.profiles import AGENTVIT_SETTINGS, Profile
+from asel_lib.profiles import AGENTVIT_SETTINGS, RECIPES, Profile
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,10 @@ class Plan:
 
     @property
     def quickstart(self) -> str:
-        """The checkpoint that 00_quickstart shows: a fine-tuned one, of recipe "dropped" if possible."""
+        """The checkpoint that 00_quickstart shows: a fine-tuned one, of recipe "anytime" if possible, or "dropped"."""
         shown = self.transfers or self.warmups
-        return next((t.name for t in shown if t.recipe == "dropped"), shown[0].name)
+        found = {training.recipe: training.name for training in reversed(shown)}
+        return next(found[recipe] for recipe in ("anytime", "dropped", "paper") if recipe in found)
 
 
 def make_plan(
@@ -110,17 +111,17 @@ def make_plan(
         ),
         line_guided=tuple(
             Training(
-                line_guided_name(dataset, selector, seed=seed),
+                line_guided_name(dataset, selector, seed=seed, recipe=recipe),
                 "03_line_guided_training",
                 dataset,
                 source,
-                "paper" if selector.endswith("_paper") else "dropped",
+                recipe,
                 seed,
-                selector=selector.removesuffix("_paper"),
+                selector=selector,
             )
             for dataset, source in datasets.items()
             if dataset != warmup_set
-            for selector in selectors
+            for selector, recipe in map(_selector_and_recipe, selectors)
             for seed in seeds
         ),
         agentvit=tuple(
@@ -142,6 +143,12 @@ def make_plan(
         ),
         benchmark_warmup=profile.benchmark_warmup,
     )
+
+
+def _selector_and_recipe(written: str) -> tuple[str, str]:
+    """ "learned_paper" -> ("learned", "paper"); without a recipe, "dropped"."""
+    name, _, recipe = written.rpartition("_")
+    return (name, recipe) if recipe in RECIPES else (written, "dropped")
 
 
 def executed_notebooks(plan: Plan) -> list[str]:

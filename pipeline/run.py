@@ -101,7 +101,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         profile = profiles.load(options.profile)
         options.named = options.datasets is not None
         options.datasets = items(options.datasets, "datasets") if options.named else list(profile.datasets)
-        usual = profiles.RECIPES if options.agentvit else profile.recipes  # the comparison is with both
+        usual = profile.recipes  # the comparison with AgentViT is with both of ASEL's
+        if options.agentvit:
+            usual = dict.fromkeys((*profiles.ASEL_RECIPES, *usual))
         options.recipes = items(options.recipes, "recipes") if options.recipes is not None else list(usual)
         for recipe in options.recipes:
             profiles.check_recipe(recipe)

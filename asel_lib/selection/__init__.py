@@ -9,6 +9,7 @@ from asel_lib.selection import (  # noqa: F401  (registers their selectors)
     edge_energy,
     evit,
     fixed,
+    glance,
     learned,
     line_guided,
     tome,

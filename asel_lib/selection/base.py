@@ -32,6 +32,7 @@ class PatchSelector(nn.Module):
     stochastic = False
     reads_patches = True
     reads_lines = False
+    reads_images = False
     trained = False
 
     def attach(self, model: nn.Module) -> None:
@@ -39,6 +40,10 @@ class PatchSelector(nn.Module):
 
     def forward(self, patches: Tensor, grid: tuple[int, int], lines: Tensor | None = None) -> Tensor:
         raise NotImplementedError
+
+    def log_weights(self, scores: Tensor) -> Tensor:
+        """(B, N) scores -> log of the weights by which patches are drawn in training."""
+        return scores
 
 
 _SELECTORS: dict[str, type[PatchSelector]] = {}

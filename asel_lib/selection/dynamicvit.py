@@ -48,34 +48,34 @@ class DynamicViT(TokenReducer):
     def reduce(self, blocks: nn.Sequential, tokens: Tokens, keep_ratio: float, mode: str, generator) -> Tokens:
         if mode == "gumbel":
             return self._masked(blocks, tokens, keep_ratio, generator)
-        patches = tokens.patches.shape[1]
+        patches, found, predictors = tokens.patches.shape[1], stages(len(blocks)), iter(self.predictors)
         for number, block in enumerate(blocks):
-            for stage in self._stages(blocks, number):
+            if number in found:
                 there = tokens.patches.new_ones(tokens.patches.shape[:2])
-                odds = self.predictors[stage](tokens.patches, there)
-                keep = keep_count(patches, keep_ratio ** ((stage + 1) / 3))
+                odds = next(predictors)(tokens.patches, there)
+                keep = keep_count(patches, keep_ratio ** found[number])
                 if keep < tokens.patches.shape[1]:
                     tokens = tokens.keep(best(odds[..., 0], keep))
             tokens = Tokens(block(tokens.all), tokens.prefix, tokens.places)
         return tokens
 
+    def penalty(self) -> Tensor:
+        return self.RATIO_WEIGHT * self.ratio_loss
+
     def _masked(self, blocks: nn.Sequential, tokens: Tokens, keep_ratio: float, generator) -> Tokens:
         x, prefix = tokens.all, tokens.prefix
         there = x.new_ones(len(x), x.shape[1] - prefix, dtype=torch.float32)
-        losses = []
+        losses, found, predictors = [], stages(len(blocks)), iter(self.predictors)
         for number, block in enumerate(blocks):
-            for stage in self._stages(blocks, number):
-                odds = self.predictors[stage](x[:, prefix:], there.detach())
+            if number in found:
+                odds = next(predictors)(x[:, prefix:], there.detach())
                 there = there * drawn(odds, generator)
-                losses.append((there.mean(dim=1) - keep_ratio ** ((stage + 1) / 3)).square().mean())
+                losses.append((there.mean(dim=1) - keep_ratio ** found[number]).square().mean())
             weight = torch.cat([there.new_ones(len(x), prefix), there], dim=1)
             x, _ = through(block, x, weight=weight)
             x = behind(block, x)
         self.ratio_loss = torch.stack(losses).mean()
         return Tokens(x, prefix, tokens.places)
-
-    def _stages(self, blocks: nn.Sequential, number: int) -> list[int]:
-        return [stage for stage, at in enumerate(stages(len(blocks))) if at == number]
 
 
 def drawn(odds: Tensor, generator: torch.Generator | None = None) -> Tensor:

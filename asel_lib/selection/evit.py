@@ -24,12 +24,10 @@ class EViT(TokenReducer):
         for number, block in enumerate(blocks):
             x, attended = through(block, tokens.all)
             tokens = Tokens(x, tokens.prefix, tokens.places)
-            for stage in (place for place, at in enumerate(found, 1) if at == number):
-                # One of those that stay is the fused one, so that the count is that of every other method.
-                keep = keep_count(patches, keep_ratio ** (stage / 3))
-                if keep < tokens.patches.shape[1]:
-                    attention = attended.by_class[:, tokens.prefix :] if stage == found.index(number) + 1 else None
-                    tokens = fuse(tokens, attention, keep)
+            # One of those that stay is the fused one, so that the count is that of every other method.
+            keep = keep_count(patches, keep_ratio ** found.get(number, 0))
+            if keep < tokens.patches.shape[1] and number in found:
+                tokens = fuse(tokens, attended.by_class[:, tokens.prefix :], keep)
             tokens = Tokens(behind(block, tokens.all), tokens.prefix, tokens.places)
         return tokens
 

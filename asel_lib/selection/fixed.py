@@ -64,6 +64,13 @@ def uniform(seeds: Tensor, count: int) -> Tensor:
     return ((_mix(counters) >> 40) & 0xFFFFFF).float() / 2**24
 
 
+def gumbel(seeds: Tensor, count: int) -> Tensor:
+    """(B,) int64 seeds -> (B, count) Gumbel noise: added to log-weights, the K highest are K drawn in proportion to the
+    weights, without replacement (Kool et al. 2019)."""
+    noise = uniform(seeds, count).clamp_min(2.0**-25)  # half of the generator's step: never log(0)
+    return -torch.log(-torch.log(noise))
+
+
 def _mix(x: Tensor) -> Tensor:
     """SplitMix64's finaliser on int64 (wrapping); the masks make the arithmetic right shifts logical."""
     x = x + _signed(0x9E3779B97F4A7C15)

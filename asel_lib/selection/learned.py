@@ -1,5 +1,6 @@
 """ASEL's learned selector: a small MLP on each patch and the image's mean patch."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -23,6 +24,9 @@ class LearnedSelector(PatchSelector):
         self.mlp = nn.Sequential(
             nn.Linear(2 * dim, HIDDEN), nn.LayerNorm(HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 1), nn.Sigmoid()
         )
+
+    def log_weights(self, scores: Tensor) -> Tensor:
+        return torch.logit(scores, eps=1e-6)
 
     def forward(self, patches: Tensor, grid: tuple[int, int], lines: Tensor | None = None) -> Tensor:
         first, *rest = self.mlp

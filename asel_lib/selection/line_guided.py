@@ -11,7 +11,7 @@ from torch import Tensor
 
 from asel_lib.data import lines as drawings
 from asel_lib.selection.base import PatchSelector, register
-from asel_lib.selection.fixed import uniform
+from asel_lib.selection.fixed import gumbel
 
 CHOICES = ("sample", "top")
 GIVEN = "given"  # no extractor: every call brings its drawings
@@ -63,8 +63,7 @@ class LineGuidedSelector(PatchSelector):
             return scores
         if seeds is None:
             raise ValueError("choice=sample draws from the images' seeds, and got none: pass seeds (B,) int64")
-        noise = uniform(seeds, scores.shape[1]).clamp_min(2.0**-25)  # half of the generator's step: never log(0)
-        return scores - torch.log(-torch.log(noise))
+        return scores + gumbel(seeds, scores.shape[1])
 
 
 def log_joint(lines: Tensor, grid: tuple[int, int], sigma: float) -> Tensor:

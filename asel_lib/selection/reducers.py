@@ -41,6 +41,10 @@ class TokenReducer(PatchSelector):
         call's (see `slot.Call`), for those that draw in training."""
         raise NotImplementedError
 
+    def penalty(self) -> Tensor:
+        """What its last forward in training adds to the loss; only of one with weights."""
+        raise NotImplementedError
+
     def forward(self, patches: Tensor, grid: tuple[int, int], lines: Tensor | None = None) -> Tensor:
         raise ValueError(
             f"{self.name} takes tokens out between the blocks and scores no patches before them: ask the model for its "
@@ -97,9 +101,10 @@ def behind(block: nn.Module, x: Tensor) -> Tensor:
     return x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
 
 
-def stages(depth: int) -> tuple[int, int, int]:
-    """The blocks of a ViT of that depth where the published three-stage methods reduce: 3, 6 and 9 of 12, from 0."""
-    return tuple(depth * quarter // 4 for quarter in (1, 2, 3))
+def stages(depth: int) -> dict[int, float]:
+    """Where the published three-stage methods reduce, blocks 3, 6 and 9 of 12 counted from 0, in a ViT of that depth ->
+    the power of the keep ratio that is left behind it. A ViT of less than four blocks has fewer stages."""
+    return {depth * stage // 4: stage / 3 for stage in (1, 2, 3)}
 
 
 def _seen(logits: Tensor, weight: Tensor) -> Tensor:

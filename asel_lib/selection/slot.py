@@ -3,6 +3,7 @@
 Pure tensor functions first; the module below only joins them.
 """
 
+import copy
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -69,16 +70,27 @@ def masked(patches: Tensor, scores: Tensor, keep: int) -> tuple[Tensor, Tensor]:
 def gumbel_top_k(scores: Tensor, keep: int, generator: torch.Generator | None = None) -> Tensor:
     """Draw K patches without replacement, in proportion to their odds s / (1 - s): top-k of the log-odds plus
     Gumbel noise (Kool et al. 2019). scores in (0, 1), (B, N) -> kept (B, K)."""
-    odds = torch.logit(scores.detach().float(), eps=1e-6)
+    return draw_order(torch.logit(scores.float(), eps=1e-6), generator)[:, :keep]
+
+
+def draw_order(weights: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Log-weights (B, N) -> all patches (B, N), drawn one after the other in proportion to their weights."""
     # Drawn on the CPU, so that a GPU run keeps the same patches as a CPU run of the same seed.
-    uniform = torch.rand(odds.shape, generator=generator).clamp_min(1e-20).to(odds.device)
-    return base.best(odds - torch.log(-torch.log(uniform)), keep)
+    uniform = torch.rand(weights.shape, generator=generator).clamp_min(1e-20).to(weights.device)
+    return base.best(weights.detach() - torch.log(-torch.log(uniform)), weights.shape[1])
 
 
 @functools.lru_cache(maxsize=32)
 def _made(policy: str, dim: int) -> base.PatchSelector:
     """Kept from call to call: making a module takes as long as choosing with it."""
     return base.create(policy, dim)
+
+
+def _choosing(selector: base.PatchSelector, options: dict) -> base.PatchSelector:
+    """The same weights with another choice."""
+    other = copy.copy(selector)
+    other.options, other.choice, other.stochastic = options, options["choice"], options["choice"] == "sample"
+    return other
 
 
 class PatchSelection(nn.Module):
@@ -106,7 +118,9 @@ class PatchSelection(nn.Module):
         selector = self.chooser(call)
         if patches is None:
             patches = call.images.new_empty(len(call.images), call.grid[0] * call.grid[1], 0)
-        extra = {"seeds": image_seeds(call.images, call.draw)} if selector.stochastic else {}
+        extra = {"images": call.images.float()} if selector.reads_images else {}
+        if selector.stochastic:
+            extra["seeds"] = image_seeds(call.images, call.draw)
         lines = call.lines
         # In float32 also under autocast: eight bits of score would tie, and ties keep the top rows of the image.
         with torch.autocast(patches.device.type, enabled=False):
@@ -170,10 +184,15 @@ class PatchSelection(nn.Module):
         return torch.cat([prefix, patches], dim=1)
 
     def _policy(self, policy: str) -> base.PatchSelector:
-        """The model's own selector where it is that one, else a policy that needs no training."""
+        """The model's own selector where it is that one, with the choice that is asked for, else a policy that needs
+        no training."""
         kind, options = base.parse(policy)
-        if type(self.selector) is kind and getattr(self.selector, "options", {}) == options:
-            return self.selector
+        if type(self.selector) is kind:
+            own = getattr(self.selector, "options", {})
+            if own == options:
+                return self.selector
+            if kind.trained and own | {"choice": None} == options | {"choice": None}:
+                return _choosing(self.selector, options)
         made = _made(policy, self.dim)
         if made.trained or next(made.parameters(), None) is not None:
             raise ValueError(

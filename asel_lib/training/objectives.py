@@ -6,12 +6,13 @@ from torch import Tensor
 
 from asel_lib.profiles import StageSettings, check_recipe
 from asel_lib.reproducibility import generator
+from asel_lib.selection.reducers import TokenReducer
 
 # recipe -> the slot's training mode (selection.slot.Call)
 MODES = {
     "paper": "mask",  # as published: all tokens stay, multiplied by the straight-through mask
     "dropped": "gumbel",  # only the kept tokens enter the blocks; the kept set is drawn by Gumbel top-k
-}
+}  # "anytime" has steps of its own: training.anytime
 
 
 def keep_ratio(settings: StageSettings, seed: int, epoch: int, step: int) -> float:
@@ -40,11 +41,16 @@ def loss(
     the Gumbel draws. A selector without parameters (random, line-guided) has nothing to learn: its choice for this
     `draw` enters the blocks, and the loss is cross entropy. ValueError for such a one and recipe "paper".
     """
-    mode = MODES[check_recipe(recipe)]
+    if check_recipe(recipe) not in MODES:
+        raise ValueError(f"recipe {recipe!r} is trained by training.anytime.AnytimeRun, as the stages do")
+    mode = MODES[recipe]
     if next(model.selector.parameters(), None) is None:
         if mode != "gumbel":
             raise ValueError(f"recipe {recipe!r} trains the selector, and this one has no weights: use 'dropped'")
         logits = model(images, ratio, lines=lines, draw=draw)
         return F.cross_entropy(logits.float(), labels), logits
     logits, selection = model(images, ratio, lines=lines, mode=mode, generator=noise, return_selection=True)
-    return F.cross_entropy(logits.float(), labels) + sparsity * selection.scores.float().mean(), logits
+    loss = F.cross_entropy(logits.float(), labels)
+    if isinstance(model.selector, TokenReducer):
+        return loss + model.selector.penalty(), logits
+    return loss + sparsity * selection.scores.float().mean(), logits

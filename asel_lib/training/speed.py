@@ -14,6 +14,7 @@ from asel_lib.data.sets import open_set
 from asel_lib.devices import default_device, resolve_precision
 from asel_lib.models import build
 from asel_lib.profiles import ModelSettings, Profile, StageSettings
+from asel_lib.training.anytime import AnytimeRun
 from asel_lib.training.reinforcement import AgentRun
 from asel_lib.training.supervised import train
 
@@ -25,19 +26,21 @@ def in_turn(
     """Train each model on the same few images, round after round; the first round is a warm-up and not counted.
 
     -> a row a training: "paper" and "dropped" (ASEL's recipes, at the mean keep ratio of the line-guided schedule),
-    "agent" (AgentViT's agent), all three on the line-guided backbone by its schedule; "agentvit" (AgentViT's own
+    "anytime" (at the ratios of its settings), "agent" (AgentViT's agent), all four on the line-guided backbone by its schedule; "agentvit" (AgentViT's own
     network and schedule). img/s, median and quartiles over rounds, and `times_paper`, the median of the rounds'
     ratios to "paper". Without the agent's own learning: a small step in 50 batches.
     """
     device = torch.device(device) if device else default_device()
     profile = profile.for_line_guided()
     precision, agent = resolve_precision(profile.precision, device), partial(AgentRun, agent=profile.agent)
+    anytime = partial(AnytimeRun, anytime=profile.anytime)
     schedule = profile.line_guided
     mean = (schedule.ratio_low + schedule.ratio_high) / 2
     schedule = replace(schedule, ratio_low=mean, ratio_high=mean)
     trainings: dict[str, tuple[str, ModelSettings, StageSettings, object]] = {
         "paper": ("paper", replace(profile.model, selector="learned"), schedule, None),
         "dropped": ("dropped", replace(profile.model, selector="learned"), schedule, None),
+        "anytime": ("anytime", replace(profile.model, selector=profile.anytime.selector), schedule, anytime),
         "agent": ("agent", replace(profile.model, selector="agent"), schedule, agent),
         "agentvit": ("agent", profile.agentvit_model, profile.agentvit, agent),
     }

@@ -3,6 +3,7 @@ the checkpoint that is already there."""
 
 import json
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -32,11 +33,14 @@ from asel_lib.profiles import (
 )
 from asel_lib.selection import keep_count
 from asel_lib.selection.line_guided import CHOICES, GIVEN
+from asel_lib.training.anytime import AnytimeRun
 from asel_lib.training.reinforcement import AgentRun
 from asel_lib.training.supervised import train
 
+REDUCERS = ("evit", "tome", "dynamicvit")
 AGENT = "agent"  # the recipe of what an agent trains
-OTHERS = ("random", "learned", "agent")  # selectors that line guidance is compared with
+# Selectors and reducers that line guidance, and what is trained by `anytime`, are compared with on one schedule.
+OTHERS = ("random", "central", "learned", "glance", "agent", "edge_energy", "evit", "tome", "dynamicvit")
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ def warm_up(
     profile: Profile, dataset: str = "", *, recipe: str, seed: int = 0, retrain: bool = False, **options
 ) -> Stage:
     """ASEL's first stage: backbone, selector and head on the warm-up set, from random or ImageNet weights."""
+    profile = _for_recipe(profile, recipe)
     job = _Job(profile, "warmup", dataset or profile.warmup_dataset, recipe, seed, profile.model, profile.warmup)
     return _run(job, retrain, **options)
 
@@ -63,6 +68,7 @@ def transfer(
 ) -> Stage:
     """ASEL's second stage: the warm-up checkpoint of the same profile, recipe and seed, without its head, trained on
     `dataset`. CheckpointError where the warm-up is not there yet."""
+    profile = _for_recipe(profile, recipe)
     dataset = dataset or profile.datasets[0]
     name = paths.checkpoint_name(profile.warmup_dataset, "warmup", recipe, seed)
     for folder in (paths.run(profile.name) / "checkpoints", paths.saved_models()):
@@ -83,8 +89,8 @@ def line_guided(
     """The line-guided system's training: one stage, no warm-up, only the kept patches embedded.
 
     extractor: "xdog", "sobel", "informative", or a folder of drawings made elsewhere (data.lines.from_folder).
-    selection: "sample", "top", or what they are compared with, from the same start by the same schedule: "random",
-    "learned" (by `recipe`) and "agent" (AgentViT's, by reinforcement). keep_ratio None: one is drawn a batch, for one
+    selection: "sample", "top", or one of OTHERS, what they are compared with, from the same start by the same schedule:
+    "learned" and "glance" by `recipe`, "agent" (AgentViT's) by reinforcement. keep_ratio None: one is drawn a batch, for one
     model that serves all ratios; a number: as published, a model for this ratio.
     ValueError for an unknown extractor or selection; CheckpointError where `informative` lacks its weights.
     """
@@ -99,8 +105,15 @@ def line_guided(
     selector, folder = selector_for(extractor, selection)
     if keep_ratio is not None and selector == "agent":
         raise ValueError(f"keep_ratio is {keep_ratio}, but an agent chooses how many patches it keeps: leave it out")
-    if recipe != "dropped" and selector != "learned":
+    if recipe == "paper" and selector != "learned":
         raise ValueError(f"recipe {recipe!r} trains a learned selector, and selection is {selection!r}: use 'dropped'")
+    if recipe == "anytime" and (selector in ("agent", *REDUCERS) or keep_ratio is not None):
+        raise ValueError(
+            f"recipe 'anytime' is for selectors and for all keep ratios: with selection={selection!r} and "
+            f"keep_ratio={keep_ratio} use 'dropped'"
+        )
+    if recipe == "dropped" and selector == "glance":
+        raise ValueError("selection 'glance' learns from whole sets of patches: use recipe 'anytime'")
     drawings = folder if selector.startswith("line_guided") else ""
     agent = profile.agent if selector == "agent" else None
     job = _Job(
@@ -108,6 +121,13 @@ def line_guided(
         replace(profile.model, selector=selector), settings, val_ratios, keep_ratio, drawings, agent=agent,
     )  # fmt: skip
     return _run(job, retrain, **options)
+
+
+def _for_recipe(profile: Profile, recipe: str) -> Profile:
+    """With the selector that the recipe trains: ASEL's, or of `anytime` its own."""
+    if check_recipe(recipe) != "anytime":
+        return profile
+    return replace(profile, model=replace(profile.model, selector=profile.anytime.selector))
 
 
 def agentvit(
@@ -176,9 +196,18 @@ class _Job:
         ]  # fmt: skip
         if self.agent:
             parts.append(chosen(self.agent))
+        if self.recipe == "anytime":
+            parts.append(chosen(self.profile.anytime))
         if self.model.selector.startswith("line_guided"):
             parts.append(lines.VERSION if drawn is None else digest(drawn))
         return checkpoints.fingerprint(*parts)
+
+    @property
+    def kind(self) -> Callable | None:
+        """The run that makes its steps, None: the usual one."""
+        if self.agent:
+            return partial(AgentRun, agent=self.agent)
+        return partial(AnytimeRun, anytime=self.profile.anytime) if self.recipe == "anytime" else None
 
     @property
     def ratios(self) -> tuple[float, ...]:
@@ -243,7 +272,7 @@ def _run(job: _Job, retrain: bool, *, device: str | torch.device | None = None, 
         state_file=state_file,
         history_file=history_file,
         progress=progress,
-        kind=partial(AgentRun, agent=job.agent) if job.agent else None,
+        kind=job.kind,
     )
     record = {
         "name": name,
@@ -266,6 +295,7 @@ def _run(job: _Job, retrain: bool, *, device: str | torch.device | None = None, 
         "drawings_fingerprint": digest(drawn),
         "settings": asdict(settings),
         "agent": asdict(job.agent) if job.agent else None,
+        "anytime": asdict(profile.anytime) if job.recipe == "anytime" else None,
         "metrics": {
             "val_accuracy": trained.val_accuracy,
             "val_ratios": job.ratios,

@@ -205,8 +205,7 @@ class Run:
         self.scaler.scale(loss).backward()
         if self.settings.clip_gradient is not None:
             self.scaler.unscale_(self.optimizer)
-            mine = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-            nn.utils.clip_grad_norm_(mine, self.settings.clip_gradient)
+            self.clip(self.settings.clip_gradient)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -215,6 +214,11 @@ class Run:
         self.sums["images"] += len(positions)
         self.sums["ratio"] += ratio * len(positions)
         return value
+
+    def clip(self, most: float) -> None:
+        """Scale the gradient of what the optimiser moves to a norm of at most `most`."""
+        mine = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        nn.utils.clip_grad_norm_(mine, most)
 
     def finish_epoch(self, epoch: int) -> None:
         row = {"epoch": epoch + 1, **self.averages()}

@@ -166,7 +166,7 @@ def test_dynamicvit_masks_in_training_what_it_takes_out_in_use():
         there = torch.ones(1, 16)
         for number, block in enumerate(vit.blocks):
             if number in stages(4):
-                odds = vit.selector.predictors[stages(4).index(number)](x[:, 1:], torch.ones(1, x.shape[1] - 1))
+                odds = vit.selector.predictors[list(stages(4)).index(number)](x[:, 1:], torch.ones(1, x.shape[1] - 1))
                 x = torch.cat([x[:, :1], x[:, 1:][:, odds[0, :, 0] > odds[0, :, 1]]], dim=1)
                 there = there[:, : x.shape[1] - 1]
             x = block(x)

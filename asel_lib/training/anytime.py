@@ -1,0 +1,119 @@
+"""The recipe `anytime`: one model for every keep ratio, and a selector that is judged by whole sets of patches.
+
+A step: some images of the batch pass whole. Then the batch falls into groups, each with a keep ratio of its own, from
+low to high; of every image two sets of patches are drawn by the selector's weights, and both pass. Cross entropy of all
+these passes trains the classifier, helped by what it said of the whole image. Which of its two sets was the better one
+trains the selector (policy gradient; each set is the other's baseline).
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from asel_lib.devices import autocast
+from asel_lib.profiles import AnytimeSettings
+from asel_lib.reproducibility import generator
+from asel_lib.selection import keep_count
+from asel_lib.selection.slot import draw_order
+from asel_lib.training.supervised import Run
+
+
+class AnytimeRun(Run):
+    """Training of a SelectiveViT by this recipe. A selector without weights is not trained, and chooses by itself."""
+
+    def __init__(self, model, *args, anytime: AnytimeSettings):
+        super().__init__(model, *args)
+        self.anytime = anytime
+        self.learns = next(model.selector.parameters(), None) is not None and anytime.signal != "none"
+
+    def _step(
+        self, epoch: int, step: int, positions: np.ndarray, images: Tensor, labels: Tensor, lines: Tensor | None = None
+    ) -> None:
+        noise = generator(self.seed, "noise", step)
+        ratios = group_ratios(self.anytime, generator(self.seed, "keep ratio", step))
+        with autocast(images.device, self.precision):
+            loss, logits, seen = self.loss(images, labels, lines, ratios, noise, step)
+        self.descend(loss, logits, positions, labels, step, seen)
+
+    def loss(
+        self, images: Tensor, labels: Tensor, lines: Tensor | None, ratios: list[float], noise, step: int
+    ) -> tuple[Tensor, Tensor, float]:
+        """-> the loss of a step, logits (B, classes) of one pass of each image, and the share of the patches that all
+        passes together saw."""
+        settings, model, count = self.anytime, self.model, len(images)
+        whole = round(settings.whole * count)
+        loss, seen, answers = images.new_zeros(()), whole / count, []
+        taught = None
+        if whole:
+            logits = model(images[:whole])
+            loss = loss + F.cross_entropy(logits.float(), labels[:whole], reduction="sum") / count
+            taught = logits.detach().float().softmax(dim=1)
+        weights = self._weights(images, lines, step)
+        for group, ratio in zip(torch.arange(count).chunk(len(ratios)), ratios, strict=False):
+            group = group.to(images.device)
+            keep = keep_count(weights.shape[1], ratio)
+            draws = 2 if self.learns else 1
+            errors, odds = [], []
+            for _ in range(draws):
+                if self.learns or settings.explore:
+                    order = draw_order(weights[group], noise)
+                else:
+                    order = weights[group].argsort(dim=1, descending=True, stable=True)
+                logits = model(images[group], kept=order[:, :keep])
+                error = F.cross_entropy(logits.float(), labels[group], reduction="none")
+                loss = loss + self._taught(error, logits, group, taught).sum() / count / draws
+                errors.append(error.detach())
+                odds.append(log_probability(weights[group], order, keep))
+            seen += draws * len(group) * keep / weights.shape[1] / count
+            answers.append(logits)
+            if self.learns:
+                loss = loss + self._judged(weights[group], odds, errors, keep).sum() / count
+        return loss, torch.cat(answers), seen
+
+    def _weights(self, images: Tensor, lines: Tensor | None, step: int) -> Tensor:
+        """Log-weight of each patch, (B, N), with a gradient where the selector learns."""
+        selector = self.model.selector
+        return selector.log_weights(self.model.scores(images, lines=lines, draw=step)).float()
+
+    def _taught(self, error: Tensor, logits: Tensor, group: Tensor, taught: Tensor | None) -> Tensor:
+        """The cross entropy of the images that passed whole is in part that with what the whole image was taken for."""
+        share = self.anytime.distill
+        if taught is None or not share:
+            return error
+        there = group < len(taught)
+        soft = -(taught[group.clamp(max=len(taught) - 1)] * logits.float().log_softmax(dim=1)).sum(dim=1)
+        return torch.where(there, (1 - share) * error + share * soft, error)
+
+    def _judged(self, weights: Tensor, odds: list[Tensor], errors: list[Tensor], keep: int) -> Tensor:
+        """Policy gradient of the two sets, and a bonus for weights that leave the choice open, (b,)."""
+        better = errors[1] - errors[0]  # how much the first set's reward is above the second's
+        better = better / (better.std() + 1e-3)
+        entropy = torch.distributions.Categorical(logits=weights).entropy()
+        return -better * (odds[0] - odds[1]) / (2 * keep) - self.anytime.entropy * entropy
+
+    def clip(self, most: float) -> None:
+        """The selector apart: its gradient is of another size, and must not change the classifier's step."""
+        parts = [[], []]
+        for name, parameter in self.model.named_parameters():
+            parts[name.startswith("patch_drop.")].append(parameter)
+        for part in parts:
+            nn.utils.clip_grad_norm_(part, most)
+
+
+def group_ratios(settings: AnytimeSettings, noise: torch.Generator) -> list[float]:
+    """A keep ratio for each group: one from each of as many equal parts of [ratio_low, ratio_high], on a logarithmic
+    scale or a linear one, so that every step has few patches and many."""
+    places = (torch.arange(settings.groups) + torch.rand(settings.groups, generator=noise)) / settings.groups
+    low, high = settings.ratio_low, settings.ratio_high
+    if settings.spread == "log":
+        return [low * (high / low) ** place for place in places.tolist()]
+    return [low + (high - low) * place for place in places.tolist()]
+
+
+def log_probability(weights: Tensor, order: Tensor, keep: int) -> Tensor:
+    """Of drawing the first `keep` of `order` one after the other without replacement, each in proportion to its weight
+    among those that are left (Plackett-Luce). log-weights (B, N), order (B, N), all patches -> (B,)."""
+    ranked = weights.gather(1, order)
+    left = ranked.flip(1).logcumsumexp(dim=1).flip(1)  # of what is left at each draw
+    return (ranked - left)[:, :keep].sum(dim=1)

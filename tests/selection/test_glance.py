@@ -1,0 +1,77 @@
+import itertools
+
+import pytest
+import torch
+
+from asel_lib.models import SelectiveViT
+from asel_lib.selection import create
+from asel_lib.selection.slot import draw_order
+from asel_lib.training.anytime import log_probability
+
+
+def noise(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def vit():
+    torch.manual_seed(0)
+    made = SelectiveViT("vit_tiny_patch16_224", 5, "glance", img_size=64, depth=2, embed_dim=24, num_heads=3)
+    torch.nn.init.normal_(made.selector.network[-1].weight, std=3)
+    return made.eval()
+
+
+@pytest.mark.parametrize(("size", "grid"), [((64, 64), (4, 4)), ((96, 32), (6, 2)), ((56, 56), (4, 4))])
+def test_it_gives_one_weight_a_patch_and_starts_with_an_open_choice(size, grid):
+    selector = create("glance", 24).eval()
+    weights = selector(torch.zeros(2, grid[0] * grid[1], 0), grid, images=noise(2, 3, *size))
+    assert weights.shape == (2, grid[0] * grid[1]) and weights.unique().numel() == 1
+
+
+def test_a_patch_is_judged_by_what_is_near_it(vit):
+    selector, images = vit.selector, noise(1, 3, 128, 128)
+    changed = images.clone()
+    changed[..., :16, :16] += 1  # patch 0 of 8 x 8
+    moved = (selector.weights(changed, (8, 8)) - selector.weights(images, (8, 8)))[0].abs().reshape(8, 8) > 1e-6
+    assert moved[0, 0] and not moved[4:].any() and not moved[:, 4:].any()
+
+
+def test_only_the_kept_patches_are_embedded_and_the_weights_choose_by_either_choice(vit):
+    images = noise(3, 3, 64, 64)
+    weights = vit.scores(images)
+    _, selection = vit(images, 0.25, return_selection=True)
+    assert torch.equal(selection.kept, weights.argsort(dim=1, descending=True)[:, :4])
+    assert torch.equal(vit.select(images, 0.25), selection.kept)
+    draws = [vit.select(images, 0.25, "glance:choice=sample", draw=draw) for draw in range(40)]
+    assert torch.equal(draws[3], vit.select(images, 0.25, "glance:choice=sample", draw=3))
+    assert len({tuple(one[0].tolist()) for one in draws}) > 1
+    counts = torch.zeros(16).scatter_add(0, torch.stack(draws)[:, 0].flatten(), torch.ones(160))
+    assert torch.corrcoef(torch.stack([counts, weights[0]]))[0, 1] > 0.5
+    with pytest.raises(ValueError, match="trained weights"):
+        vit(images, 0.25, "glance:width=16")
+
+
+def test_drawing_in_training_is_by_the_probabilities_of_plackett_and_luce():
+    weights = torch.tensor([[0.3, -1.0, 1.2, 0.0]])
+    probability = {}
+    for first, second in itertools.permutations(range(4), 2):
+        share = weights[0].softmax(0)
+        probability[first, second] = (share[first] * share[second] / (1 - share[first])).item()
+        rest = [i for i in range(4) if i not in (first, second)]
+        found = log_probability(weights, torch.tensor([[first, second, *rest]]), 2)
+        assert found.exp().item() == pytest.approx(probability[first, second], rel=1e-5)
+    assert sum(probability.values()) == pytest.approx(1)
+    orders = draw_order(weights.expand(20000, -1), torch.Generator().manual_seed(0))
+    assert all(sorted(order) == [0, 1, 2, 3] for order in orders[:50].tolist())
+    for pair, expected in probability.items():
+        share = ((orders[:, 0] == pair[0]) & (orders[:, 1] == pair[1])).float().mean().item()
+        assert share == pytest.approx(expected, abs=4 * (expected / 20000) ** 0.5)
+
+
+def test_errors_say_what_is_missing():
+    with pytest.raises(ValueError, match="choice is 'best'"):
+        create("glance:choice=best", 8)
+    with pytest.raises(ValueError, match="width is 0"):
+        create("glance:width=0", 8)
+    with pytest.raises(ValueError, match="pass images"):
+        create("glance", 8)(torch.zeros(1, 4, 0), (2, 2))

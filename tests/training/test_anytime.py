@@ -1,0 +1,149 @@
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from asel_lib import profiles
+from asel_lib.data.batches import Batches
+from asel_lib.data.decode import ImageArray
+from asel_lib.models import SelectiveViT
+from asel_lib.profiles import AnytimeSettings
+from asel_lib.selection import keep_count
+from asel_lib.training import supervised
+from asel_lib.training.anytime import AnytimeRun, group_ratios
+
+SETTINGS = replace(
+    profiles.load("smoke").warmup, epochs=8, batch_size=32, lr_backbone=2e-3, lr_selector=5e-3, schedule="cosine"
+)
+
+
+@pytest.fixture
+def spots():
+    """Grey images of 64 px whose class is the colour of one of 16 patches, anywhere; (batches, val), place of each."""
+    rng = np.random.default_rng(0)
+    labels, places = np.arange(600) % 2, rng.integers(0, 16, 600)
+    pixels = rng.integers(90, 160, (600, 64, 64, 3)).astype(np.uint8)
+    for image, (label, place) in enumerate(zip(labels, places, strict=True)):
+        y, x = 16 * (place // 4), 16 * (place % 4)
+        pixels[image, y : y + 16, x : x + 16] = (240, 20, 20) if label else (20, 20, 240)
+    names = tuple(map(str, range(600)))
+    images = ImageArray("spots", pixels, labels, ("blue", "red"), names, names)
+    parts = [Batches(images, part, image_size=64, batch_size=32) for part in (np.arange(440), np.arange(440, 600))]
+    return parts, places[440:]
+
+
+def made(selector="glance", seed=0):
+    torch.manual_seed(seed)
+    return SelectiveViT("vit_tiny_patch16_224", 2, selector, img_size=64, depth=2, embed_dim=24, num_heads=3)
+
+
+def run(model, parts, anytime=None, **changes):
+    options = dict(recipe="anytime", seed=0, progress=False, settings=SETTINGS) | changes
+    kind = partial(AnytimeRun, anytime=anytime or AnytimeSettings(ratio_low=0.07))
+    return supervised.train(model, *parts, options.pop("settings"), kind=kind, **options)
+
+
+def weights(model):
+    return torch.cat([value.flatten().float() for value in model.state_dict().values()])
+
+
+def test_the_selector_finds_the_patch_that_decides_from_which_sets_did_better(spots):
+    parts, places = spots
+    model = made()
+    run(model, parts, settings=replace(SETTINGS, epochs=14))
+    images = torch.cat([images for images, _ in parts[1]])
+    kept = model.select(images, 0.2).numpy()  # 3 of 16
+    assert (kept == places[:, None]).any(axis=1).mean() > 0.9
+    accuracy = supervised.validate(model, parts[1], (0.2, 1.0), "float32")
+    assert min(accuracy.values()) > 0.9
+
+
+def test_the_same_seed_gives_the_same_weights_also_after_a_kill(spots, tmp_path, monkeypatch):
+    parts, _ = spots
+    short = replace(SETTINGS, epochs=2)
+    models = [made(), made(), made()]
+    run(models[0], parts, settings=short)
+    run(models[1], parts, settings=short, seed=1)
+    assert not torch.equal(weights(models[0]), weights(models[1]))
+    state = dict(settings=short, state_file=tmp_path / "state.pt", save_seconds=0.0)
+    steps, plain = [], AnytimeRun.descend
+
+    def dying(self, *args):
+        steps.append(1)
+        if len(steps) == 18:
+            raise KeyboardInterrupt
+        return plain(self, *args)
+
+    monkeypatch.setattr(AnytimeRun, "descend", dying)
+    with pytest.raises(KeyboardInterrupt):
+        run(models[2], parts, **state)
+    monkeypatch.setattr(AnytimeRun, "descend", plain)
+    again = made(seed=7)
+    run(again, parts, **state)
+    assert torch.equal(weights(models[0]), weights(again))
+
+
+def step(model, settings, images, labels, ratios):
+    one = ImageArray("x", np.zeros((4, 64, 64, 3), np.uint8), np.zeros(4, int), ("a", "b"), *[tuple("abcd")] * 2)
+    loop = AnytimeRun(
+        model, Batches(one, np.arange(4), image_size=64), None, SETTINGS, "anytime", 0, "float32", (1.0,), None, None,
+        anytime=settings,
+    )  # fmt: skip
+    noise = torch.Generator().manual_seed(0)
+    return loop, loop.loss(images, labels, None, ratios, noise, 0)
+
+
+def test_the_loss_without_a_signal_is_the_mean_cross_entropy_of_all_passes():
+    model, images, labels = made("central").train(), torch.randn(4, 3, 64, 64), torch.tensor([0, 1, 1, 0])
+    settings = AnytimeSettings(whole=0.5, groups=2, distill=0.25)
+    loop, (loss, logits, seen) = step(model, settings, images, labels, [0.25, 0.5])
+    assert not loop.learns
+    whole = model(images)[:2]
+    fewer = torch.cat([model(images[:2], 0.25), model(images[2:], 0.5)])
+    taught = -(whole.softmax(1) * fewer[:2].log_softmax(1)).sum(1)
+    errors = F.cross_entropy(fewer, labels, reduction="none")
+    expected = F.cross_entropy(whole, labels[:2], reduction="sum") / 4
+    expected = expected + (0.75 * errors[:2] + 0.25 * taught).sum() / 4 + errors[2:].sum() / 4
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(logits, fewer)
+    assert seen == pytest.approx(0.5 + (2 * keep_count(16, 0.25) + 2 * 8) / 16 / 4)
+
+
+def test_the_selectors_gradient_raises_the_better_set_and_never_touches_the_classifier():
+    model, images = made().train(), torch.randn(8, 3, 64, 64)
+    loop, _ = step(model, AnytimeSettings(entropy=0.0), images, torch.zeros(8, dtype=torch.long), [0.25])
+    scores = torch.zeros(8, 16, requires_grad=True)
+    odds = [scores[:, :4].sum(1), scores[:, 4:8].sum(1)]
+    errors = [torch.linspace(0, 1, 8), torch.linspace(1, 0, 8)]  # of the first images the first set is the better
+    loop._judged(scores, odds, errors, keep=4).sum().backward()
+    assert (scores.grad[0, :4] < 0).all() and (scores.grad[0, 4:8] > 0).all() and (scores.grad[0, 8:] == 0).all()
+    assert torch.sign(scores.grad[-1, 0]) == -torch.sign(scores.grad[0, 0])
+
+
+def test_ratios_of_a_step_are_one_from_each_part_of_the_scale():
+    noise = torch.Generator().manual_seed(0)
+    drawn = np.array(
+        [group_ratios(AnytimeSettings(groups=4, ratio_low=0.05, ratio_high=0.8), noise) for _ in range(50)]
+    )
+    edges = 0.05 * 16 ** (np.arange(5) / 4)
+    assert (drawn >= edges[:-1]).all() and (drawn <= edges[1:]).all() and drawn.std(axis=0).min() > 0
+    linear = group_ratios(AnytimeSettings(groups=2, ratio_low=0.2, ratio_high=0.4, spread="linear"), noise)
+    assert 0.2 <= linear[0] <= 0.3 <= linear[1] <= 0.4
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (dict(groups=0), "groups is 0"),
+        (dict(whole=1.5), "whole is 1.5"),
+        (dict(ratio_low=0.6), "ratio_high is 0.5"),
+        (dict(spread="cubic"), "unknown spread 'cubic'"),
+        (dict(signal="gradient"), "policy_gradient"),
+    ],
+)
+def test_settings_that_cannot_hold_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        AnytimeSettings(**wrong)
