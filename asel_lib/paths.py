@@ -45,13 +45,20 @@ def checkpoint_name(dataset: str, stage: str, recipe: str, seed: int = 0) -> str
 
 
 def line_guided_name(
-    dataset: str, selector: str, keep_ratio: float | None = None, seed: int = 0, recipe: str = "dropped"
+    dataset: str,
+    selector: str,
+    keep_ratio: float | None = None,
+    seed: int = 0,
+    recipe: str = "dropped",
+    variant: str = "",
 ) -> str:
-    """<dataset>_line_guided_<selector>[_<recipe>][_keep<ratio>][_seed<k>]; the selector by its options' values
-    ("xdog_sample") or, without options, its name; recipe "dropped" goes without saying; keep_ratio None: the model is for all ratios."""
+    """<dataset>_line_guided_<selector>[_<recipe>][_<variant>][_keep<ratio>][_seed<k>]; the selector by its options'
+    values ("xdog_sample") or, without options, its name; recipe "dropped" goes without saying; keep_ratio None: the
+    model is for all ratios."""
     name, _, options = selector.partition(":")
     written = "_".join(option.partition("=")[2] for option in options.split(",")) or name
     written += "" if recipe == "dropped" else f"_{recipe}"
+    written += f"_{variant}" if variant else ""
     keep = "" if keep_ratio is None else f"_keep{keep_ratio:g}"
     return f"{dataset}_line_guided_{written}{keep}" + (f"_seed{seed}" if seed else "")
 

@@ -1,6 +1,5 @@
 """A learned selector that glances at the whole image before anything is embedded: a small convolutional network."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 

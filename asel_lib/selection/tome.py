@@ -34,8 +34,8 @@ class ToMe(TokenReducer):
 
 
 def schedule(patches: int, keep: int, depth: int) -> list[int]:
-    """Patch tokens behind each of `depth` blocks: down from `patches` to `keep` in equal steps, where no block may merge
-    more than half of what it has."""
+    """Patch tokens behind each of `depth` blocks: down from `patches` to `keep` in equal steps, where no block may
+    merge more than half of what it has."""
     line = [patches - round((patches - keep) * (number + 1) / depth) for number in range(depth)]
     counts = [min(count, keep * 2 ** (depth - 1 - number)) for number, count in enumerate(line)]
     for number, count in enumerate(counts):

@@ -6,6 +6,8 @@ these passes trains the classifier, helped by what it said of the whole image. W
 trains the selector (policy gradient; each set is the other's baseline).
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -15,8 +17,11 @@ from asel_lib.devices import autocast
 from asel_lib.profiles import AnytimeSettings
 from asel_lib.reproducibility import generator
 from asel_lib.selection import keep_count
+from asel_lib.selection.base import best
 from asel_lib.selection.slot import draw_order
 from asel_lib.training.supervised import Run
+
+VALUES = 3.0  # how far apart the log-weights of patches are for a difference of 1 in log-likelihood, N patches alike
 
 
 class AnytimeRun(Run):
@@ -54,22 +59,26 @@ class AnytimeRun(Run):
             group = group.to(images.device)
             keep = keep_count(weights.shape[1], ratio)
             draws = 2 if self.learns else 1
-            errors, odds = [], []
-            for _ in range(draws):
-                if self.learns or settings.explore:
-                    order = draw_order(weights[group], noise)
-                else:
-                    order = weights[group].argsort(dim=1, descending=True, stable=True)
-                logits = model(images[group], kept=order[:, :keep])
-                error = F.cross_entropy(logits.float(), labels[group], reduction="none")
-                loss = loss + self._taught(error, logits, group, taught).sum() / count / draws
-                errors.append(error.detach())
-                odds.append(log_probability(weights[group], order, keep))
-            seen += draws * len(group) * keep / weights.shape[1] / count
-            answers.append(logits)
+            orders = self._orders(weights[group], draws, noise)
+            # All sets of a group in one pass: fewer and larger matrix products.
+            kept = torch.cat(orders)[:, :keep]
+            logits = model(images[group.repeat(draws)], kept=kept)
+            errors = F.cross_entropy(logits.float(), labels[group.repeat(draws)], reduction="none")
+            loss = loss + self._taught(errors, logits, group.repeat(draws), taught).sum() / count / draws
+            seen += len(kept) * keep / weights.shape[1] / count
+            answers.append(logits[: len(group)])
             if self.learns:
-                loss = loss + self._judged(weights[group], odds, errors, keep).sum() / count
+                judged = self._judged(weights[group], orders, errors.detach().chunk(2), keep)
+                loss = loss + judged.sum() / count
         return loss, torch.cat(answers), seen
+
+    def _orders(self, weights: Tensor, draws: int, noise: torch.Generator) -> list[Tensor]:
+        """All patches in the order in which they are kept, once for each set: drawn by weight, or the best first."""
+        if not (self.learns or self.anytime.explore):
+            return [best(weights.detach(), weights.shape[1])] * draws
+        if self.anytime.signal == "values":  # the second set is any other
+            return [draw_order(weights, noise), draw_order(torch.zeros_like(weights), noise)]
+        return [draw_order(weights, noise) for _ in range(draws)]
 
     def _weights(self, images: Tensor, lines: Tensor | None, step: int) -> Tensor:
         """Log-weight of each patch, (B, N), with a gradient where the selector learns."""
@@ -85,9 +94,18 @@ class AnytimeRun(Run):
         soft = -(taught[group.clamp(max=len(taught) - 1)] * logits.float().log_softmax(dim=1)).sum(dim=1)
         return torch.where(there, (1 - share) * error + share * soft, error)
 
-    def _judged(self, weights: Tensor, odds: list[Tensor], errors: list[Tensor], keep: int) -> Tensor:
-        """Policy gradient of the two sets, and a bonus for weights that leave the choice open, (b,)."""
+    def _judged(self, weights: Tensor, orders: Sequence[Tensor], errors: Sequence[Tensor], keep: int) -> Tensor:
+        """The selector's loss on two sets of `keep` patches of each image and the classifier's errors on them, (b,).
+
+        policy_gradient: REINFORCE, each set's baseline the other, and a bonus for weights that leave the choice open.
+        values: the difference of the sums of the weights is to be that of the log-likelihoods times VALUES / N, so that
+        a weight becomes what a patch adds on average (as FastSHAP's Shapley values, Jethani et al. 2022).
+        """
         better = errors[1] - errors[0]  # how much the first set's reward is above the second's
+        if self.anytime.signal == "values":
+            sums = [weights.gather(1, order[:, :keep]).sum(dim=1) for order in orders]
+            return (VALUES * better - (sums[0] - sums[1]) / weights.shape[1]).square()
+        odds = [log_probability(weights, order, keep) for order in orders]
         better = better / (better.std() + 1e-3)
         entropy = torch.distributions.Categorical(logits=weights).entropy()
         return -better * (odds[0] - odds[1]) / (2 * keep) - self.anytime.entropy * entropy

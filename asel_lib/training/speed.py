@@ -26,9 +26,10 @@ def in_turn(
     """Train each model on the same few images, round after round; the first round is a warm-up and not counted.
 
     -> a row a training: "paper" and "dropped" (ASEL's recipes, at the mean keep ratio of the line-guided schedule),
-    "anytime" (at the ratios of its settings), "agent" (AgentViT's agent), all four on the line-guided backbone by its schedule; "agentvit" (AgentViT's own
-    network and schedule). img/s, median and quartiles over rounds, and `times_paper`, the median of the rounds'
-    ratios to "paper". Without the agent's own learning: a small step in 50 batches.
+    "anytime" (at the ratios of its settings), "agent" (AgentViT's agent), all four on the line-guided backbone by its
+    schedule; "agentvit" (AgentViT's own network and schedule). img/s, median and quartiles over rounds, and
+    `times_paper`, the median of the rounds' ratios to "paper". Without the agent's own learning: a small step in 50
+    batches.
     """
     device = torch.device(device) if device else default_device()
     profile = profile.for_line_guided()

@@ -89,9 +89,9 @@ def line_guided(
     """The line-guided system's training: one stage, no warm-up, only the kept patches embedded.
 
     extractor: "xdog", "sobel", "informative", or a folder of drawings made elsewhere (data.lines.from_folder).
-    selection: "sample", "top", or one of OTHERS, what they are compared with, from the same start by the same schedule:
-    "learned" and "glance" by `recipe`, "agent" (AgentViT's) by reinforcement. keep_ratio None: one is drawn a batch, for one
-    model that serves all ratios; a number: as published, a model for this ratio.
+    selection: "sample", "top", or one of OTHERS, what they are compared with, from the same start by the same
+    schedule: "learned" and "glance" by `recipe`, "agent" (AgentViT's) by reinforcement. keep_ratio None: one is drawn a
+    batch, for one model that serves all ratios; a number: as published, a model for this ratio.
     ValueError for an unknown extractor or selection; CheckpointError where `informative` lacks its weights.
     """
     profile = profile.for_line_guided()
@@ -182,7 +182,10 @@ class _Job:
 
     def name(self, dataset: str) -> str:
         if self.stage == "line_guided":
-            return paths.line_guided_name(dataset, self.model.selector, self.keep_ratio, self.seed, self.recipe)
+            variant = self.profile.anytime.variant if self.recipe == "anytime" else ""
+            return paths.line_guided_name(
+                dataset, self.model.selector, self.keep_ratio, self.seed, self.recipe, variant
+            )
         if self.stage == "agentvit":
             return paths.agentvit_name(dataset, self.seed)
         return paths.checkpoint_name(dataset, self.stage, self.recipe, self.seed)

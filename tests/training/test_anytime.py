@@ -112,15 +112,36 @@ def test_the_loss_without_a_signal_is_the_mean_cross_entropy_of_all_passes():
     assert seen == pytest.approx(0.5 + (2 * keep_count(16, 0.25) + 2 * 8) / 16 / 4)
 
 
-def test_the_selectors_gradient_raises_the_better_set_and_never_touches_the_classifier():
+def test_the_selectors_gradient_raises_the_better_set():
     model, images = made().train(), torch.randn(8, 3, 64, 64)
-    loop, _ = step(model, AnytimeSettings(entropy=0.0), images, torch.zeros(8, dtype=torch.long), [0.25])
+    loop, _ = step(
+        model, AnytimeSettings(signal="policy_gradient", entropy=0.0), images, torch.zeros(8, dtype=torch.long), [0.25]
+    )
     scores = torch.zeros(8, 16, requires_grad=True)
-    odds = [scores[:, :4].sum(1), scores[:, 4:8].sum(1)]
+    orders = [torch.arange(16).roll(-4 * first).expand(8, -1) for first in (0, 1)]
     errors = [torch.linspace(0, 1, 8), torch.linspace(1, 0, 8)]  # of the first images the first set is the better
-    loop._judged(scores, odds, errors, keep=4).sum().backward()
-    assert (scores.grad[0, :4] < 0).all() and (scores.grad[0, 4:8] > 0).all() and (scores.grad[0, 8:] == 0).all()
+    loop._judged(scores, orders, errors, keep=4).sum().backward()
+    assert (scores.grad[0, :4] < 0).all() and (scores.grad[0, 4:8] > 0).all()
     assert torch.sign(scores.grad[-1, 0]) == -torch.sign(scores.grad[0, 0])
+
+
+def test_values_become_what_a_patch_adds_on_average():
+    loop, _ = step(
+        made().train(), AnytimeSettings(), torch.randn(8, 3, 64, 64), torch.zeros(8, dtype=torch.long),
+        [0.25],
+    )  # fmt: skip
+    worth = torch.linspace(-0.05, 0.05, 16)  # the error of a set is minus the sum of its patches' worth
+    scores = torch.zeros(1, 16, requires_grad=True)
+    optimizer, noise = torch.optim.Adam([scores], lr=0.3), torch.Generator().manual_seed(0)
+    for _ in range(300):
+        orders = loop._orders(scores.expand(64, -1), 2, noise)
+        errors = [-worth[order[:, :5]].sum(dim=1) for order in orders]
+        optimizer.zero_grad()
+        loop._judged(scores.expand(64, -1), orders, errors, keep=5).sum().backward()
+        optimizer.step()
+    expected = 3.0 * 16 * worth
+    assert torch.corrcoef(torch.stack([scores.detach()[0], expected]))[0, 1] > 0.99
+    torch.testing.assert_close(scores.detach()[0] - scores.mean().detach(), expected, atol=0.2, rtol=0.1)
 
 
 def test_ratios_of_a_step_are_one_from_each_part_of_the_scale():
@@ -141,7 +162,7 @@ def test_ratios_of_a_step_are_one_from_each_part_of_the_scale():
         (dict(whole=1.5), "whole is 1.5"),
         (dict(ratio_low=0.6), "ratio_high is 0.5"),
         (dict(spread="cubic"), "unknown spread 'cubic'"),
-        (dict(signal="gradient"), "policy_gradient"),
+        (dict(signal="gradient"), "expected one of values, policy_gradient"),
     ],
 )
 def test_settings_that_cannot_hold_are_refused(wrong, message):

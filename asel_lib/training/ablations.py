@@ -1,0 +1,29 @@
+"""The recipe `anytime` with one thing changed at a time: what each part of it is worth."""
+
+from dataclasses import replace
+
+from asel_lib.profiles import Profile
+from asel_lib.training import stages
+
+# name -> (what is changed, settings of the recipe, the selector). All else is the profile's.
+VARIANTS: dict[str, tuple[str, dict, str]] = {
+    "anytime": ("nothing: the recipe as it is", {}, "glance"),
+    "gradient": ("selector by policy gradient, two sets drawn by its weights", {"signal": "policy_gradient"}, "glance"),
+    "random": ("random patches, two sets an image as well", {"explore": True}, "random"),
+    "embedded": ("selector on the embedded patches (ASEL's MLP)", {}, "learned"),
+    "untaught": ("no teaching by the whole image", {"distill": 0.0}, "glance"),
+    "parts": ("no whole images at all", {"whole": 0.0}, "glance"),
+    "linear": ("keep ratios linear, 0.05 to 0.5", {"spread": "linear"}, "glance"),
+    "wide": ("keep ratios to 1", {"ratio_high": 1.0}, "glance"),
+    "single": ("one keep ratio a step", {"groups": 1}, "glance"),
+}
+
+
+def run(profile: Profile, dataset: str, variant: str, seed: int = 0, **options) -> stages.Stage:
+    """Train a variant on the line-guided schedule, or load it. ValueError for an unknown one."""
+    if variant not in VARIANTS:
+        raise ValueError(f"unknown variant {variant!r}: expected one of {', '.join(VARIANTS)}")
+    _, changes, selection = VARIANTS[variant]
+    name = "" if variant == "anytime" else variant
+    changed = replace(profile, anytime=replace(profile.anytime, **changes, variant=name))
+    return stages.line_guided(changed, dataset, selection=selection, recipe="anytime", seed=seed, **options)
