@@ -29,7 +29,7 @@ SCHEDULES = ("constant", "cosine")
 AUGMENTATIONS = ("none", "flip", "dihedral", "crop_jitter")
 AGENTVIT_SETTINGS = ("published", "equal")
 SPREADS = ("log", "linear")
-SIGNALS = ("values", "policy_gradient", "none")
+SIGNALS = ("policy_gradient", "against_random", "values", "none")
 PROTOCOLS = ("train-val-test", "published")
 
 
@@ -155,8 +155,8 @@ class AnytimeSettings:
 
     whole: share of a batch that also passes with all patches; `distill`: the share of its loss at fewer patches that
     is cross entropy with what it was taken for whole. groups: keep ratios a step, one from each part of [ratio_low,
-    ratio_high] on a scale `spread` ("log" or "linear"). signal: what the selector learns from ("values",
-    "policy_gradient", "none"; see `training.anytime`); entropy: weight of policy_gradient's bonus for an open choice.
+    ratio_high] on a scale `spread` ("log" or "linear"). signal: what the selector learns from, one
+    of SIGNALS (see `training.anytime`); entropy: weight of the policy gradient's bonus for an open choice.
     explore: draw sets by the weights of a selector that does not learn. selector: of models made for this recipe.
     variant: the name of an ablation, part of its checkpoints' names.
     """
@@ -167,7 +167,7 @@ class AnytimeSettings:
     ratio_high: float = 0.5
     spread: str = "log"
     distill: float = 0.5
-    signal: str = "values"
+    signal: str = "policy_gradient"
     entropy: float = 0.01
     explore: bool = False
     selector: str = "glance"

@@ -1,7 +1,7 @@
 """SelectiveViT: a timm VisionTransformer with a patch selector in its `patch_drop` slot."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -12,9 +12,10 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from asel_lib.models.kept_embed import KeptPatchEmbed
-from asel_lib.selection import PatchSelection, create, keep_count
+from asel_lib.selection import PatchSelection, budget, create, keep_count
 from asel_lib.selection.base import best, parse
-from asel_lib.selection.reducers import Tokens
+from asel_lib.selection.fixed import gumbel, image_seeds
+from asel_lib.selection.reducers import TokenReducer, Tokens
 from asel_lib.selection.slot import MODES, Call, Selection, take
 
 
@@ -41,6 +42,7 @@ class SelectiveViT(VisionTransformer):
     classes: tuple[str, ...] | None = None
     transform = None
     record: dict | None = None
+    budgets: dict[float, float] = {}  # keep ratio on average -> share of the weights that an image's patches must hold
 
     def __init__(
         self, architecture: str, num_classes: int, selector: str = "learned", pretrained: bool = False, **timm_kwargs
@@ -73,7 +75,7 @@ class SelectiveViT(VisionTransformer):
     def forward(
         self,
         images: Tensor,
-        keep_ratio: float = 1.0,
+        keep_ratio: float | str = 1.0,
         policy: str | None = None,
         lines: Tensor | None = None,
         *,
@@ -86,14 +88,19 @@ class SelectiveViT(VisionTransformer):
         """Classify images from the patches that the policy keeps.
 
         images (B, C, H, W) normalised; lines (B, 1, 64, 64) in [0, 1] for selectors that read line drawings, which
-        make them of the images where there are none; keep_ratio in (0, 1]; policy None: the model's own selector, else
-        a registered one for this call;
+        make them of the images where there are none; keep_ratio in (0, 1], or "auto", or "auto:0.2": each image keeps
+        as many patches as its own scores ask for, a fifth on average (see `calibrate`); policy None: the model's own
+        selector, else a registered one for this call;
         draw: which random subset, for policies that draw; kept (B, K): patch indices, in place of a ratio and a policy;
         mode, generator: see selection.slot.Call (training).
-        -> logits (B, classes), with return_selection also the scores and kept indices.
+        -> logits (B, classes), with return_selection also the scores and kept indices ("auto": -1 behind an image's
+        last).
         ValueError for a keep ratio outside (0, 1], an unknown policy or mode, images of a size the model does not
         take, drawings or indices of a wrong shape or range.
         """
+        if isinstance(keep_ratio, str):
+            logits, selection = self._adaptive(images, budget.average_of(keep_ratio), policy, draw)
+            return (logits, selection) if return_selection else logits
         with self._selecting(images, keep_ratio, policy, lines, draw, mode, generator, kept) as call:
             if self._chooses_unseen(call):
                 self.patch_drop.choose_unseen(call)
@@ -108,6 +115,31 @@ class SelectiveViT(VisionTransformer):
             if not self.patch_drop.chooser(call).reads_patches:
                 return self.patch_drop.score(None, call)
             return self.patch_drop.score(self.patch_tokens(images), call)
+
+    def log_weights(self, images: Tensor, policy: str | None = None) -> Tensor:
+        """The log-weights behind the scores of a selector that was trained, without a draw, (B, N). ValueError where
+        there are none."""
+        with self._selecting(images, 1.0, policy, None, 0, "gather", None) as call:
+            chooser = self.patch_drop.chooser(call)
+            if not chooser.trained or isinstance(chooser, TokenReducer):
+                raise ValueError(
+                    f"policy {policy or chooser.name!r} has learned no weights that say how many patches an image "
+                    "needs: use a model with selector 'glance' or 'learned', or a number as keep_ratio"
+                )
+            tokens = self.patch_tokens(images) if chooser.reads_patches else None
+            return chooser.log_weights(self.patch_drop.score(tokens, call, noise=False))
+
+    @torch.inference_mode()
+    def calibrate(self, batches: Iterable[tuple[Tensor, ...]], averages: Sequence[float] = budget.AVERAGES) -> None:
+        """Prepare keep_ratio="auto:<average>" for these keep ratios: thresholds such that the images of `batches`
+        (those of val) keep that share of their patches on average. Checkpoints of recipe "anytime" bring theirs."""
+        was_training = self.training
+        self.eval()
+        try:
+            weights = torch.cat([self.log_weights(images) for images, *_ in batches])
+        finally:
+            self.train(was_training)
+        self.budgets = self.budgets | {float(average): budget.share_for(weights, average) for average in averages}
 
     def patch_tokens(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, N, D): all patches, embedded, with their positions: what the first block would see."""
@@ -136,7 +168,7 @@ class SelectiveViT(VisionTransformer):
     def predict(
         self,
         images: Sequence,
-        keep_ratio: float = 1.0,
+        keep_ratio: float | str = 1.0,
         policy: str | None = None,
         batch_size: int = 64,
         lines: Tensor | None = None,
@@ -154,10 +186,19 @@ class SelectiveViT(VisionTransformer):
             drawn = None if lines is None else lines[start : start + batch_size].to(device)
             logits, selection = self(batch, keep_ratio, policy, drawn, return_selection=True)
             probabilities, winners = logits.softmax(dim=1).max(dim=1)
-            kept = self.select(batch, keep_ratio, policy, drawn) if selection.kept is None else selection.kept
-            rows = zip(winners.tolist(), probabilities.tolist(), kept.tolist(), strict=True)
+            rows = zip(
+                winners.tolist(), probabilities.tolist(), self._kept(selection, batch, policy, drawn), strict=True
+            )
             answers += [Prediction(self.classes[winner], probability, patches) for winner, probability, patches in rows]
         return answers
+
+    def _kept(self, selection: Selection, batch: Tensor, policy: str | None, lines: Tensor | None) -> list[list[int]]:
+        """Patches of each image, best first; all of them where none was left out or all are in what was merged."""
+        if selection.kept is not None:
+            return [[patch for patch in patches if patch >= 0] for patches in selection.kept.tolist()]
+        if isinstance(self.patch_drop.chooser(Call(policy=policy)), TokenReducer):
+            return [list(range(prod(self._grid(batch))))] * len(batch)
+        return self.select(batch, 1.0, policy, lines).tolist()
 
     def forward_features(self, x: Tensor, *args, **kwargs) -> Tensor:
         """timm's, unless this call's policy takes tokens out between the blocks."""
@@ -185,6 +226,28 @@ class SelectiveViT(VisionTransformer):
         added = super()._pos_embed(x.new_zeros(1, *shape, self.embed_dim)).expand(len(x), -1, -1)
         prefix, places = added.split([self.num_prefix_tokens, added.shape[1] - self.num_prefix_tokens], dim=1)
         return torch.cat([prefix, x + take(places, kept)], dim=1)
+
+    def _adaptive(self, images: Tensor, average: float, policy: str | None, draw: int) -> tuple[Tensor, Selection]:
+        """Images that keep equally many patches pass together, so that fewer patches are less work."""
+        if average not in self.budgets:
+            known = ", ".join(f"{one:g}" for one in sorted(self.budgets)) or "none"
+            raise ValueError(
+                f"this model is not prepared to keep {average:g} of the patches on average (prepared for: {known}): "
+                f"call model.calibrate(batches of val images, [{average:g}]) first"
+            )
+        weights = self.log_weights(images, policy)
+        chooser = self.patch_drop.chooser(Call(policy=policy))
+        noise = gumbel(image_seeds(images, draw), weights.shape[1]) if chooser.stochastic else 0.0
+        order = best(weights + noise, weights.shape[1])
+        asked = budget.lengths(weights, self.budgets[average])
+        logits, kept = None, torch.full_like(order[:, : int(asked.max())], -1)
+        for count in asked.unique().tolist():
+            rows = (asked == count).nonzero()[:, 0]
+            kept[rows, :count] = order[rows, :count]
+            some = self(images[rows], kept=order[rows, :count]) if count < order.shape[1] else self(images[rows])
+            logits = some.new_empty(len(images), some.shape[1]) if logits is None else logits
+            logits[rows] = some
+        return logits, Selection(weights, kept)
 
     def _chooses_unseen(self, call: Call) -> bool:
         """Whether this call's patches can be chosen before they are embedded, and some are left out."""

@@ -56,10 +56,8 @@ class GlanceSelector(PatchSelector):
         if images is None:
             raise ValueError("glance scores images, and got none: pass images (B, 3, H, W), normalised")
         weights = self.weights(images, grid)
-        if not self.stochastic or self.training:
+        if not self.stochastic or self.training or seeds is None:
             return weights  # in training whoever trains draws
-        if seeds is None:
-            raise ValueError("choice=sample draws from the images' seeds, and got none: pass seeds (B,) int64")
         return weights + gumbel(seeds, weights.shape[1])
 
 

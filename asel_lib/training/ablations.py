@@ -8,7 +8,8 @@ from asel_lib.training import stages
 # name -> (what is changed, settings of the recipe, the selector). All else is the profile's.
 VARIANTS: dict[str, tuple[str, dict, str]] = {
     "anytime": ("nothing: the recipe as it is", {}, "glance"),
-    "gradient": ("selector by policy gradient, two sets drawn by its weights", {"signal": "policy_gradient"}, "glance"),
+    "rival": ("policy gradient against a random set of patches", {"signal": "against_random"}, "glance"),
+    "values": ("the selector learns what each patch adds, from random sets", {"signal": "values"}, "glance"),
     "random": ("random patches, two sets an image as well", {"explore": True}, "random"),
     "embedded": ("selector on the embedded patches (ASEL's MLP)", {}, "learned"),
     "untaught": ("no teaching by the whole image", {"distill": 0.0}, "glance"),

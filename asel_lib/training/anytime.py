@@ -76,7 +76,7 @@ class AnytimeRun(Run):
         """All patches in the order in which they are kept, once for each set: drawn by weight, or the best first."""
         if not (self.learns or self.anytime.explore):
             return [best(weights.detach(), weights.shape[1])] * draws
-        if self.anytime.signal == "values":  # the second set is any other
+        if self.anytime.signal in ("values", "against_random"):  # the second set is any other
             return [draw_order(weights, noise), draw_order(torch.zeros_like(weights), noise)]
         return [draw_order(weights, noise) for _ in range(draws)]
 
@@ -98,6 +98,7 @@ class AnytimeRun(Run):
         """The selector's loss on two sets of `keep` patches of each image and the classifier's errors on them, (b,).
 
         policy_gradient: REINFORCE, each set's baseline the other, and a bonus for weights that leave the choice open.
+        against_random: the same, but the second set, the baseline, is drawn uniformly.
         values: the difference of the sums of the weights is to be that of the log-likelihoods times VALUES / N, so that
         a weight becomes what a patch adds on average (as FastSHAP's Shapley values, Jethani et al. 2022).
         """
@@ -105,10 +106,12 @@ class AnytimeRun(Run):
         if self.anytime.signal == "values":
             sums = [weights.gather(1, order[:, :keep]).sum(dim=1) for order in orders]
             return (VALUES * better - (sums[0] - sums[1]) / weights.shape[1]).square()
-        odds = [log_probability(weights, order, keep) for order in orders]
+        odds = log_probability(weights, orders[0], keep)
+        if self.anytime.signal == "policy_gradient":
+            odds = (odds - log_probability(weights, orders[1], keep)) / 2
         better = better / (better.std() + 1e-3)
         entropy = torch.distributions.Categorical(logits=weights).entropy()
-        return -better * (odds[0] - odds[1]) / (2 * keep) - self.anytime.entropy * entropy
+        return -better * odds / keep - self.anytime.entropy * entropy
 
     def clip(self, most: float) -> None:
         """The selector apart: its gradient is of another size, and must not change the classifier's step."""

@@ -262,10 +262,11 @@ def _run(job: _Job, retrain: bool, *, device: str | torch.device | None = None, 
     state_file = run / "state" / f"{name}.pt"
     if retrain:
         state_file.unlink(missing_ok=True)
+    val = Batches(images, split.val, batch_size=256, **common) if len(split.val) else None
     trained = train(
         model,
         Batches(images, split.train, batch_size=settings.batch_size, **common),
-        Batches(images, split.val, batch_size=256, **common) if len(split.val) else None,
+        val,
         settings,
         recipe=job.recipe,
         seed=job.seed,
@@ -277,6 +278,8 @@ def _run(job: _Job, retrain: bool, *, device: str | torch.device | None = None, 
         progress=progress,
         kind=job.kind,
     )
+    if job.recipe == "anytime" and val is not None and model.selector.trained:
+        model.calibrate(val)
     record = {
         "name": name,
         "fingerprint": asked,
@@ -296,6 +299,7 @@ def _run(job: _Job, retrain: bool, *, device: str | torch.device | None = None, 
         "transform": {"size": profile.model.image_size, "mean": mean, "std": std},
         "drawings": job.drawings,
         "drawings_fingerprint": digest(drawn),
+        "budgets": {f"{average:g}": share for average, share in model.budgets.items()},
         "settings": asdict(settings),
         "agent": asdict(job.agent) if job.agent else None,
         "anytime": asdict(profile.anytime) if job.recipe == "anytime" else None,

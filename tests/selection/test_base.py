@@ -2,7 +2,9 @@ import pytest
 import torch
 
 from asel_lib import selection
+from asel_lib.selection import base
 from asel_lib.selection.base import best
+from asel_lib.selection.reducers import TokenReducer
 
 
 @pytest.mark.parametrize(
@@ -34,16 +36,21 @@ def test_a_name_is_registered_once():
         selection.register("random")(selection.PatchSelector)
 
 
-@pytest.mark.parametrize("name", [*selection.names(), "line_guided:choice=top"])
+SELECTORS = [name for name in selection.names() if not issubclass(base.kind(name), TokenReducer)]
+
+
+@pytest.mark.parametrize("name", [*SELECTORS, "line_guided:choice=top", "glance:choice=sample"])
 def test_every_selector_scores_each_image_by_itself(name, tiny):
     torch.manual_seed(0)
-    selector = tiny(selector=name, img_size=(32, 40), embed_dim=16, num_heads=2).selector
-    patches, seeds = torch.randn(3, 20, 16), torch.tensor([5, 6, 7])
-    extra = (lambda s: {"seeds": s}) if selector.stochastic else (lambda s: {})
-    lines = torch.rand(3, 1, 64, 64)
-    together = selector(patches, (4, 5), lines, **extra(seeds))
-    alone = torch.cat(
-        [selector(patches[i : i + 1], (4, 5), lines[i : i + 1], **extra(seeds[i : i + 1])) for i in range(3)]
-    )
+    selector = tiny(selector=name, img_size=(32, 40), embed_dim=16, num_heads=2).eval().selector
+    patches, lines = torch.randn(3, 20, 16), torch.rand(3, 1, 64, 64)
+    given = {"seeds": torch.tensor([5, 6, 7])} if selector.stochastic else {}
+    if selector.reads_images:
+        given["images"] = torch.randn(3, 3, 32, 40)
+
+    def scored(some: slice):
+        return selector(patches[some], (4, 5), lines[some], **{name: values[some] for name, values in given.items()})
+
+    together = scored(slice(None))
     assert together.shape == (3, 20)
-    torch.testing.assert_close(together, alone)
+    torch.testing.assert_close(together, torch.cat([scored(slice(i, i + 1)) for i in range(3)]))

@@ -127,7 +127,7 @@ def test_the_selectors_gradient_raises_the_better_set():
 
 def test_values_become_what_a_patch_adds_on_average():
     loop, _ = step(
-        made().train(), AnytimeSettings(), torch.randn(8, 3, 64, 64), torch.zeros(8, dtype=torch.long),
+        made().train(), AnytimeSettings(signal="values"), torch.randn(8, 3, 64, 64), torch.zeros(8, dtype=torch.long),
         [0.25],
     )  # fmt: skip
     worth = torch.linspace(-0.05, 0.05, 16)  # the error of a set is minus the sum of its patches' worth
@@ -162,7 +162,7 @@ def test_ratios_of_a_step_are_one_from_each_part_of_the_scale():
         (dict(whole=1.5), "whole is 1.5"),
         (dict(ratio_low=0.6), "ratio_high is 0.5"),
         (dict(spread="cubic"), "unknown spread 'cubic'"),
-        (dict(signal="gradient"), "expected one of values, policy_gradient"),
+        (dict(signal="gradient"), "expected one of policy_gradient"),
     ],
 )
 def test_settings_that_cannot_hold_are_refused(wrong, message):
