@@ -21,8 +21,8 @@ def lengths(weights: Tensor, share: float) -> Tensor:
 
 
 def levels(patches: int) -> list[int]:
-    """The lengths that images may have: 1 to all patches, each about a factor of sqrt(2) above the one before. Each that
-    occurs in a batch is a forward of its own; more of them would waste fewer patches and need more forwards."""
+    """The lengths that images may have: 1 to all patches, each about a factor of sqrt(2) above the one before. Each
+    that occurs in a batch is a forward of its own; more of them would waste fewer patches and need more forwards."""
     return sorted({math.ceil(patches / 2 ** (half / 2)) for half in range(2 * patches.bit_length())})
 
 
