@@ -41,7 +41,7 @@ def evaluate(
     not finite.
     """
     protocol = protocol_of(protocol)
-    settings = _settings(ratios, policies, draws)
+    settings = forwards(ratios, policies, draws)
     tallies = {setting: _Tally() for setting in settings}
     seen, patches, whole = 0, 0, 0
     was_training = model.training
@@ -178,7 +178,7 @@ class _Tally:
         self.with_object = self.with_object + there.sum()
 
 
-def _settings(ratios: Sequence[float], policies: Sequence[str], draws: int) -> list[tuple[str, float, int]]:
+def forwards(ratios: Sequence[float], policies: Sequence[str], draws: int) -> list[tuple[str, float, int]]:
     """The forwards to run: (policy, ratio, draw), each once."""
     for name, given in (("ratios", ratios), ("policies", policies)):
         if isinstance(given, str) or not len(given):

@@ -77,6 +77,12 @@ def create(policy: str, dim: int) -> PatchSelector:
     return made
 
 
+def written(selector: PatchSelector) -> str:
+    """The policy that makes a selector like this one."""
+    options = getattr(selector, "options", {})
+    return selector.name + (":" if options else "") + ",".join(f"{key}={value}" for key, value in options.items())
+
+
 def draws_at_random(policy: str) -> bool:
     """Whether another draw of that policy keeps other patches of the same image."""
     return create(policy, 1).stochastic

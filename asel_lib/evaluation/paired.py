@@ -1,0 +1,69 @@
+"""Two methods on the same images: what their difference is, and how sure."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from asel_lib.devices import autocast
+from asel_lib.evaluation.accuracy import forwards
+from asel_lib.selection.base import written
+
+
+@torch.inference_mode()
+def outcomes(
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, ...]],
+    ratios: Sequence[float],
+    policy: str | None = None,
+    draws: int = 5,
+    precision: str = "float32",
+    progress: bool = True,
+) -> pd.DataFrame:
+    """A row an image, a column a keep ratio: the share of a policy's draws that were right, 0 or 1 without draws.
+    policy None: the model's own. Images in the order of the batches."""
+    policy = policy or written(model.selector)
+    settings = forwards(ratios, [policy], draws)
+    right: dict[float, list[Tensor]] = {ratio: [] for ratio in ratios}
+    model.eval()
+    for images, labels, *drawn in tqdm(batches, desc="outcomes", unit="batch", disable=not progress, leave=False):
+        lines = drawn[0] if drawn else None
+        found: dict[float, list[Tensor]] = {ratio: [] for ratio in ratios}
+        with autocast(images.device, precision):
+            for name, ratio, draw in settings:
+                logits = model(images, ratio, name, model.patch_drop.brought(name, lines), draw=draw)
+                found[ratio].append((logits.argmax(dim=1) == labels).float())
+        for ratio, draws_of in found.items():
+            right[ratio].append(torch.stack(draws_of).mean(dim=0).cpu())
+    return pd.DataFrame({ratio: torch.cat(parts).numpy() for ratio, parts in right.items()})
+
+
+def differences(ours: Sequence[pd.DataFrame], theirs: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """`outcomes` of our seeds and of theirs, on the same images -> a row a keep ratio: accuracy of both, `difference`
+    (ours - theirs) and its 95 % interval `low`, `high`, fractions; n_images, seeds (ours), their_seeds.
+
+    Seeds are averaged for each image, and the interval is that of a mean over images (paired, normal): what other
+    images of the same kind would give with these trainings. Other seeds would move it further.
+    """
+    if not ours or not theirs:
+        raise ValueError(f"{len(ours)} seeds of ours and {len(theirs)} of theirs: expected at least one of each")
+    shapes = {frame.shape for frame in (*ours, *theirs)}
+    if len(shapes) > 1:
+        raise ValueError(f"outcomes of unlike size, {sorted(shapes)}: test both on the same images and ratios")
+    mine, other = sum(ours) / len(ours), sum(theirs) / len(theirs)
+    gap = mine - other
+    middle, error = gap.mean(), gap.std(ddof=1) / np.sqrt(len(gap))
+    frame = pd.DataFrame(
+        {
+            "ours": mine.mean(),
+            "theirs": other.mean(),
+            "difference": middle,
+            "low": middle - 1.96 * error,
+            "high": middle + 1.96 * error,
+        }
+    )
+    frame["n_images"], frame["seeds"], frame["their_seeds"] = len(gap), len(ours), len(theirs)
+    return frame.rename_axis("keep_ratio").reset_index()

@@ -1,0 +1,73 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from asel_lib.evaluation import adaptive, cost
+from asel_lib.evaluation.accuracy import evaluate
+from asel_lib.evaluation.paired import differences, outcomes
+from asel_lib.models import SelectiveViT
+
+
+@pytest.fixture
+def vit():
+    torch.manual_seed(0)
+    made = SelectiveViT("vit_tiny_patch16_224", 5, "glance", img_size=64, depth=2, embed_dim=24, num_heads=3)
+    torch.nn.init.normal_(made.selector.network[-1].weight, std=30)
+    return made.eval()
+
+
+@pytest.fixture
+def batches(vit):
+    noise = torch.Generator().manual_seed(0)
+    images = torch.randn(60, 3, 64, 64, generator=noise)
+    return [(part, vit(part, 0.4).argmax(dim=1)) for part in images.split(25)]
+
+
+@pytest.mark.parametrize("policy", [None, "random", "central"])
+def test_outcomes_of_all_images_average_to_the_accuracy(vit, batches, policy):
+    found = outcomes(vit, batches, (0.2, 0.4, 1.0), policy, draws=3, progress=False)
+    expected = evaluate(vit, batches, (0.2, 0.4, 1.0), [policy or "glance"], draws=3, progress=False)
+    np.testing.assert_allclose(found.mean().to_numpy(), expected["accuracy"].to_numpy(), atol=1e-6)
+    assert found.shape == (60, 3)
+    if policy is None:
+        assert (found[0.4] == 1).all()
+
+
+def test_a_paired_interval_is_that_of_the_mean_difference_and_covers_the_truth():
+    rng, inside = np.random.default_rng(0), []
+    for _ in range(300):
+        easy = rng.random(400)  # what images have in common does not widen the interval
+        ours = [pd.DataFrame({0.1: (easy < 0.75).astype(float)}) for _ in range(2)]
+        flips = rng.random((2, 400)) < 0.1  # each seed of theirs loses a tenth of all answers
+        theirs = [ours[0] * (1 - pd.DataFrame({0.1: flip.astype(float)})) for flip in flips]
+        row = differences(ours, theirs).iloc[0]
+        inside.append(row["low"] < 0.075 < row["high"])
+        assert row["high"] - row["low"] < 0.045 and row["difference"] == pytest.approx(row["ours"] - row["theirs"])
+    assert 0.9 < np.mean(inside) < 0.99
+
+
+def test_outcomes_that_do_not_belong_together_are_refused():
+    one, two = pd.DataFrame({0.1: [1.0, 0.0]}), pd.DataFrame({0.1: [1.0]})
+    with pytest.raises(ValueError, match="same images"):
+        differences([one], [two])
+    with pytest.raises(ValueError, match="0 seeds of ours"):
+        differences([], [two])
+
+
+def test_auto_is_compared_at_a_cost_that_is_never_below_its_own(vit, batches):
+    vit.calibrate(batches, [0.2, 0.5])
+    frame = adaptive.compare(vit, batches, rounds=1)
+    assert frame["choice"].tolist() == ["auto", "fixed"] * 2 and (frame["n_images"] == 60).all()
+    for average, rows in frame.groupby("keep_ratio"):
+        auto, fixed = rows.to_dict("records")
+        kept = [(vit(images, f"auto:{average}", return_selection=True)[1].kept >= 0).sum(1) for images, _ in batches]
+        kept = torch.cat(kept)
+        assert auto["kept"] == pytest.approx(kept.float().mean().item()) and fixed["kept"] == np.ceil(auto["kept"])
+        assert auto["gmacs"] <= fixed["gmacs"]
+        macs = [cost.gmacs(vit, 64, (count + 0.5) / 16).total if count < 16 else cost.gmacs(vit, 64, 1.0).total
+                for count in kept.tolist()]  # fmt: skip
+        assert auto["gmacs"] == pytest.approx(np.mean(macs))
+        right = [(vit(images, f"auto:{average}").argmax(1) == labels).float() for images, labels in batches]
+        assert auto["accuracy"] == pytest.approx(torch.cat(right).mean().item())
+        assert auto["throughput"] > 0
