@@ -77,11 +77,11 @@ def object_fractions(images: ImageArray, indices: np.ndarray, model: nn.Module) 
 
 def own_policies(record: dict, policies: Sequence[str]) -> Sequence[str]:
     """The policies that say something about a checkpoint: of a line-guided training, which is there to be compared with
-    others of its kind, only its own, and of an agent's also random patches, which its ViT was mostly trained with; else
-    all, its own in place of another that would have to be trained."""
+    others of its kind, only its own, and of one that learns to choose also random patches, which say what its choice
+    adds; else all, its own in place of another that would have to be trained."""
     own = record["model"]["selector"]
     if record.get("method") == "line_guided":
-        return [own, "random"] if own == "agent" else [own]
+        return [own, "random"] if own in ("agent", "glance") else [own]
     return list(dict.fromkeys(own if parse(policy)[0].trained else policy for policy in policies))
 
 

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from asel_lib.devices import autocast
+from asel_lib import checkpoints
+from asel_lib.data.sets import open_recorded, recorded_batches
+from asel_lib.devices import autocast, default_device, resolve_precision
 from asel_lib.evaluation.accuracy import forwards
 from asel_lib.selection.base import written
 
@@ -39,6 +41,52 @@ def outcomes(
         for ratio, draws_of in found.items():
             right[ratio].append(torch.stack(draws_of).mean(dim=0).cpu())
     return pd.DataFrame({ratio: torch.cat(parts).numpy() for ratio, parts in right.items()})
+
+
+def of_checkpoints(
+    names: Sequence[str],
+    profile: str,
+    ratios: Sequence[float],
+    policy: str | None = None,
+    draws: int = 5,
+    split: str = "test",
+    progress: bool = True,
+) -> list[pd.DataFrame]:
+    """`outcomes` of each of these checkpoints (the seeds of a method) on a part of the split in its own record."""
+    found, device = [], default_device()
+    for name in names:
+        model = checkpoints.load(name, device, profile)
+        images, parts = open_recorded(model.record)
+        batches = recorded_batches(images, getattr(parts, split), model.record, 256, device)
+        precision = resolve_precision(model.record["training_precision"], device)
+        found.append(outcomes(model, batches, ratios, policy, draws, precision, progress))
+    return found
+
+
+def accuracies(
+    names: dict[str, Sequence[str]],
+    profile: str,
+    ratios: Sequence[float],
+    policies: Sequence[str | None] = (None,),
+    split: str = "val",
+    draws: int = 5,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """label -> checkpoints (its seeds): a row a (label, policy), a column a keep ratio: accuracy, mean over seeds; and
+    `drop`, from the largest ratio to 0.2 where both were asked for. policies: None is a model's own; one that a model
+    cannot have (`glance:choice=sample` of one without such a selector) is left out."""
+    rows = []
+    for label, checkpoints_of in names.items():
+        for policy in policies:
+            try:
+                found = of_checkpoints(checkpoints_of, profile, ratios, policy, draws, split, progress)
+            except ValueError:
+                continue
+            means = (sum(found) / len(found)).mean()
+            row = {"label": label, "policy": policy or "its own", "seeds": len(found), "images": len(found[0])}
+            row |= {f"{ratio:g}": means[ratio] for ratio in ratios}
+            rows.append(row | {"drop": means[max(ratios)] - means[0.2] if 0.2 in ratios else float("nan")})
+    return pd.DataFrame(rows)
 
 
 def differences(ours: Sequence[pd.DataFrame], theirs: Sequence[pd.DataFrame]) -> pd.DataFrame:

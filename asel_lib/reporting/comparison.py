@@ -33,9 +33,9 @@ def published(frame: pd.DataFrame, dataset: str) -> dict[str, pd.DataFrame]:
     agentvit = rows[rows["method"] == "agentvit"]
     if agentvit.empty:
         return {}
-    alike = _alike(rows, agentvit, MEASURED)
-    agentvit = alike[alike["method"] == "agentvit"]
-    asel = alike[(alike["method"] == "asel") & (alike["policy"] == "learned")]
+    rows = alike(rows, agentvit, MEASURED)
+    agentvit = rows[rows["method"] == "agentvit"]
+    asel = rows[(rows["method"] == "asel") & (rows["policy"] == "learned")]
     asel = asel[asel["checkpoint"].str.contains("_finetuned")]
     found = {f"ASEL, {recipe}": asel[asel["recipe"] == recipe] for recipe in ("paper", "dropped")}
     found["AgentViT"] = agentvit[agentvit["policy"] == "agent"]
@@ -51,7 +51,7 @@ def equal(frame: pd.DataFrame, dataset: str) -> dict[str, pd.DataFrame]:
     agent = rows[rows["policy"] == "agent"]
     if agent.empty:
         return {}
-    rows = _alike(rows, agent, (*MEASURED, "start"))
+    rows = alike(rows, agent, (*MEASURED, "start"))
     learned, random = rows[rows["policy"] == "learned"], rows[rows["policy"] == "random"]
     found = {f"ASEL, {recipe}": learned[learned["recipe"] == recipe] for recipe in ("paper", "dropped")}
     found["AgentViT"] = rows[rows["policy"] == "agent"]
@@ -202,17 +202,17 @@ def _label(record: dict) -> str:
     return "AgentViT" if selector == "agent" else f"ASEL, {record['recipe']}"
 
 
-def _alike(rows: pd.DataFrame, like: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+def alike(rows: pd.DataFrame, like: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """The rows that have in `columns` what the last of `like` has."""
     last = like.sort_values("timestamp", kind="stable").iloc[-1]
     return rows[(rows[list(columns)] == last[list(columns)]).all(axis=1)]
 
 
 def _means(found: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    return {label: tables.over_seeds(_latest(rows)) for label, rows in found.items() if len(rows)}
+    return {label: tables.over_seeds(latest(rows)) for label, rows in found.items() if len(rows)}
 
 
-def _latest(rows: pd.DataFrame) -> pd.DataFrame:
+def latest(rows: pd.DataFrame) -> pd.DataFrame:
     """Of a measurement made twice, the last."""
     return pd.concat([group for _, group in tables.runs(rows)])
 
@@ -259,4 +259,4 @@ def _drawn(frame: pd.DataFrame, dataset: str, equally: bool) -> pd.DataFrame:
     """The rows behind a figure, for its footer."""
     methods = ("line_guided",) if equally else ("asel", "agentvit")
     rows = frame[(frame["dataset"] == dataset) & frame["method"].isin(methods)]
-    return _alike(rows, rows[rows["policy"] == "agent"], MEASURED)
+    return alike(rows, rows[rows["policy"] == "agent"], MEASURED)

@@ -68,6 +68,45 @@ def kept_patches_sheet(
 
 
 @styled
+def weights_sheet(model, images, pixels: np.ndarray, ratio: float = 0.2, average: float | None = None) -> Figure:
+    """How a trained selector chooses: a row an image, colour | weights | kept patches, and with `average` what
+    keep_ratio="auto:<average>" keeps. The first 6 are shown.
+
+    images (n, C, S, S) normalised, on the model's device; pixels (n, S', S', 3) uint8, the same to look at. Weights are
+    the patches' shares of the image's sum. ValueError where the selector has none.
+    """
+    import torch
+
+    images, pixels = images[:6], np.asarray(pixels[:6])
+    grid = tuple(int(side) for side in model.patch_embed.dynamic_feat_size(images.shape[-2:]))
+    with torch.inference_mode():
+        weights = model.log_weights(images).softmax(dim=1).view(-1, *grid).cpu().numpy()
+        kept = [model.select(images, ratio).tolist()]
+        if average is not None:
+            _, selection = model(images, f"auto:{average:g}", return_selection=True)
+            kept.append([[patch for patch in one if patch >= 0] for one in selection.kept.tolist()])
+    figure = Figure(figsize=((2 + len(kept)) * 1.2, 1.2 * len(pixels) + 0.25), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
+    axes = figure.subplots(len(pixels), 2 + len(kept), squeeze=False)
+    frame = {"extent": (0, 1, 1, 0)}
+    for row, cells in enumerate(axes):
+        cells[0].imshow(pixels[row], **frame)
+        cells[1].imshow(weights[row], cmap="viridis", vmin=0, **frame)
+        for cell, chosen in zip(cells[2:], kept, strict=True):
+            cell.imshow(_greyed(pixels[row], np.array(chosen[row]), grid), **frame)
+        if average is not None:
+            cells[3].text(0.03, 0.97, f"{len(kept[1][row])}", color="white", fontsize=8, ha="left", va="top",
+                          bbox={"facecolor": "black", "pad": 1, "linewidth": 0})  # fmt: skip
+        for cell in cells:
+            _bare(cell)
+    titles = ["colour", "weights", f"kept {ratio:.0%}", f"auto {average or 0:.0%}"]
+    for cell, title in zip(axes[0], titles, strict=False):
+        cell.set_title(title, fontsize=8, pad=3)
+    figure.set_label(f"patch selection by the model's own weights, keep ratio {ratio:g}")
+    return figure
+
+
+@styled
 def selection_sheet(
     model,
     images,

@@ -18,6 +18,7 @@ LINES = {
     "random": {"color": "#D55E00", "marker": "s", "linestyle": "--"},
     "central": {"color": "#009E73", "marker": "^", "linestyle": ":"},
     "agent": {"color": "#882255", "marker": "X", "linestyle": "-."},
+    "glance": {"color": "#0072B2", "marker": "h", "linestyle": "-"},
 }
 MORE = [("#CC79A7", "D", "-."), ("#E69F00", "v", "--"), ("#56B4E9", "P", ":"), ("#000000", "X", "-")]
 STYLE = {

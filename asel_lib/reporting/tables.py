@@ -92,7 +92,9 @@ def summary(frame: pd.DataFrame, ratios: Sequence[float] = (1.0, 0.5, 0.2), poli
             found = {round(row["keep_ratio"], 6): row for row in over_seeds(run).to_dict("records")}
             line = {"data set": dataset, "recipe": label, "seeds": run["seed"].nunique()}
             cells = [found.get(round(ratio, 6)) for ratio in ratios]
-            line |= {f"accuracy at {ratio:g}, %": _accuracy(cell) for ratio, cell in zip(ratios, cells, strict=True)}
+            line |= {
+                f"accuracy at {ratio:g}, %": accuracy_cell(cell) for ratio, cell in zip(ratios, cells, strict=True)
+            }
             line["GMACs"] = " / ".join("-" if cell is None else f"{cell['gmacs']:.3g}" for cell in cells)
             base = found.get(1.0)
             line["speed-up"] = " / ".join(
@@ -181,7 +183,7 @@ def seeds_cell(cell: dict | None) -> str:
     return (f"{mean} ({low}-{high})" if cell["seeds"] > 1 else mean) + f" ± {half:.1f}"
 
 
-def _accuracy(cell: dict | None) -> str:
+def accuracy_cell(cell: dict | None) -> str:
     if cell is None:
         return "-"
     return f"{cell['accuracy'] * 100:.1f} ({cell['accuracy_low'] * 100:.1f}-{cell['accuracy_high'] * 100:.1f})"

@@ -1,7 +1,9 @@
 """The recipe `anytime` with one thing changed at a time: what each part of it is worth."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
+from asel_lib import checkpoints, paths
 from asel_lib.profiles import Profile
 from asel_lib.training import stages
 
@@ -22,9 +24,31 @@ VARIANTS: dict[str, tuple[str, dict, str]] = {
 
 def run(profile: Profile, dataset: str, variant: str, seed: int = 0, **options) -> stages.Stage:
     """Train a variant on the line-guided schedule, or load it. ValueError for an unknown one."""
+    _, changes, selection = _known(variant)
+    changed = replace(profile, anytime=replace(profile.anytime, **changes, variant=_suffix(variant)))
+    return stages.line_guided(changed, dataset, selection=selection, recipe="anytime", seed=seed, **options)
+
+
+def name(dataset: str, variant: str, seed: int = 0) -> str:
+    """Of the variant's checkpoint."""
+    return paths.line_guided_name(dataset, _known(variant)[2], seed=seed, recipe="anytime", variant=_suffix(variant))
+
+
+def trained(dataset: str, seeds: Iterable[int], profile: str, variants: Iterable[str] = ()) -> dict[str, list[str]]:
+    """What is changed -> the checkpoints at hand, shipped or of that profile's run; no variants: all."""
+    there, found = set(checkpoints.available_in(profile)), {}
+    for variant in variants or VARIANTS:
+        names = [name(dataset, variant, seed) for seed in seeds]
+        found[_known(variant)[0]] = [one for one in names if one in there]
+    return {what: names for what, names in found.items() if names}
+
+
+def _known(variant: str) -> tuple[str, dict, str]:
     if variant not in VARIANTS:
         raise ValueError(f"unknown variant {variant!r}: expected one of {', '.join(VARIANTS)}")
-    _, changes, selection = VARIANTS[variant]
-    name = "" if variant == "anytime" else variant
-    changed = replace(profile, anytime=replace(profile.anytime, **changes, variant=name))
-    return stages.line_guided(changed, dataset, selection=selection, recipe="anytime", seed=seed, **options)
+    return VARIANTS[variant]
+
+
+def _suffix(variant: str) -> str:
+    """What its checkpoints' names end with: the recipe as it is, and with random patches, is compared elsewhere too."""
+    return "" if variant in ("anytime", "random") else variant

@@ -1,0 +1,122 @@
+"""Every method on one backbone, start and schedule: accuracy against what it costs, and which to use when."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from asel_lib.reporting import tables
+from asel_lib.reporting.comparison import MEASURED, alike, latest
+from asel_lib.reporting.figures import footer, policy_label
+from asel_lib.reporting.style import axes_grid, nothing, save, styled
+
+# (selector, recipe) -> label and look. Okabe and Ito's colours; marker and dash tell them apart in grey.
+METHODS = {
+    ("glance", "anytime"): ("anytime", "#0072B2", "o", "-"),
+    ("random", "anytime"): ("anytime, random patches", "#56B4E9", "x", ":"),
+    ("random", "dropped"): ("random (PatchDropout)", "#555555", "s", ":"),
+    ("central", "dropped"): ("central", "#999933", "v", ":"),
+    ("learned", "paper"): ("ASEL, paper", "#D55E00", "D", "--"),
+    ("learned", "dropped"): ("ASEL, dropped", "#E69F00", "^", "--"),
+    ("line_guided", "dropped"): ("line-guided", "#CC79A7", "P", "-."),
+    ("agent", "agent"): ("AgentViT's agent", "#882255", "X", "-."),
+    ("edge_energy", "dropped"): ("edge energy", "#117733", "<", "-."),
+    ("evit", "dropped"): ("EViT", "#009E73", "h", "-"),
+    ("tome", "dropped"): ("ToMe", "#000000", "*", "-"),
+    ("dynamicvit", "dropped"): ("DynamicViT", "#AA4499", "p", "-"),
+}
+RANDOM = METHODS["random", "dropped"][0]
+LINE_GUIDED = "line_guided:lines=xdog,choice=sample"  # the one of its variants that stands in the comparison
+
+
+def found(frame: pd.DataFrame, dataset: str) -> dict[str, pd.DataFrame]:
+    """label -> rows (means over seeds) of the models trained on the line-guided schedule, each by its own selector.
+    Empty without results of `anytime`; where it was measured in several ways (profile, device ...), the last."""
+    rows = frame[(frame["dataset"] == dataset) & (frame["method"] == "line_guided")]
+    ours = rows[(rows["recipe"] == "anytime") & (rows["policy"] == "glance")]
+    if ours.empty:
+        return {}
+    rows = alike(rows, ours, (*MEASURED, "start"))
+    plain = rows["checkpoint"].str.contains(r"_(?:glance|random)_anytime(?:_seed\d+)?$")
+    rows = rows[plain | (rows["recipe"] != "anytime")]  # without ablations
+    named = {}
+    for (selector, recipe), (label, *_) in METHODS.items():
+        policy = LINE_GUIDED if selector == "line_guided" else selector
+        own = rows[(rows["policy"] == policy) & (rows["recipe"] == recipe)]
+        own = own[own["checkpoint"].str.contains(f"_line_guided_{_written(policy)}", regex=False)]
+        if len(own):
+            named[label] = tables.over_seeds(latest(own))
+    return named
+
+
+@styled
+def tradeoffs(frame: pd.DataFrame, dataset: str) -> Figure:
+    """Accuracy against counted GMACs and against measured throughput, a line a method, with the 95 % interval."""
+    lines = found(frame, dataset)
+    if not lines:
+        return nothing(f"no results of anytime for {dataset}")
+    figure, axes = axes_grid(2, footer=True)
+    figure.set_figheight(4.2)
+    looks = {label: dict(color=color, marker=marker, linestyle=dash) for label, color, marker, dash in METHODS.values()}
+    for cell, x in zip(axes, ("gmacs", "throughput"), strict=True):
+        for label, rows in lines.items():
+            cell.plot(rows[x], rows["accuracy"] * 100, label=label, **looks[label])
+            low, high = rows["accuracy_low"] * 100, rows["accuracy_high"] * 100
+            cell.fill_between(rows[x], low, high, color=looks[label]["color"], alpha=0.07, linewidth=0)
+        cell.set_ylabel("top-1 accuracy (%)")
+        cell.set_xlabel("cost of an image (GMACs)" if x == "gmacs" else "throughput (img/s)")
+    figure.suptitle(f"{dataset}: one backbone, start and schedule, every method by its own model", fontsize=8)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=4)
+    drawn = frame[frame["dataset"] == dataset]
+    drawn = drawn[(drawn["method"] == "line_guided") & (drawn["recipe"] == "anytime")]
+    seeds = ", ".join(f"{label}: {int(rows['seeds'].max())}" for label, rows in lines.items())
+    footer(figure, alike(drawn, drawn, MEASURED), dataset, f"seeds: {seeds}. band: 95 % interval (Wilson)")
+    return figure
+
+
+def all_figures(frame: pd.DataFrame, dataset: str, folder: str | os.PathLike) -> list[Path]:
+    """Draw and save the comparison, where the data set has one. -> the files, PNG and PDF."""
+    return save(tradeoffs(frame, dataset), folder, f"{dataset}_7_methods") if found(frame, dataset) else []
+
+
+def table(frame: pd.DataFrame, dataset: str, ratios: Sequence[float] = (1.0, 0.5, 0.3, 0.2, 0.1)) -> pd.DataFrame:
+    """A row a method: accuracy (%) as mean over seeds, lowest and highest seed, half its interval; GMACs at 0.2."""
+    lines = []
+    for label, rows in found(frame, dataset).items():
+        cells = {round(row["keep_ratio"], 6): row for row in rows.to_dict("records")}
+        line = {"data set": dataset, "method": label, "seeds": int(rows["seeds"].max())}
+        line |= {f"at {ratio:g}": tables.seeds_cell(cells.get(round(ratio, 6))) for ratio in ratios}
+        lines.append(line | {"GMACs at 0.2": f"{cells[0.2]['gmacs']:.3g}" if 0.2 in cells else "-"})
+    return pd.DataFrame(lines)
+
+
+def advice(frame: pd.DataFrame, dataset: str, budgets: Sequence[float] = (0.1, 0.2, 0.35, 0.5, 0.75)) -> pd.DataFrame:
+    """Which method to use when: a row a budget, the share of the plain model's operations that may be spent: the most
+    accurate method within it, what random patches reach within it, and whether that is enough (no further behind than
+    the best one's 95 % interval reaches down)."""
+    methods, rows = found(frame, dataset), []
+    whole = max((part["gmacs"].max() for part in methods.values()), default=0.0)
+    for budget in budgets:
+        within = {
+            label: affordable.loc[affordable["accuracy"].idxmax()]
+            for label, part in methods.items()
+            if len(affordable := part[part["gmacs"] <= budget * whole * 1.01])
+        }
+        if not within:
+            continue
+        best = max(within, key=lambda label: within[label]["accuracy"])
+        top, plain = within[best], within.get(RANDOM)
+        row = {"data set": dataset, "operations": f"up to {budget:.0%}", "best": best, "keep ratio": top["keep_ratio"]}
+        row["accuracy"] = tables.accuracy_cell(top)
+        row["random"] = "-" if plain is None else f"{plain['accuracy'] * 100:.1f}"
+        enough = plain is not None and plain["accuracy"] >= top["accuracy_low"]
+        rows.append(row | {"random is enough": "yes" if enough else "no"})
+    return pd.DataFrame(rows)
+
+
+def _written(policy: str) -> str:
+    """As it stands in a checkpoint's name."""
+    return "xdog_sample" if policy == LINE_GUIDED else policy_label(policy).replace("-", "_")

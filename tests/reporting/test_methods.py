@@ -1,0 +1,80 @@
+import pandas as pd
+import pytest
+
+from asel_lib.reporting import methods, tables
+
+RATIOS = (0.1, 0.2, 0.5, 1.0)
+
+
+def rows(policy, recipe, written, level, seed=0, cost=1.0, **others):
+    name = f"aid_line_guided_{written}" + (f"_seed{seed}" if seed else "")
+    return [
+        dict.fromkeys(tables.COLUMNS, 0)
+        | {"dataset": "aid", "method": "line_guided", "policy": policy, "recipe": recipe, "checkpoint": name,
+           "seed": seed, "keep_ratio": ratio, "accuracy": level + ratio / 10, "accuracy_low": level + ratio / 10 - 0.02,
+           "accuracy_high": level + ratio / 10 + 0.02, "gmacs": ratio**cost, "throughput": 800 / ratio, "n_images": 100,
+           "batch_size": 64, "profile": "compact", "device": "cpu", "dtype": "float32", "split": "test",
+           "commit": "abc", "timestamp": "t", "start": "random"} | others
+        for ratio in RATIOS
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def frame():
+    found = rows("glance", "anytime", "glance_anytime", 0.8) + rows("glance", "anytime", "glance_anytime", 0.82, seed=1)
+    found += rows("random", "anytime", "glance_anytime", 0.7)  # random patches on the model of another selector
+    found += rows("random", "anytime", "random_anytime", 0.75)
+    found += rows("glance", "anytime", "glance_anytime_wide", 0.1)  # an ablation
+    found += rows("random", "dropped", "random", 0.78) + rows("learned", "paper", "learned_paper", 0.5)
+    found += rows("evit", "dropped", "evit", 0.9, cost=0.3)
+    found += rows("line_guided:lines=xdog,choice=sample", "dropped", "xdog_sample", 0.74)
+    found += rows("line_guided:lines=sobel,choice=top", "dropped", "sobel_top", 0.99)
+    found += rows("tome", "dropped", "tome", 0.99, device="gpu")  # measured elsewhere
+    return pd.DataFrame(found)
+
+
+def test_each_method_is_shown_by_the_models_trained_with_it_and_measured_alike(frame):
+    found = methods.found(frame, "aid")
+    starts = {label: part["accuracy"].iloc[0] for label, part in found.items()}
+    assert starts == pytest.approx(
+        {
+            "anytime": 0.82,
+            "anytime, random patches": 0.76,
+            "random (PatchDropout)": 0.79,
+            "ASEL, paper": 0.51,
+            "line-guided": 0.75,
+            "EViT": 0.91,
+        }
+    )
+    assert methods.found(frame[frame["recipe"] != "anytime"], "aid") == {}
+
+
+def test_the_figure_draws_every_method_against_both_costs(frame, tmp_path):
+    figure = methods.tradeoffs(frame, "aid")
+    for axes, x in zip(figure.axes, ("gmacs", "throughput"), strict=True):
+        lines = {line.get_label(): line.get_xydata() for line in axes.get_lines()}
+        assert lines.keys() == methods.found(frame, "aid").keys()
+        row = methods.found(frame, "aid")["EViT"].iloc[1]
+        assert lines["EViT"][1] == pytest.approx([row[x], 100 * row["accuracy"]])
+        assert len(axes.collections) == len(lines)  # bands
+    files = methods.all_figures(frame, "aid", tmp_path)
+    assert [file.name for file in files] == ["aid_7_methods.png", "aid_7_methods.pdf"]
+    assert methods.all_figures(frame, "rsscn7", tmp_path) == []
+    assert "no results" in methods.tradeoffs(frame, "rsscn7").get_label()
+
+
+def test_every_look_is_another(frame):
+    looks = [(color, marker) for _, color, marker, _ in methods.METHODS.values()]
+    assert len(set(looks)) == len(looks) and len({color for color, _ in looks}) == len(looks)
+
+
+def test_the_table_and_the_advice_follow_from_the_rows(frame):
+    table = methods.table(frame, "aid").set_index("method")
+    assert table.loc["anytime", "at 0.2"] == "83.0 (82.0-84.0) ± 2.0" and table.loc["anytime", "seeds"] == 2
+    assert table.loc["EViT", "at 0.3"] == "-"
+    advice = methods.advice(frame, "aid", budgets=(0.05, 0.2, 0.5, 1.0))
+    assert advice["operations"].tolist() == ["up to 20%", "up to 50%", "up to 100%"]  # nothing costs only 5 %
+    assert advice["best"].tolist() == ["anytime", "EViT", "EViT"]  # EViT's cheapest costs half
+    assert advice["random is enough"].tolist() == ["no", "no", "no"]
+    near = frame.assign(accuracy_low=frame["accuracy"] - 0.2)
+    assert methods.advice(near, "aid", budgets=(0.2,))["random is enough"].tolist() == ["yes"]
