@@ -17,11 +17,12 @@ from pipeline.plan import executed_notebooks, make_plan
 exit_with_parent()
 
 profile = profiles.load(config.get("profile", "demo"))
+seeds = [int(seed) for seed in config.get("seeds", [0])]  # --config makes text of numbers
 plan = make_plan(
     profile,
     config.get("datasets", {name: name for name in profile.datasets}),
     config.get("recipes", list(profile.recipes)),
-    [int(seed) for seed in config.get("seeds", [0])],  # --config makes text of numbers
+    seeds,
     str(config.get("agentvit", False)).lower() == "true",
 )
 run_folder = paths.run(profile.name)
@@ -76,6 +77,7 @@ figures += expand(
     figure=["1_acc_keep", "2_acc_throughput", "3_gflops", "4_latency_50", "5_equal"],
     format=["png", "pdf"],
 )
+figures += expand("figures/{dataset}_7_methods.{format}", dataset=plan.methods, format=["png", "pdf"])
 
 
 # All by name: Snakemake makes a missing file only if something that is asked for lacks it, and a failed run leaves
@@ -211,6 +213,27 @@ rule figures:
         json.dumps({"profile": profile.name}),
     message:
         "06_paper_figures"
+    shell:
+        "exec {runner:q} {input.notebook:q} {output.notebook:q} {params:q}"
+
+
+rule anytime:
+    input:
+        lambda wildcards: [
+            f"checkpoints/{t.name}.safetensors" for t in plan.trainings if t.dataset == wildcards.dataset
+        ],
+        notebook=notebook("07_anytime"),
+        profile=profile_file,
+        library=library,
+    output:
+        notebook="notebooks/07_anytime_{dataset}.ipynb",
+    wildcard_constraints:
+        dataset=any_of(plan.anytime),
+    params:
+        lambda wildcards: json.dumps({"profile": profile.name, "dataset": wildcards.dataset, "seeds": seeds}),
+    threads: workflow.cores  # alone on the machine: it times what it compares
+    message:
+        "07_anytime {wildcards.dataset}"
     shell:
         "exec {runner:q} {input.notebook:q} {output.notebook:q} {params:q}"
 

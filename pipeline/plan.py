@@ -65,6 +65,16 @@ class Plan:
         return tuple(dict.fromkeys(training.dataset for training in self.agentvit))
 
     @property
+    def anytime(self) -> tuple[str, ...]:
+        """Data sets with a model of that recipe, for 07_anytime."""
+        return tuple(dict.fromkeys(training.dataset for training in self.transfers if training.recipe == "anytime"))
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Data sets where `anytime` stands beside other methods on the line-guided schedule."""
+        return tuple(dict.fromkeys(training.dataset for training in self.line_guided if training.selector == "glance"))
+
+    @property
     def quickstart(self) -> str:
         """The checkpoint that 00_quickstart shows: a fine-tuned one, of recipe "anytime" if possible, or "dropped"."""
         shown = self.transfers or self.warmups
@@ -158,5 +168,6 @@ def executed_notebooks(plan: Plan) -> list[str]:
         *(f"{training.notebook}_{training.name}" for training in plan.trainings),
         *(f"05_benchmark_{training.name}" for training in plan.benchmarked),
         "06_paper_figures",
+        *(f"07_anytime_{dataset}" for dataset in plan.anytime),
     ]
     return [f"notebooks/{stem}.ipynb" for stem in stems]
