@@ -177,9 +177,29 @@ def test_agentvit_is_trained_where_the_profile_or_the_user_asks_for_it():
     assert plan.make_plan(profiles.load("compact"), {"cifar10": "", "aid": "aid"}, ["paper"], [0]).compared == ("aid",)
 
 
+def test_anytime_has_its_checkpoints_its_notebook_and_where_it_is_compared_a_figure():
+    made = plan.make_plan(profiles.load("demo"), {"synthetic": "synthetic"}, ["dropped", "anytime"], [0, 1])
+    assert [training.name for training in made.transfers if training.recipe == "anytime"] == [
+        "synthetic_anytime",
+        "synthetic_anytime_seed1",
+    ]
+    assert made.quickstart == "synthetic_anytime" and made.methods == ()
+    assert [name for name in plan.executed_notebooks(made) if "07" in name] == ["notebooks/07_anytime_synthetic.ipynb"]
+    compact = plan.make_plan(profiles.load("compact"), {"aid": "aid"}, ["anytime"], [0])
+    by_name = {training.name: training.parameters for training in compact.line_guided}
+    assert by_name["aid_line_guided_glance_anytime"] == {
+        "dataset": "aid",
+        "seed": 0,
+        "selection": "glance",
+        "recipe": "anytime",
+    }
+    assert by_name["aid_line_guided_evit"]["recipe"] == "dropped" and compact.methods == ("aid",)
+
+
 def test_the_comparison_with_agentvit_is_with_both_recipes_unless_one_is_asked_for():
-    assert run.parse(["--agentvit"]).recipes == ["paper", "dropped"]
-    assert run.parse(["--agentvit", "--recipes", "dropped"]).recipes == run.parse([]).recipes == ["dropped"]
+    assert run.parse(["--agentvit"]).recipes == ["paper", "dropped", "anytime"]
+    assert run.parse([]).recipes == ["dropped", "anytime"]
+    assert run.parse(["--agentvit", "--recipes", "dropped"]).recipes == ["dropped"]
 
 
 # --- one notebook ---
@@ -275,7 +295,8 @@ def copy(root, monkeypatch) -> Path:
     shutil.copytree(REPOSITORY / "asel_lib", place / "asel_lib", ignore=shutil.ignore_patterns("__pycache__"))
     demo = place / "asel_lib/profiles/demo.yaml"
     more = 'selectors: ["line_guided:lines=xdog,choice=top"]'
-    demo.write_text(demo.read_text().replace("benchmark_warmup: false", "benchmark_warmup: true") + more)
+    written_there = demo.read_text().replace("recipes: [dropped, anytime]", "recipes: [dropped]")
+    demo.write_text(written_there.replace("benchmark_warmup: false", "benchmark_warmup: true") + more)
     (place / "notebooks").mkdir()
     for name, parameters, *cells in (
         ("00_quickstart", 'checkpoint = ""', "from pathlib import Path\nassert Path(checkpoint).is_file()"),

@@ -36,7 +36,7 @@ def weights(model):
     return torch.cat([value.flatten() for value in model.state_dict().values()])
 
 
-@pytest.mark.parametrize("recipe", profiles.RECIPES)
+@pytest.mark.parametrize("recipe", profiles.ASEL_RECIPES)
 def test_both_recipes_learn(tiny, data, recipe):
     model = tiny(2)
     trained = run(model, data, recipe=recipe, settings=replace(SETTINGS, epochs=6))
