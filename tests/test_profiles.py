@@ -90,7 +90,7 @@ def test_an_unknown_profile_is_named_with_a_suggestion():
         (
             "selectors",
             ["line_guided:choice=top"],
-            "selectors has 'line_guided:choice=top': expected line_guided:lines=...,choice=... or one of random, central",
+            "selectors has 'line_guided:choice=top': expected line_guided:lines=...,choice=... or one of random",
         ),
         ("agent.draw", 9, "replay is 4, fewer than draw, 9: the buffer must hold what is drawn"),
         ("agent.gamma", 1.5, "gamma is 1.5"),

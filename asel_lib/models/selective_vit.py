@@ -14,7 +14,8 @@ from torch import Tensor
 from asel_lib.models.kept_embed import KeptPatchEmbed
 from asel_lib.selection import PatchSelection, budget, create, keep_count
 from asel_lib.selection.base import best, parse
-from asel_lib.selection.fixed import gumbel, image_seeds
+from asel_lib.selection.fixed import image_seeds
+from asel_lib.selection.glance import GlanceSelector
 from asel_lib.selection.reducers import TokenReducer, Tokens
 from asel_lib.selection.slot import MODES, Call, Selection, take
 
@@ -117,8 +118,7 @@ class SelectiveViT(VisionTransformer):
             return self.patch_drop.score(self.patch_tokens(images), call)
 
     def log_weights(self, images: Tensor, policy: str | None = None) -> Tensor:
-        """The log-weights behind the scores of a selector that was trained, without a draw, (B, N). ValueError where
-        there are none."""
+        """The log-weights behind the scores of a selector that was trained, (B, N). ValueError where there are none."""
         with self._selecting(images, 1.0, policy, None, 0, "gather", None) as call:
             chooser = self.patch_drop.chooser(call)
             if not chooser.trained or isinstance(chooser, TokenReducer):
@@ -126,8 +126,10 @@ class SelectiveViT(VisionTransformer):
                     f"policy {policy or chooser.name!r} has learned no weights that say how many patches an image "
                     "needs: use a model with selector 'glance' or 'learned', or a number as keep_ratio"
                 )
-            tokens = self.patch_tokens(images) if chooser.reads_patches else None
-            return chooser.log_weights(self.patch_drop.score(tokens, call, noise=False))
+            if isinstance(chooser, GlanceSelector):
+                with torch.autocast(images.device.type, enabled=False):  # as for scores: eight bits would tie
+                    return chooser.weights(images.float(), call.grid)
+            return chooser.log_weights(self.patch_drop.score(self.patch_tokens(images), call))
 
     @torch.inference_mode()
     def calibrate(self, batches: Iterable[tuple[Tensor, ...]], averages: Sequence[float] = budget.AVERAGES) -> None:
@@ -237,8 +239,8 @@ class SelectiveViT(VisionTransformer):
             )
         weights = self.log_weights(images, policy)
         chooser = self.patch_drop.chooser(Call(policy=policy))
-        noise = gumbel(image_seeds(images, draw), weights.shape[1]) if chooser.stochastic else 0.0
-        order = best(weights + noise, weights.shape[1])
+        seeds = image_seeds(images, draw) if chooser.stochastic else None
+        order = best(chooser.ranked(weights, self._grid(images), seeds), weights.shape[1])
         asked = budget.lengths(weights, self.budgets[average])
         logits, kept = None, torch.full_like(order[:, : int(asked.max())], -1)
         for count in asked.unique().tolist():

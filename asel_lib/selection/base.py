@@ -42,8 +42,12 @@ class PatchSelector(nn.Module):
         raise NotImplementedError
 
     def log_weights(self, scores: Tensor) -> Tensor:
-        """(B, N) scores -> log of the weights by which patches are drawn in training."""
+        """Scores (B, N) in training mode -> log of the weights by which patches are drawn there."""
         return scores
+
+    def ranked(self, weights: Tensor, grid: tuple[int, int], seeds: Tensor | None = None) -> Tensor:
+        """Log-weights (B, N) -> the scores by which patches are kept."""
+        return weights
 
 
 _SELECTORS: dict[str, type[PatchSelector]] = {}

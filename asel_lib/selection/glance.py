@@ -3,10 +3,11 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from asel_lib.selection import blue_noise
 from asel_lib.selection.base import PatchSelector, register
 from asel_lib.selection.fixed import gumbel
 
-CHOICES = ("top", "sample")
+CHOICES = ("spread", "sample", "top")
 SCALES = 3  # halvings between what the network looks at and its answer: 8 x 8 points a patch
 
 
@@ -16,17 +17,20 @@ class GlanceSelector(PatchSelector):
     stride 2, make one number a patch, each from about 4 x 4 patches around it.
 
     It reads pixels, not embedded patches: a linear embedding of 16 x 16 pixels does not tell a small network what is in
-    them (see the ablations in 05_benchmark), and so only the kept patches need be embedded. It takes 0.7 % of the
-    operations of a ViT-Tiny with 6 blocks at 128 px. width: channels of the first layer. choice: "top", the K highest,
-    or "sample", K drawn in proportion to exp(score) without replacement, from the image's seed. Both choose by the same
-    weights: either can be a policy of a model with this selector.
+    them (see the ablations in 07_anytime), and so only the kept patches need be embedded. It takes 0.7 % of the
+    operations of a ViT-Tiny with 6 blocks at 128 px.
+
+    width: channels of the first layer. choice: "sample", K patches drawn in proportion to exp(score) without
+    replacement, as in training, from the image's seed; "spread", the same with noise that is laid out to cover the
+    image (`blue_noise`), which is no draw; "top", the K highest. All choose by the same weights: each can be a policy
+    of a model with this selector.
     """
 
     reads_patches = False
     reads_images = True
     trained = True
 
-    def __init__(self, dim: int = 0, width: int = 8, choice: str = "top"):
+    def __init__(self, dim: int = 0, width: int = 8, choice: str = "spread"):
         super().__init__()
         if choice not in CHOICES:
             raise ValueError(f"glance: choice is {choice!r}, expected one of {', '.join(CHOICES)}")
@@ -55,10 +59,14 @@ class GlanceSelector(PatchSelector):
     ) -> Tensor:
         if images is None:
             raise ValueError("glance scores images, and got none: pass images (B, 3, H, W), normalised")
-        weights = self.weights(images, grid)
-        if not self.stochastic or self.training or seeds is None:
-            return weights  # in training whoever trains draws
-        return weights + gumbel(seeds, weights.shape[1])
+        return self.ranked(self.weights(images, grid), grid, seeds)
+
+    def ranked(self, weights: Tensor, grid: tuple[int, int], seeds: Tensor | None = None) -> Tensor:
+        if self.training:
+            return weights  # whoever trains draws
+        if self.choice == "spread":
+            return weights + blue_noise.gumbel(grid, weights.device)
+        return weights if seeds is None else weights + gumbel(seeds, weights.shape[1])
 
 
 def _layer(before: int, after: int, stride: int) -> nn.Sequential:

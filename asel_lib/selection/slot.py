@@ -112,15 +112,14 @@ class PatchSelection(nn.Module):
         self.mean, self.std = tuple(mean), tuple(std)
         self.call = Call()
 
-    def score(self, patches: Tensor | None, call: Call, noise: bool = True) -> Tensor:
+    def score(self, patches: Tensor | None, call: Call) -> Tensor:
         """(B, N, D) -> (B, N), by the model's own selector or, for this call, another policy. patches None: they are
-        not embedded yet, which is all the same to a selector that does not read them. noise False: without the draw of
-        one that can do without."""
+        not embedded yet, which is all the same to a selector that does not read them."""
         selector = self.chooser(call)
         if patches is None:
             patches = call.images.new_empty(len(call.images), call.grid[0] * call.grid[1], 0)
         extra = {"images": call.images.float()} if selector.reads_images else {}
-        if selector.stochastic and noise:
+        if selector.stochastic:
             extra["seeds"] = image_seeds(call.images, call.draw)
         lines = call.lines
         # In float32 also under autocast: eight bits of score would tie, and ties keep the top rows of the image.

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from asel_lib.models import SelectiveViT
-from asel_lib.selection import create
+from asel_lib.selection import blue_noise, create
 from asel_lib.selection.slot import draw_order
 from asel_lib.training.anytime import log_probability
 
@@ -24,7 +24,7 @@ def vit():
 @pytest.mark.parametrize(("size", "grid"), [((64, 64), (4, 4)), ((96, 32), (6, 2)), ((56, 56), (4, 4))])
 def test_it_gives_one_weight_a_patch_and_starts_with_an_open_choice(size, grid):
     selector = create("glance", 24).eval()
-    weights = selector(torch.zeros(2, grid[0] * grid[1], 0), grid, images=noise(2, 3, *size))
+    weights = selector.weights(noise(2, 3, *size), grid)
     assert weights.shape == (2, grid[0] * grid[1]) and weights.unique().numel() == 1
 
 
@@ -38,10 +38,12 @@ def test_a_patch_is_judged_by_what_is_near_it(vit):
 
 def test_only_the_kept_patches_are_embedded_and_the_weights_choose_by_either_choice(vit):
     images = noise(3, 3, 64, 64)
-    weights = vit.scores(images)
+    weights = vit.log_weights(images)
     _, selection = vit(images, 0.25, return_selection=True)
-    assert torch.equal(selection.kept, weights.argsort(dim=1, descending=True)[:, :4])
+    assert torch.equal(selection.kept, (weights + blue_noise.gumbel((4, 4))).argsort(dim=1, descending=True)[:, :4])
     assert torch.equal(vit.select(images, 0.25), selection.kept)
+    top = vit.select(images, 0.25, "glance:choice=top")
+    assert torch.equal(top, weights.argsort(dim=1, descending=True)[:, :4])
     draws = [vit.select(images, 0.25, "glance:choice=sample", draw=draw) for draw in range(40)]
     assert torch.equal(draws[3], vit.select(images, 0.25, "glance:choice=sample", draw=3))
     assert len({tuple(one[0].tolist()) for one in draws}) > 1
@@ -49,6 +51,32 @@ def test_only_the_kept_patches_are_embedded_and_the_weights_choose_by_either_cho
     assert torch.corrcoef(torch.stack([counts, weights[0]]))[0, 1] > 0.5
     with pytest.raises(ValueError, match="trained weights"):
         vit(images, 0.25, "glance:width=16")
+
+
+def test_blue_noise_has_the_quantiles_of_drawn_noise_and_covers_the_image():
+    for grid in ((8, 8), (14, 14), (5, 9), (1, 1)):
+        count = grid[0] * grid[1]
+        found = blue_noise.gumbel(grid)
+        expected = -torch.log(-torch.log((torch.arange(count) + 0.5) / count))
+        torch.testing.assert_close(found.sort().values, expected)
+    drawn = torch.rand(2000, 64, generator=torch.Generator().manual_seed(0))
+
+    def holes(scores, keep):  # distance from any patch to the nearest kept one, mean
+        places = torch.cartesian_prod(torch.arange(8.0), torch.arange(8.0))
+        kept = scores.topk(keep, dim=1).indices
+        return torch.cdist(places[None].expand(len(kept), -1, -1), places[kept]).min(dim=2).values.mean()
+
+    for keep in (4, 8, 12, 16):
+        assert holes(blue_noise.gumbel((8, 8))[None], keep) < 0.93 * holes(drawn, keep)
+
+
+def test_spread_covers_where_weights_are_flat_and_follows_them_where_they_are_not(vit):
+    flat = torch.zeros(1, 16)
+    peaked = torch.tensor([[0.0] * 12 + [30.0] * 4])
+    assert set(vit.selector.ranked(peaked, (4, 4)).topk(4).indices[0].tolist()) == {12, 13, 14, 15}
+    rows = vit.selector.ranked(flat, (4, 4)).topk(4).indices[0] // 4
+    columns = vit.selector.ranked(flat, (4, 4)).topk(4).indices[0] % 4
+    assert len(rows.unique()) > 1 and len(columns.unique()) > 1
 
 
 def test_drawing_in_training_is_by_the_probabilities_of_plackett_and_luce():
