@@ -1,0 +1,87 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import asel_lib
+from asel_lib import checkpoints, profiles
+from asel_lib.errors import CheckpointError
+from asel_lib.evaluation import paired
+from asel_lib.selection import names as selectors
+from asel_lib.training import ablations, stages
+
+
+@pytest.fixture
+def smoke(workplace):
+    return profiles.load("smoke")
+
+
+def test_variants_and_rivals_are_trained_found_by_name_and_compared(smoke):
+    for variant in ("anytime", "random", "untaught"):
+        stage = ablations.run(smoke, "synthetic", variant, progress=False)
+        assert stage.file.stem == ablations.name("synthetic", variant)
+    assert (
+        stage.record["anytime"]["distill"] == 0 and stage.file.stem == "synthetic_line_guided_glance_anytime_untaught"
+    )
+    assert ablations.run(smoke, "synthetic", "anytime", progress=False).reused
+    stages.line_guided(smoke, "synthetic", selection="random", progress=False)
+
+    found = ablations.trained("synthetic", [0, 1], "smoke")
+    assert list(found.values()) == [[ablations.name("synthetic", name)] for name in ("anytime", "random", "untaught")]
+    ratios = (0.25, 0.5, 1.0)
+    table = paired.accuracies(found, "smoke", ratios, (None, "glance:choice=top", "random"), draws=2, progress=False)
+    assert table.groupby("label", sort=False).size().tolist() == [3, 2, 3]  # random has no weights to choose by
+    assert (table["images"] == 20).all() and table["seeds"].eq(1).all()
+
+    rivals = ablations.rivals("synthetic", [0], "smoke")
+    assert rivals["random"] == ["synthetic_line_guided_random"] and rivals["paper"] == rivals["central"] == []
+    ours, theirs = (
+        paired.of_checkpoints(rivals[name], "smoke", ratios, progress=False) for name in ("anytime", "random")
+    )
+    gap = paired.differences(ours, theirs)
+    assert gap["keep_ratio"].tolist() == list(ratios) and (gap["n_images"] == 40).all()
+    assert (gap["low"] <= gap["difference"]).all() and np.isfinite(gap["high"]).all()
+
+
+def test_the_recipe_goes_through_both_stages_and_brings_its_budgets(smoke):
+    with pytest.raises(CheckpointError, match="no synthetic_closeups_anytime.safetensors.*run 01_cifar10_warmup"):
+        stages.transfer(smoke, recipe="anytime")
+    warm = stages.warm_up(smoke, recipe="anytime", progress=False)
+    tuned = stages.transfer(smoke, recipe="anytime", progress=False)
+    assert (warm.file.stem, tuned.file.stem) == ("synthetic_closeups_anytime", "synthetic_anytime")
+    assert tuned.record["model"]["selector"] == "glance"
+    model = asel_lib.load("synthetic_anytime", profile="smoke")
+    assert sorted(model.budgets) == [0.05, 0.1, 0.2, 0.3, 0.5, 0.7]
+    (answer,) = model.predict([Image.new("RGB", (40, 40))], keep_ratio="auto")
+    assert answer.label in model.classes and 0 < answer.probability <= 1 and len(answer.kept) >= 1
+    other = replace(smoke, anytime=replace(smoke.anytime, whole=0.5))
+    assert not stages.warm_up(other, recipe="anytime", progress=False).reused
+    assert checkpoints.read_record(warm.file)["anytime"]["whole"] == 0.5
+
+
+@pytest.mark.parametrize("selection", ["evit", "tome", "dynamicvit", "edge_energy", "central"])
+def test_peers_are_trained_on_the_same_schedule(smoke, selection):
+    stage = stages.line_guided(smoke, "synthetic", selection=selection, progress=False)
+    assert stage.file.stem == f"synthetic_line_guided_{selection}" and selection in selectors()
+    assert np.isfinite(stage.history["train_loss"]).all()
+    assert asel_lib.load(stage.file.stem, profile="smoke").selector.name == selection
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (dict(selection="evit", recipe="anytime"), "selection='evit'.*use 'dropped'"),
+        (dict(selection="glance", recipe="anytime", keep_ratio=0.3), "keep_ratio=0.3 use 'dropped'"),
+        (dict(selection="glance"), "use recipe 'anytime'"),
+        (dict(selection="random", recipe="paper"), "'paper' trains a learned selector"),
+    ],
+)
+def test_combinations_that_make_no_sense_are_refused(smoke, given, message):
+    with pytest.raises(ValueError, match=message):
+        stages.line_guided(smoke, "synthetic", **given)
+
+
+def test_an_unknown_variant_is_named(smoke):
+    with pytest.raises(ValueError, match="unknown variant 'wider': expected one of anytime"):
+        ablations.run(smoke, "synthetic", "wider")
