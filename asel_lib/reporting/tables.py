@@ -81,13 +81,16 @@ def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     return means.reset_index()
 
 
-def summary(frame: pd.DataFrame, ratios: Sequence[float] = (1.0, 0.5, 0.2), policy: str = "learned") -> pd.DataFrame:
-    """The README's table: a row a data set and run; accuracy with its interval (%), GMACs, and the speed-up
-    latency(1.0) / latency(ratio), at each of the ratios. "-" where it was not measured."""
+def summary(
+    frame: pd.DataFrame, ratios: Sequence[float] = (1.0, 0.5, 0.2), policies: Sequence[str] = ("learned", "glance")
+) -> pd.DataFrame:
+    """The README's table: a row a data set and run with one of the policies (those that are trained along); accuracy
+    with its interval (%), GMACs, and the speed-up latency(1.0) / latency(ratio), at each of the ratios. "-" where it was
+    not measured."""
     if 1.0 not in ratios:
         raise ValueError(f"ratios is {tuple(ratios)!r}: expected 1.0 among them, the base of the speed-up")
     table = []
-    for dataset, rows in frame[frame["policy"] == policy].groupby("dataset", sort=True):
+    for dataset, rows in frame[frame["policy"].isin(policies)].groupby("dataset", sort=True):
         for label, run in runs(rows):
             found = {round(row["keep_ratio"], 6): row for row in over_seeds(run).to_dict("records")}
             line = {"data set": dataset, "recipe": label, "seeds": run["seed"].nunique()}
