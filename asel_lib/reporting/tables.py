@@ -85,8 +85,8 @@ def summary(
     frame: pd.DataFrame, ratios: Sequence[float] = (1.0, 0.5, 0.2), policies: Sequence[str] = ("learned", "glance")
 ) -> pd.DataFrame:
     """The README's table: a row a data set and run with one of the policies (those that are trained along); accuracy
-    with its interval (%), GMACs, and the speed-up latency(1.0) / latency(ratio), at each of the ratios. "-" where it was
-    not measured."""
+    with its interval (%), GMACs, and the speed-up latency(1.0) / latency(ratio), at each of the ratios. "-" where it
+    was not measured."""
     if 1.0 not in ratios:
         raise ValueError(f"ratios is {tuple(ratios)!r}: expected 1.0 among them, the base of the speed-up")
     table = []
