@@ -67,7 +67,7 @@ def evaluate(
                             images, ratio, policy, made[policy], draw=draw, kept=kept, return_selection=True
                         )
                         tally.add(logits, labels)
-                        if fractions is not None and ratio < 1:
+                        if fractions is not None and ratio < 1 and chosen.kept is not None:  # None: merged
                             tally.add_kept(chosen.kept, fractions)
     finally:
         model.train(was_training)
@@ -173,7 +173,8 @@ class _Tally:
     def add_kept(self, kept: Tensor, fractions: Tensor) -> None:
         area = fractions.sum(dim=1)
         there = area > 0
-        share = fractions.gather(1, kept).sum(dim=1) / area.clamp_min(1e-12)
+        single = kept >= 0  # a token made of several patches counts for none of them
+        share = (fractions.gather(1, kept.clamp_min(0)) * single).sum(dim=1) / area.clamp_min(1e-12)
         self.object_kept = self.object_kept + share[there].sum()
         self.with_object = self.with_object + there.sum()
 

@@ -72,6 +72,18 @@ def test_the_share_of_the_object_that_is_kept():
         evaluate(Counting(), batches(4), [0.5], ["central"], object_fraction=fractions, progress=False)
 
 
+@pytest.mark.parametrize("policy", ["evit", "tome"])
+def test_of_tokens_made_of_several_patches_none_counts_as_kept(policy, tiny):
+    model = tiny(selector=policy)
+    images = [(torch.randn(4, 3, 32, 32), torch.zeros(4, dtype=torch.long))]
+    patches = model.patch_embed.num_patches
+    frame = evaluate(model, images, [0.5], [policy], object_fraction=np.ones((4, patches)), progress=False)
+    if policy == "tome":
+        assert np.isnan(frame["object_kept"].iloc[0])
+    else:  # one of the kept tokens is the fused one
+        assert frame["object_kept"].iloc[0] == pytest.approx((patches // 2 - 1) / patches)
+
+
 @pytest.mark.parametrize(
     ("correct", "n", "low", "high"), [(50, 100, 0.4038, 0.5962), (0, 10, 0.0, 0.2775), (95, 100, 0.8882, 0.9785)]
 )
