@@ -80,8 +80,10 @@ def test_of_tokens_made_of_several_patches_none_counts_as_kept(policy, tiny):
     frame = evaluate(model, images, [0.5], [policy], object_fraction=np.ones((4, patches)), progress=False)
     if policy == "tome":
         assert np.isnan(frame["object_kept"].iloc[0])
-    else:  # one of the kept tokens is the fused one
-        assert frame["object_kept"].iloc[0] == pytest.approx((patches // 2 - 1) / patches)
+    else:  # one of the kept tokens is the fused one, or two, where an earlier one stays
+        single = (model.select(images[0][0], 0.5) >= 0).sum(dim=1)
+        assert single.max() < patches // 2
+        assert frame["object_kept"].iloc[0] == pytest.approx((single / patches).mean().item())
 
 
 @pytest.mark.parametrize(
