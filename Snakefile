@@ -226,11 +226,19 @@ rule anytime:
         profile=profile_file,
         library=library,
     output:
+        figures=expand("figures/{{dataset}}_anytime_weights.{format}", format=["png", "pdf"]),
         notebook="notebooks/07_anytime_{dataset}.ipynb",
     wildcard_constraints:
         dataset=any_of(plan.anytime),
     params:
-        lambda wildcards: json.dumps({"profile": profile.name, "dataset": wildcards.dataset, "seeds": seeds}),
+        lambda wildcards: json.dumps(
+            {
+                "profile": profile.name,
+                "dataset": wildcards.dataset,
+                "seeds": seeds,
+                "checkpoint": plan.anytime[wildcards.dataset],
+            }
+        ),
     threads: workflow.cores  # alone on the machine: it times what it compares
     message:
         "07_anytime {wildcards.dataset}"

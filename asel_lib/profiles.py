@@ -157,8 +157,7 @@ class AnytimeSettings:
     is cross entropy with what it was taken for whole. groups: keep ratios a step, one from each part of [ratio_low,
     ratio_high] on a scale `spread` ("log" or "linear"). signal: what the selector learns from, one
     of SIGNALS (see `training.anytime`); entropy: weight of the policy gradient's bonus for an open choice.
-    explore: draw sets by the weights of a selector that does not learn. selector: of models made for this recipe.
-    variant: the name of an ablation, part of its checkpoints' names.
+    selector: of models made for this recipe. variant: the name of an ablation, part of its checkpoints' names.
     """
 
     whole: float = 0.125
@@ -169,7 +168,6 @@ class AnytimeSettings:
     distill: float = 0.5
     signal: str = "policy_gradient"
     entropy: float = 0.01
-    explore: bool = False
     selector: str = "glance"
     variant: str = ""
 

@@ -65,9 +65,12 @@ class Plan:
         return tuple(dict.fromkeys(training.dataset for training in self.agentvit))
 
     @property
-    def anytime(self) -> tuple[str, ...]:
-        """Data sets with a model of that recipe, for 07_anytime."""
-        return tuple(dict.fromkeys(training.dataset for training in self.transfers if training.recipe == "anytime"))
+    def anytime(self) -> dict[str, str]:
+        """Data set -> the model of that recipe which 07_anytime shows: the transfer's first one, else one trained on
+        the line-guided schedule."""
+        made = [training for training in self.transfers + self.line_guided if training.recipe == "anytime"]
+        shown = [training for training in made if training.selector in ("", "glance")]
+        return {training.dataset: training.name for training in reversed(shown)}
 
     @property
     def methods(self) -> tuple[str, ...]:

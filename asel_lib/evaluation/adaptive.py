@@ -21,10 +21,11 @@ def compare(
     precision: str = "float32",
     rounds: int = 3,
 ) -> pd.DataFrame:
-    """Two rows an average: "auto", and "fixed" with as many patches as "auto" kept on average, rounded up, so never at
-    less cost. Columns: keep_ratio (asked), choice, kept (patches an image, mean), accuracy and its interval, gmacs
-    (mean of an image), throughput (img/s over all batches; median of the rounds, both in turn). averages None: all that
-    the model is prepared for (`calibrate`)."""
+    """Two rows an average: "auto", and "fixed" with the fewest patches that cost an image at least what "auto" costs on
+    average. Columns: keep_ratio (asked), choice, kept (patches an image, mean), accuracy and its interval, gmacs (mean
+    of an image), throughput (img/s over all batches; median of the rounds, both in turn), and on the row of "auto" the
+    `difference` of the two with its 95 % interval `low`, `high` (paired). averages None: all that the model is prepared
+    for (`calibrate`)."""
     batches = list(batches)
     size = tuple(batches[0][0].shape[-2:])
     patches = int(np.prod(model.patch_embed.dynamic_feat_size(size)))
@@ -35,36 +36,39 @@ def compare(
             costs[count] = cost.gmacs(model, size, min(1.0, (count + 0.5) / patches)).total
         return costs[count]
 
+    def right(ratio: str | float) -> tuple[np.ndarray, list[int]]:
+        found, counts = [], []
+        for images, labels, *_ in batches:
+            logits, selection = model(images, ratio, return_selection=True)
+            found.append((logits.argmax(dim=1) == labels).float().cpu())
+            if isinstance(ratio, str):
+                counts += (selection.kept >= 0).sum(dim=1).tolist()
+        return torch.cat(found).numpy(), counts
+
     model.eval()
+    choosing = cost.gmacs(model, size, 0.5).selector  # also of an image that keeps all
     rows = []
     for average in sorted(model.budgets) if averages is None else averages:
-        asked, right, counts = f"auto:{average:g}", 0, []
+        asked = f"auto:{average:g}"
         with autocast(batches[0][0].device, precision):
-            for images, labels, *_ in batches:
-                logits, selection = model(images, asked, return_selection=True)
-                right += (logits.argmax(dim=1) == labels).sum().item()
-                counts += (selection.kept >= 0).sum(dim=1).tolist()
-            same = min(patches, int(np.ceil(np.mean(counts) - 1e-9)))
+            auto, counts = right(asked)
+            spent = float(np.mean([price(count) + choosing * (count == patches) for count in counts]))
+            same = next((count for count in range(1, patches) if price(count) >= spent * (1 - 1e-9)), patches)
             ratio = min(1.0, (same + 0.5) / patches)
-            fixed = sum((model(images, ratio).argmax(dim=1) == labels).sum().item() for images, labels, *_ in batches)
+            fixed, _ = right(ratio)
             speeds = _in_turn(model, batches, (asked, ratio), rounds)
-        for choice, correct, kept, speed in zip(
-            ("auto", "fixed"), (right, fixed), (counts, [same] * len(counts)), speeds, strict=True
+        gap = auto - fixed
+        error = 1.96 * gap.std(ddof=1) / np.sqrt(len(gap))
+        for choice, answers, kept, gmacs, speed in (
+            ("auto", auto, float(np.mean(counts)), spent, speeds[0]),
+            ("fixed", fixed, float(same), price(same), speeds[1]),
         ):
-            low, high = interval(correct, len(counts))
-            rows.append(
-                {
-                    "keep_ratio": average,
-                    "choice": choice,
-                    "kept": float(np.mean(kept)),
-                    "accuracy": correct / len(counts),
-                    "accuracy_low": low,
-                    "accuracy_high": high,
-                    "gmacs": float(np.mean([price(count) for count in kept])),
-                    "throughput": speed,
-                    "n_images": len(counts),
-                }
-            )
+            low, high = interval(answers.sum(), len(answers))
+            row = {"keep_ratio": average, "choice": choice, "kept": kept, "accuracy": answers.mean()}
+            row |= {"accuracy_low": low, "accuracy_high": high, "gmacs": gmacs, "throughput": speed}
+            if choice == "auto":
+                row |= {"difference": gap.mean(), "low": gap.mean() - error, "high": gap.mean() + error}
+            rows.append(row | {"n_images": len(answers)})
     return pd.DataFrame(rows)
 
 

@@ -12,7 +12,7 @@ from asel_lib import checkpoints
 from asel_lib.data.sets import open_recorded, recorded_batches
 from asel_lib.devices import autocast, default_device, resolve_precision
 from asel_lib.evaluation.accuracy import forwards
-from asel_lib.selection.base import written
+from asel_lib.selection.base import parse, written
 
 
 @torch.inference_mode()
@@ -56,10 +56,14 @@ def of_checkpoints(
     found, device = [], default_device()
     for name in names:
         model = checkpoints.load(name, device, profile)
-        images, parts = open_recorded(model.record)
-        batches = recorded_batches(images, getattr(parts, split), model.record, 256, device)
-        precision = resolve_precision(model.record["training_precision"], device)
-        found.append(outcomes(model, batches, ratios, policy, draws, precision, progress))
+        record = model.record
+        images, parts = open_recorded(record)
+        batches = recorded_batches(images, getattr(parts, split), record, 256, device)
+        precision = resolve_precision(record["training_precision"], device)
+        frame = outcomes(model, batches, ratios, policy, draws, precision, progress)
+        frame.attrs = {key: record[key] for key in ("profile", "start", "dataset_fingerprint")}
+        frame.attrs["split"] = record["split"]["fingerprint"]
+        found.append(frame)
     return found
 
 
@@ -78,15 +82,22 @@ def accuracies(
     rows = []
     for label, checkpoints_of in names.items():
         for policy in policies:
-            try:
-                found = of_checkpoints(checkpoints_of, profile, ratios, policy, draws, split, progress)
-            except ValueError:
+            if not all(_fits(name, profile, policy) for name in checkpoints_of):
                 continue
+            found = of_checkpoints(checkpoints_of, profile, ratios, policy, draws, split, progress)
             means = (sum(found) / len(found)).mean()
             row = {"label": label, "policy": policy or "its own", "seeds": len(found), "images": len(found[0])}
             row |= {f"{ratio:g}": means[ratio] for ratio in ratios}
             rows.append(row | {"drop": means[max(ratios)] - means[0.2] if 0.2 in ratios else float("nan")})
     return pd.DataFrame(rows)
+
+
+def _fits(name: str, profile: str, policy: str | None) -> bool:
+    """Whether a checkpoint can choose by that policy: any without weights, or its own selector's."""
+    if policy is None or not parse(policy)[0].trained:
+        return True
+    own = checkpoints.read_record(checkpoints.locate(name, profile))["model"]["selector"]
+    return parse(policy)[0] is parse(own)[0]
 
 
 def differences(ours: Sequence[pd.DataFrame], theirs: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -101,6 +112,9 @@ def differences(ours: Sequence[pd.DataFrame], theirs: Sequence[pd.DataFrame]) ->
     shapes = {frame.shape for frame in (*ours, *theirs)}
     if len(shapes) > 1:
         raise ValueError(f"outcomes of unlike size, {sorted(shapes)}: test both on the same images and ratios")
+    for key in sorted(set().union(*(frame.attrs for frame in (*ours, *theirs)))):
+        if len(values := {str(frame.attrs.get(key)) for frame in (*ours, *theirs)}) > 1:
+            raise ValueError(f"outcomes of unlike {key}, {sorted(values)}: compare what was made and tested alike")
     mine, other = sum(ours) / len(ours), sum(theirs) / len(theirs)
     gap = mine - other
     middle, error = gap.mean(), gap.std(ddof=1) / np.sqrt(len(gap))

@@ -15,7 +15,6 @@ from asel_lib.models.kept_embed import KeptPatchEmbed
 from asel_lib.selection import PatchSelection, budget, create, keep_count
 from asel_lib.selection.base import best, parse
 from asel_lib.selection.fixed import image_seeds
-from asel_lib.selection.glance import GlanceSelector
 from asel_lib.selection.reducers import TokenReducer, Tokens
 from asel_lib.selection.slot import MODES, Call, Selection, take
 
@@ -100,6 +99,11 @@ class SelectiveViT(VisionTransformer):
         take, drawings or indices of a wrong shape or range.
         """
         if isinstance(keep_ratio, str):
+            if self.training or kept is not None or lines is not None or mode != "gather" or not len(images):
+                raise ValueError(
+                    f"keep_ratio={keep_ratio!r} is for images of a model in eval mode, without kept, lines or mode: "
+                    "call model.eval(), and leave these out"
+                )
             logits, selection = self._adaptive(images, budget.average_of(keep_ratio), policy, draw)
             return (logits, selection) if return_selection else logits
         with self._selecting(images, keep_ratio, policy, lines, draw, mode, generator, kept) as call:
@@ -117,8 +121,9 @@ class SelectiveViT(VisionTransformer):
                 return self.patch_drop.score(None, call)
             return self.patch_drop.score(self.patch_tokens(images), call)
 
-    def log_weights(self, images: Tensor, policy: str | None = None) -> Tensor:
-        """The log-weights behind the scores of a selector that was trained, (B, N). ValueError where there are none."""
+    def weigh(self, images: Tensor, tokens: Tensor | None = None, policy: str | None = None) -> Tensor:
+        """The log-weights behind the scores of a selector that was trained, (B, N). tokens (B, N, D): what it reads,
+        None: `patch_tokens`. ValueError where there are none."""
         with self._selecting(images, 1.0, policy, None, 0, "gather", None) as call:
             chooser = self.patch_drop.chooser(call)
             if not chooser.trained or isinstance(chooser, TokenReducer):
@@ -126,10 +131,10 @@ class SelectiveViT(VisionTransformer):
                     f"policy {policy or chooser.name!r} has learned no weights that say how many patches an image "
                     "needs: use a model with selector 'glance' or 'learned', or a number as keep_ratio"
                 )
-            if isinstance(chooser, GlanceSelector):
-                with torch.autocast(images.device.type, enabled=False):  # as for scores: eight bits would tie
-                    return chooser.weights(images.float(), call.grid)
-            return chooser.log_weights(self.patch_drop.score(self.patch_tokens(images), call))
+            if tokens is None and chooser.reads_patches:
+                tokens = self.patch_tokens(images)
+            with torch.autocast(images.device.type, enabled=False):  # as for scores: eight bits would tie
+                return chooser.log_weights(None if tokens is None else tokens.float(), call.grid, images.float())
 
     @torch.inference_mode()
     def calibrate(self, batches: Iterable[tuple[Tensor, ...]], averages: Sequence[float] = budget.AVERAGES) -> None:
@@ -138,7 +143,7 @@ class SelectiveViT(VisionTransformer):
         was_training = self.training
         self.eval()
         try:
-            weights = torch.cat([self.log_weights(images) for images, *_ in batches])
+            weights = torch.cat([self.weigh(images) for images, *_ in batches])
         finally:
             self.train(was_training)
         self.budgets = self.budgets | {float(average): budget.share_for(weights, average) for average in averages}
@@ -158,10 +163,13 @@ class SelectiveViT(VisionTransformer):
     ) -> Tensor:
         """Indices (B, K) of the kept patches, best first, in raster order's numbering; of a policy that takes tokens
         out between the blocks those left at the end, -1 for a token made of several. ValueError for one that merges."""
-        if self.patch_drop.reducer(Call(keep_ratio, policy)) is not None:
+        chooser = self.patch_drop.chooser(Call(policy=policy))
+        if isinstance(chooser, TokenReducer):
+            if keep_ratio == 1:
+                return torch.arange(prod(self._grid(images)), device=images.device).expand(len(images), -1)
             _, selection = self(images, keep_ratio, policy, lines, draw=draw, return_selection=True)
             if selection.kept is None:
-                raise ValueError(f"policy {policy or self.selector.name!r} merges patches and keeps none as they are")
+                raise ValueError(f"policy {chooser.name!r} merges patches and keeps none as they are")
             return selection.kept
         scores = self.scores(images, policy, lines, draw=draw)
         return best(scores, keep_count(scores.shape[1], keep_ratio))
@@ -189,13 +197,16 @@ class SelectiveViT(VisionTransformer):
             logits, selection = self(batch, keep_ratio, policy, drawn, return_selection=True)
             probabilities, winners = logits.softmax(dim=1).max(dim=1)
             rows = zip(
-                winners.tolist(), probabilities.tolist(), self._kept(selection, batch, policy, drawn), strict=True
+                winners.tolist(), probabilities.tolist(), self.kept_of(selection, batch, policy, drawn), strict=True
             )
             answers += [Prediction(self.classes[winner], probability, patches) for winner, probability, patches in rows]
         return answers
 
-    def _kept(self, selection: Selection, batch: Tensor, policy: str | None, lines: Tensor | None) -> list[list[int]]:
-        """Patches of each image, best first; all of them where none was left out or all are in what was merged."""
+    def kept_of(
+        self, selection: Selection, batch: Tensor, policy: str | None = None, lines: Tensor | None = None
+    ) -> list[list[int]]:
+        """The patches of each image that a call's answer is made from, best first: `selection` is what it returned. All
+        of them where none was left out, or where they were merged; not those fused into one token (EViT)."""
         if selection.kept is not None:
             return [[patch for patch in patches if patch >= 0] for patches in selection.kept.tolist()]
         if isinstance(self.patch_drop.chooser(Call(policy=policy)), TokenReducer):
@@ -208,6 +219,7 @@ class SelectiveViT(VisionTransformer):
         reducer = self.patch_drop.reducer(call)
         if reducer is None:
             return super().forward_features(x, *args, **kwargs)
+        reducer.check(self)
         x = self.norm_pre(self.patch_drop(self._pos_embed(self.patch_embed(x))))
         patches = x.shape[1] - self.num_prefix_tokens
         places = torch.arange(patches, device=x.device).expand(len(x), -1)
@@ -237,19 +249,19 @@ class SelectiveViT(VisionTransformer):
                 f"this model is not prepared to keep {average:g} of the patches on average (prepared for: {known}): "
                 f"call model.calibrate(batches of val images, [{average:g}]) first"
             )
-        weights = self.log_weights(images, policy)
+        weights = self.weigh(images, policy=policy)
         chooser = self.patch_drop.chooser(Call(policy=policy))
         seeds = image_seeds(images, draw) if chooser.stochastic else None
         order = best(chooser.ranked(weights, self._grid(images), seeds), weights.shape[1])
         asked = budget.lengths(weights, self.budgets[average])
-        logits, kept = None, torch.full_like(order[:, : int(asked.max())], -1)
+        kept = torch.where(torch.arange(order.shape[1], device=order.device) < asked[:, None], order, -1)
+        logits = None
         for count in asked.unique().tolist():
             rows = (asked == count).nonzero()[:, 0]
-            kept[rows, :count] = order[rows, :count]
             some = self(images[rows], kept=order[rows, :count]) if count < order.shape[1] else self(images[rows])
             logits = some.new_empty(len(images), some.shape[1]) if logits is None else logits
             logits[rows] = some
-        return logits, Selection(weights, kept)
+        return logits, Selection(weights, kept[:, : int(asked.max())])
 
     def _chooses_unseen(self, call: Call) -> bool:
         """Whether this call's patches can be chosen before they are embedded, and some are left out."""

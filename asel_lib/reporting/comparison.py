@@ -160,10 +160,11 @@ def training_cost(records: Sequence[dict]) -> pd.DataFrame:
     rows = []
     for record in records:
         one_ratio = record["settings"]["ratio_low"] == record["settings"]["ratio_high"]
-        if (
-            record["stage"] == "warmup"
-            or one_ratio
-            or record["model"]["selector"] not in ("learned", "agent", "random")
+        selector, ablation = record["model"]["selector"], (record.get("anytime") or {}).get("variant")
+        if record["stage"] == "warmup" or one_ratio or ablation:
+            continue
+        if selector not in ("learned", "agent", "random", "glance") or (
+            record["recipe"] == "anytime" and selector != "glance"
         ):
             continue
         chain, start = [record], str(record["start"]).partition(" from ")[0]
@@ -199,7 +200,8 @@ def _label(record: dict) -> str:
     selector = record["model"]["selector"]
     if selector == "random":
         return "random patches"
-    return "AgentViT" if selector == "agent" else f"ASEL, {record['recipe']}"
+    named = {"agent": "AgentViT", "glance": "anytime"}
+    return named.get(selector, f"ASEL, {record['recipe']}")
 
 
 def alike(rows: pd.DataFrame, like: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:

@@ -45,8 +45,8 @@ def kept_patches_sheet(
     try:
         with torch.inference_mode():
             for row, ratio in zip(axes, ratios, strict=True):
-                answers = model(images, ratio, policy, lines).argmax(dim=1).tolist()
-                kept = model.select(images, ratio, policy, lines).cpu().numpy()
+                logits, selection = model(images, ratio, policy, lines, return_selection=True)
+                answers, kept = logits.argmax(dim=1).tolist(), model.kept_of(selection, images, policy, lines)
                 for column, cell in enumerate(row):
                     answer = answers[column]
                     cell.imshow(_greyed(pixels[column], kept[column], grid))
@@ -80,11 +80,11 @@ def weights_sheet(model, images, pixels: np.ndarray, ratio: float = 0.2, average
     images, pixels = images[:6], np.asarray(pixels[:6])
     grid = tuple(int(side) for side in model.patch_embed.dynamic_feat_size(images.shape[-2:]))
     with torch.inference_mode():
-        weights = model.log_weights(images).softmax(dim=1).view(-1, *grid).cpu().numpy()
+        weights = model.weigh(images).softmax(dim=1).view(-1, *grid).cpu().numpy()
         kept = [model.select(images, ratio).tolist()]
         if average is not None:
             _, selection = model(images, f"auto:{average:g}", return_selection=True)
-            kept.append([[patch for patch in one if patch >= 0] for one in selection.kept.tolist()])
+            kept.append(model.kept_of(selection, images))
     figure = Figure(figsize=((2 + len(kept)) * 1.2, 1.2 * len(pixels) + 0.25), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
     axes = figure.subplots(len(pixels), 2 + len(kept), squeeze=False)
@@ -93,7 +93,7 @@ def weights_sheet(model, images, pixels: np.ndarray, ratio: float = 0.2, average
         cells[0].imshow(pixels[row], **frame)
         cells[1].imshow(weights[row], cmap="viridis", vmin=0, **frame)
         for cell, chosen in zip(cells[2:], kept, strict=True):
-            cell.imshow(_greyed(pixels[row], np.array(chosen[row]), grid), **frame)
+            cell.imshow(_greyed(pixels[row], chosen[row], grid), **frame)
         if average is not None:
             cells[3].text(0.03, 0.97, f"{len(kept[1][row])}", color="white", fontsize=8, ha="left", va="top",
                           bbox={"facecolor": "black", "pad": 1, "linewidth": 0})  # fmt: skip
@@ -230,11 +230,11 @@ def data_sheet(pixels: np.ndarray, labels: Sequence[int], classes: Sequence[str]
     return figure
 
 
-def _greyed(pixels: np.ndarray, kept: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+def _greyed(pixels: np.ndarray, kept: Sequence[int], grid: tuple[int, int]) -> np.ndarray:
     """Pixels (h, w, 3) uint8 with those of dropped patches turned to a faint grey; kept: indices on the grid
     (H, W)."""
     shown = np.zeros(grid[0] * grid[1], dtype=bool)
-    shown[kept] = True
+    shown[np.asarray(kept, dtype=int)] = True
     height, width = pixels.shape[:2]
     rows, columns = np.arange(height) * grid[0] // height, np.arange(width) * grid[1] // width
     mask = shown.reshape(grid)[rows[:, None], columns[None, :], None]

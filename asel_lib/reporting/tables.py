@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from asel_lib.errors import AselError
@@ -107,11 +108,26 @@ def summary(
     return pd.DataFrame(table)
 
 
+def own(frame: pd.DataFrame) -> pd.DataFrame:
+    """Of the trainings on the line-guided schedule, the rows of the selector that each was trained with: their
+    checkpoints are named after it."""
+
+    def written(policy: str) -> str:
+        name, _, options = policy.partition(":")
+        return "_".join(option.partition("=")[2] for option in options.split(",")) if options else name
+
+    mine = [
+        name.partition("_line_guided_")[2].startswith(written(policy))
+        for name, policy in zip(frame["checkpoint"], frame["policy"], strict=True)
+    ]
+    return frame[np.array(mine, dtype=bool)]
+
+
 def selectors(frame: pd.DataFrame, ratios: Sequence[float] = (1.0, 0.5, 0.3, 0.2, 0.1, 0.05)) -> pd.DataFrame:
     """The line-guided comparison: a row a data set and selector, each by the models trained with it; accuracy (%) as
     mean over seeds, lowest and highest seed, and half the interval that the number of test images leaves."""
     table = []
-    chosen = frame[frame["method"] == "line_guided"]
+    chosen = own(frame[frame["method"] == "line_guided"])
     for dataset, rows in chosen.groupby("dataset", sort=True):
         for label, run in runs(rows):
             for policy, line in over_seeds(run).groupby("policy", sort=True):

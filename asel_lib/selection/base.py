@@ -41,9 +41,10 @@ class PatchSelector(nn.Module):
     def forward(self, patches: Tensor, grid: tuple[int, int], lines: Tensor | None = None) -> Tensor:
         raise NotImplementedError
 
-    def log_weights(self, scores: Tensor) -> Tensor:
-        """Scores (B, N) in training mode -> log of the weights by which patches are drawn there."""
-        return scores
+    def log_weights(self, patches: Tensor | None, grid: tuple[int, int], images: Tensor) -> Tensor:
+        """Of one that is trained: the log of the weights by which patches are drawn in training, (B, N). patches: None
+        for one that does not read them."""
+        raise NotImplementedError(f"{self.name} has no weights to draw patches by")
 
     def ranked(self, weights: Tensor, grid: tuple[int, int], seeds: Tensor | None = None) -> Tensor:
         """Log-weights (B, N) -> the scores by which patches are kept."""

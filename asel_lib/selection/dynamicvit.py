@@ -23,27 +23,28 @@ class Predictor(nn.Module):
 
     def forward(self, x: Tensor, there: Tensor) -> Tensor:
         """there (B, n): 1 for tokens that no predictor has dropped yet."""
-        local, wide = self.embed(x).split([self.half, self.half], dim=-1)
-        there = there.unsqueeze(-1).to(wide.dtype)
-        whole = (wide * there).sum(dim=1, keepdim=True) / there.sum(dim=1, keepdim=True).clamp_min(1)
-        return self.judge(torch.cat([local, whole.expand_as(local)], dim=-1)).float().log_softmax(dim=-1)
+        with torch.autocast(x.device.type, enabled=False):  # as for scores: eight bits would tie
+            local, wide = self.embed(x.float()).split([self.half, self.half], dim=-1)
+            there = there.unsqueeze(-1).float()
+            whole = (wide * there).sum(dim=1, keepdim=True) / there.sum(dim=1, keepdim=True).clamp_min(1)
+            return self.judge(torch.cat([local, whole.expand_as(local)], dim=-1)).log_softmax(dim=-1)
 
 
 @register("dynamicvit")
 class DynamicViT(TokenReducer):
-    """Before three blocks a predictor keeps a share keep_ratio^(1/3) of the tokens: the most probable ones in use; in
-    training each token by Gumbel-softmax, and dropped ones are masked in attention (eq. 7-10), which costs as much as
-    keeping them. `ratio_loss` is what keeps the drawn share where it was asked for (eq. 14). Without the paper's
-    teacher, which is a trained model of the same architecture: every method here starts from the same weights.
+    """Before three blocks a predictor keeps keep_ratio^(1/3) of the tokens, the most probable ones. In training they
+    are drawn by Gumbel-softmax, and dropped ones masked in attention (eq. 7-10), which costs as much as keeping them.
+
+    The paper trains a model for one ratio and holds it by a term in the loss; here one model serves all, so exactly the
+    share that was asked for is drawn, and no such term is needed. Nor is there the paper's teacher, which is a trained
+    model of the same architecture: every method here starts from the same weights.
     """
 
     trained = True
-    RATIO_WEIGHT = 2.0  # lambda_ratio, as published
 
     def __init__(self, dim: int):
         super().__init__()
         self.predictors = nn.ModuleList(Predictor(dim) for _ in range(3))
-        self.ratio_loss: Tensor | None = None
 
     def reduce(self, blocks: nn.Sequential, tokens: Tokens, keep_ratio: float, mode: str, generator) -> Tokens:
         if mode == "gumbel":
@@ -55,32 +56,31 @@ class DynamicViT(TokenReducer):
                 odds = next(predictors)(tokens.patches, there)
                 keep = keep_count(patches, keep_ratio ** found[number])
                 if keep < tokens.patches.shape[1]:
-                    tokens = tokens.keep(best(odds[..., 0], keep))
+                    tokens = tokens.keep(best(odds[..., 0] - odds[..., 1], keep))
             tokens = Tokens(block(tokens.all), tokens.prefix, tokens.places)
         return tokens
 
-    def penalty(self) -> Tensor:
-        return self.RATIO_WEIGHT * self.ratio_loss
-
     def _masked(self, blocks: nn.Sequential, tokens: Tokens, keep_ratio: float, generator) -> Tokens:
         x, prefix = tokens.all, tokens.prefix
-        there = x.new_ones(len(x), x.shape[1] - prefix, dtype=torch.float32)
-        losses, found, predictors = [], stages(len(blocks)), iter(self.predictors)
+        patches, found, predictors = x.shape[1] - prefix, stages(len(blocks)), iter(self.predictors)
+        there = x.new_ones(len(x), patches, dtype=torch.float32)
         for number, block in enumerate(blocks):
             if number in found:
                 odds = next(predictors)(x[:, prefix:], there.detach())
-                there = there * drawn(odds, generator)
-                losses.append((there.mean(dim=1) - keep_ratio ** found[number]).square().mean())
+                there = there * drawn(odds, there.detach(), keep_count(patches, keep_ratio ** found[number]), generator)
             weight = torch.cat([there.new_ones(len(x), prefix), there], dim=1)
             x, _ = through(block, x, weight=weight)
             x = behind(block, x)
-        self.ratio_loss = torch.stack(losses).mean()
         return Tokens(x, prefix, tokens.places)
 
 
-def drawn(odds: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Gumbel-softmax, hard: log-probabilities (B, n, 2) -> (B, n), 1 for kept, with the gradient of the soft one."""
+def drawn(odds: Tensor, there: Tensor, keep: int, generator: torch.Generator | None = None) -> Tensor:
+    """Gumbel-softmax, hard: log-probabilities (B, n, 2) and which tokens are there (B, n) -> (B, n), 1 for the `keep`
+    of them whose draw is most in favour, with the gradient of the soft draw."""
     # Drawn on the CPU, so that a GPU run keeps the same tokens as a CPU run of the same seed.
     uniform = torch.rand(odds.shape, generator=generator).clamp(1e-20, 1 - 1e-7).to(odds.device)
-    soft = F.softmax(odds - torch.log(-torch.log(uniform)), dim=-1)[..., 0]
-    return (soft > 0.5).float() + (soft - soft.detach())  # exactly 0 or 1 forward
+    noisy = odds - torch.log(-torch.log(uniform))
+    favour = (noisy[..., 0] - noisy[..., 1]).masked_fill(there == 0, -torch.inf)
+    hard = torch.zeros_like(there).scatter(1, best(favour.detach(), keep), 1.0)
+    soft = F.softmax(noisy, dim=-1)[..., 0]
+    return hard + (soft - soft.detach())  # exactly 0 or 1 forward

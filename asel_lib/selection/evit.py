@@ -16,9 +16,12 @@ class EViT(TokenReducer):
     def __init__(self, dim: int = 0):
         super().__init__()
 
-    def reduce(self, blocks: nn.Sequential, tokens: Tokens, keep_ratio: float, mode: str, generator) -> Tokens:
-        if not tokens.prefix:
+    def check(self, model: nn.Module) -> None:
+        super().check(model)
+        if model.cls_token is None:
             raise ValueError("evit asks the class token, and this model has none: use a model with class_token=True")
+
+    def reduce(self, blocks: nn.Sequential, tokens: Tokens, keep_ratio: float, mode: str, generator) -> Tokens:
         patches = tokens.patches.shape[1]
         found = stages(len(blocks))
         for number, block in enumerate(blocks):

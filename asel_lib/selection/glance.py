@@ -13,8 +13,8 @@ SCALES = 3  # halvings between what the network looks at and its answer: 8 x 8 p
 
 @register("glance")
 class GlanceSelector(PatchSelector):
-    """Scores are log-weights: of an image shrunk to 8 x 8 points a patch, four 3 x 3 convolutions, three of them with
-    stride 2, make one number a patch, each from about 4 x 4 patches around it.
+    """Scores are log-weights: of an image shrunk to 8 x 8 points a patch, three convolutions of stride 2 and one more
+    make one number a patch, each from the 38 points (almost five patches) around its middle.
 
     It reads pixels, not embedded patches: a linear embedding of 16 x 16 pixels does not tell a small network what is in
     them (see the ablations in 07_anytime), and so only the kept patches need be embedded. It takes 0.7 % of the
@@ -38,14 +38,14 @@ class GlanceSelector(PatchSelector):
             raise ValueError(f"glance: width is {width}, expected at least 1")
         self.choice, self.stochastic = choice, choice == "sample"
         channels = (3, *(width * 2**scale for scale in range(SCALES)))
-        layers = [_layer(*pair, stride=2) for pair in zip(channels[:-1], channels[1:], strict=True)]
+        # Kernels of 4 points at stride 2 keep an answer in the middle of its patch; of 3, it would slip to a corner.
+        layers = [_layer(*pair, size=4, stride=2) for pair in zip(channels[:-1], channels[1:], strict=True)]
         last = nn.Conv2d(channels[-1], 1, 1)
         nn.init.zeros_(last.weight)  # training begins with a uniform choice
         nn.init.zeros_(last.bias)
-        self.network = nn.Sequential(*layers, _layer(channels[-1], channels[-1], stride=1), last)
+        self.network = nn.Sequential(*layers, _layer(channels[-1], channels[-1], size=3, stride=1), last)
 
-    def weights(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Log-weight of each patch, (B, C, H, W) normalised -> (B, N), without a draw."""
+    def log_weights(self, patches: Tensor | None, grid: tuple[int, int], images: Tensor) -> Tensor:
         shrunk = F.adaptive_avg_pool2d(images, tuple(int(cells) * 2**SCALES for cells in grid))
         return self.network(shrunk).flatten(1)
 
@@ -59,17 +59,15 @@ class GlanceSelector(PatchSelector):
     ) -> Tensor:
         if images is None:
             raise ValueError("glance scores images, and got none: pass images (B, 3, H, W), normalised")
-        return self.ranked(self.weights(images, grid), grid, seeds)
+        return self.ranked(self.log_weights(None, grid, images), grid, seeds)
 
     def ranked(self, weights: Tensor, grid: tuple[int, int], seeds: Tensor | None = None) -> Tensor:
-        if self.training:
-            return weights  # whoever trains draws
         if self.choice == "spread":
             return weights + blue_noise.gumbel(grid, weights.device)
         return weights if seeds is None else weights + gumbel(seeds, weights.shape[1])
 
 
-def _layer(before: int, after: int, stride: int) -> nn.Sequential:
+def _layer(before: int, after: int, size: int, stride: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()
+        nn.Conv2d(before, after, size, stride=stride, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()
     )

@@ -25,8 +25,8 @@ class LearnedSelector(PatchSelector):
             nn.Linear(2 * dim, HIDDEN), nn.LayerNorm(HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 1), nn.Sigmoid()
         )
 
-    def log_weights(self, scores: Tensor) -> Tensor:
-        return torch.logit(scores, eps=1e-6)
+    def log_weights(self, patches: Tensor | None, grid: tuple[int, int], images: Tensor) -> Tensor:
+        return torch.logit(self(patches, grid), eps=1e-6)
 
     def forward(self, patches: Tensor, grid: tuple[int, int], lines: Tensor | None = None) -> Tensor:
         first, *rest = self.mlp

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from asel_lib.selection.base import PatchSelector
@@ -36,13 +37,20 @@ class Tokens:
 class TokenReducer(PatchSelector):
     """`reduce` runs the blocks and takes tokens out on the way; there is no score before them."""
 
+    def attach(self, model: nn.Module) -> None:
+        self.check(model)
+
+    def check(self, model: nn.Module) -> None:
+        """ValueError where the method cannot work on this model."""
+        if any(type(block) is not Block for block in model.blocks):
+            raise ValueError(
+                f"{self.name} runs through timm's plain blocks, and {model.architecture} has "
+                f"{type(model.blocks[0]).__name__}: use another model, or a policy that chooses before the blocks"
+            )
+
     def reduce(self, blocks: nn.Sequential, tokens: Tokens, keep_ratio: float, mode: str, generator) -> Tokens:
         """-> the tokens behind the last block, of the patch tokens keep_count(N, keep_ratio). mode, generator: the
         call's (see `slot.Call`), for those that draw in training."""
-        raise NotImplementedError
-
-    def penalty(self) -> Tensor:
-        """What its last forward in training adds to the loss; only of one with weights."""
         raise NotImplementedError
 
     def forward(self, patches: Tensor, grid: tuple[int, int], lines: Tensor | None = None) -> Tensor:
@@ -81,9 +89,9 @@ def attend(attention: nn.Module, x: Tensor, size: Tensor | None = None, weight: 
         logits = logits if bias is None else logits + bias
         shares = logits.softmax(dim=-1) if weight is None else _seen(logits, weight)
         out = attention.attn_drop(shares) @ value
-    first = (query[:, :, :1] * attention.scale) @ key.transpose(-2, -1)
-    first = first if bias is None else first + bias
-    by_class = first.float().softmax(dim=-1).mean(dim=1)[:, 0]
+    with torch.autocast(x.device.type, enabled=False):  # as for scores: eight bits would tie
+        first = (query[:, :, :1].float() * attention.scale) @ key.float().transpose(-2, -1)
+        by_class = (first if bias is None else first + bias).softmax(dim=-1).mean(dim=1)[:, 0]
     out = attention.norm(out.transpose(1, 2).reshape(batch, count, attention.attn_dim))
     if attention.gate is not None:
         out = out * attention.gate(x).sigmoid()

@@ -130,7 +130,9 @@ class PatchSelection(nn.Module):
 
     def drawings(self, images: Tensor, policy: str | None = None) -> Tensor:
         """The line drawings (B, 1, h, w) that a policy which reads them makes of normalised images (B, 3, H, W)."""
-        return self.chooser(Call(policy=policy)).draw(grey_of(images.float(), self.mean, self.std))
+        # In float32 also under autocast, as the scores that are made of them.
+        with torch.autocast(images.device.type, enabled=False):
+            return self.chooser(Call(policy=policy)).draw(grey_of(images.float(), self.mean, self.std))
 
     def brought(self, policy: str | None, lines: Tensor | None) -> Tensor | None:
         """The drawings that came with the images, for the policy they are meant for: the model's own. Another one has

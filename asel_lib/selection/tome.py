@@ -49,8 +49,9 @@ def merge(x: Tensor, size: Tensor, metric: Tensor, gone: int) -> tuple[Tensor, T
 
     Tokens take turns to go into sets A and B; each of A points to the most similar of B by cosine of the metric, and
     the `gone` most similar pairs merge into their mean by size."""
-    metric = F.normalize(metric.float(), dim=-1)
-    similarity, partner = (metric[:, ::2] @ metric[:, 1::2].transpose(1, 2)).max(dim=2)
+    with torch.autocast(x.device.type, enabled=False):  # as for scores: eight bits would tie
+        metric = F.normalize(metric.float(), dim=-1)
+        similarity, partner = (metric[:, ::2] @ metric[:, 1::2].transpose(1, 2)).max(dim=2)
     order = similarity.argsort(dim=1, descending=True, stable=True)
     merged, stays = order[:, :gone], order[:, gone:].sort(dim=1).values
     into = partner.gather(1, merged)

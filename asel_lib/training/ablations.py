@@ -12,7 +12,7 @@ VARIANTS: dict[str, tuple[str, dict, str]] = {
     "anytime": ("nothing: the recipe as it is", {}, "glance"),
     "rival": ("policy gradient against a random set of patches", {"signal": "against_random"}, "glance"),
     "values": ("the selector learns what each patch adds, from random sets", {"signal": "values"}, "glance"),
-    "random": ("random patches, two sets an image as well", {"explore": True}, "random"),
+    "random": ("random patches, two sets an image as well", {}, "random"),
     "embedded": ("selector on the embedded patches (ASEL's MLP)", {}, "learned"),
     "untaught": ("no teaching by the whole image", {"distill": 0.0}, "glance"),
     "parts": ("no whole images at all", {"whole": 0.0}, "glance"),

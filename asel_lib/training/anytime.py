@@ -38,52 +38,61 @@ class AnytimeRun(Run):
         noise = generator(self.seed, "noise", step)
         ratios = group_ratios(self.anytime, generator(self.seed, "keep ratio", step))
         with autocast(images.device, self.precision):
-            loss, logits, seen = self.loss(images, labels, lines, ratios, noise, step)
-        self.descend(loss, logits, positions, labels, step, seen)
+            loss, logits = self.loss(images, labels, lines, ratios, noise, step)
+        self.descend(loss, logits, positions, labels, step, sum(ratios) / len(ratios))
 
     def loss(
         self, images: Tensor, labels: Tensor, lines: Tensor | None, ratios: list[float], noise, step: int
-    ) -> tuple[Tensor, Tensor, float]:
-        """-> the loss of a step, logits (B, classes) of one pass of each image, and the share of the patches that all
-        passes together saw."""
+    ) -> tuple[Tensor, Tensor]:
+        """-> the loss of a step, and logits (B, classes) of a pass of each image with few patches."""
         settings, model, count = self.anytime, self.model, len(images)
         whole = round(settings.whole * count)
-        loss, seen, answers = images.new_zeros(()), whole / count, []
+        loss, answers = images.new_zeros(()), labels.new_zeros(count, model.num_classes, dtype=torch.float32)
         taught = None
         if whole:
             logits = model(images[:whole])
             loss = loss + F.cross_entropy(logits.float(), labels[:whole], reduction="sum") / count
             taught = logits.detach().float().softmax(dim=1)
-        weights = self._weights(images, lines, step)
-        for group, ratio in zip(torch.arange(count).chunk(len(ratios)), ratios, strict=False):
-            group = group.to(images.device)
-            keep = keep_count(weights.shape[1], ratio)
-            draws = 2 if self.learns else 1
-            orders = self._orders(weights[group], draws, noise)
+        weights, orders = self._drawn(images, lines, noise, step)
+        for first, ratio in enumerate(ratios):
+            # Every so manieth image, so that each group has its share of those that passed whole.
+            if first >= count:
+                break  # a last batch of a few images
+            group = torch.arange(first, count, len(ratios), device=images.device)
+            keep = keep_count(orders[0].shape[1], ratio)
             # All sets of a group in one pass: fewer and larger matrix products.
-            kept = torch.cat(orders)[:, :keep]
-            logits = model(images[group.repeat(draws)], kept=kept)
-            errors = F.cross_entropy(logits.float(), labels[group.repeat(draws)], reduction="none")
-            loss = loss + self._taught(errors, logits, group.repeat(draws), taught).sum() / count / draws
-            seen += len(kept) * keep / weights.shape[1] / count
-            answers.append(logits[: len(group)])
+            twice = group.repeat(len(orders))
+            logits = model(images[twice], kept=torch.cat([order[group, :keep] for order in orders])).float()
+            errors = F.cross_entropy(logits, labels[twice], reduction="none")
+            loss = loss + self._taught(errors, logits, twice, taught).sum() / count / len(orders)
+            answers[group] = logits[: len(group)].detach()
             if self.learns:
-                judged = self._judged(weights[group], orders, errors.detach().chunk(2), keep)
+                sets = [order[group] for order in orders]
+                judged = self._judged(weights[group], sets, errors.detach().chunk(2), keep)
                 loss = loss + judged.sum() / count
-        return loss, torch.cat(answers), seen
+        return loss, answers
 
-    def _orders(self, weights: Tensor, draws: int, noise: torch.Generator) -> list[Tensor]:
-        """All patches in the order in which they are kept, once for each set: drawn by weight, or the best first."""
-        if not (self.learns or self.anytime.explore):
-            return [best(weights.detach(), weights.shape[1])] * draws
+    def _drawn(
+        self, images: Tensor, lines: Tensor | None, noise: torch.Generator, step: int
+    ) -> tuple[Tensor | None, list[Tensor]]:
+        """Log-weights (B, N), None where nothing is learned, and all patches in the order in which they are kept, once
+        for each set: drawn by weight, or by a selector that draws by itself; one set of one that always chooses the
+        same."""
+        model, selector = self.model, self.model.selector
+        if not self.learns:
+            draws = range(2 * step, 2 * step + 2) if selector.stochastic else [0]
+            with torch.no_grad():
+                scores = [model.scores(images, lines=lines, draw=draw) for draw in draws]
+            return None, [best(one, one.shape[1]) for one in scores]
+        if selector.reads_patches:  # what judges patches must not change them
+            with torch.no_grad():
+                tokens = model.patch_tokens(images)
+            weights = model.weigh(images, tokens)
+        else:
+            weights = model.weigh(images)
         if self.anytime.signal in ("values", "against_random"):  # the second set is any other
-            return [draw_order(weights, noise), draw_order(torch.zeros_like(weights), noise)]
-        return [draw_order(weights, noise) for _ in range(draws)]
-
-    def _weights(self, images: Tensor, lines: Tensor | None, step: int) -> Tensor:
-        """Log-weight of each patch, (B, N), with a gradient where the selector learns."""
-        selector = self.model.selector
-        return selector.log_weights(self.model.scores(images, lines=lines, draw=step)).float()
+            return weights, [draw_order(weights, noise), draw_order(torch.zeros_like(weights), noise)]
+        return weights, [draw_order(weights, noise) for _ in range(2)]
 
     def _taught(self, error: Tensor, logits: Tensor, group: Tensor, taught: Tensor | None) -> Tensor:
         """The cross entropy of the images that passed whole is in part that with what the whole image was taken for."""
@@ -109,7 +118,8 @@ class AnytimeRun(Run):
         odds = log_probability(weights, orders[0], keep)
         if self.anytime.signal == "policy_gradient":
             odds = (odds - log_probability(weights, orders[1], keep)) / 2
-        better = better / (better.std() + 1e-3)
+        # Of another size at each keep ratio; not centred: the other set is the baseline already.
+        better = better / (better.square().mean().sqrt() + 1e-3)
         entropy = torch.distributions.Categorical(logits=weights).entropy()
         return -better * odds / keep - self.anytime.entropy * entropy
 

@@ -6,7 +6,6 @@ from torch import Tensor
 
 from asel_lib.profiles import StageSettings, check_recipe
 from asel_lib.reproducibility import generator
-from asel_lib.selection.reducers import TokenReducer
 
 # recipe -> the slot's training mode (selection.slot.Call)
 MODES = {
@@ -51,6 +50,6 @@ def loss(
         return F.cross_entropy(logits.float(), labels), logits
     logits, selection = model(images, ratio, lines=lines, mode=mode, generator=noise, return_selection=True)
     loss = F.cross_entropy(logits.float(), labels)
-    if isinstance(model.selector, TokenReducer):
-        return loss + model.selector.penalty(), logits
+    if selection.scores is None:  # of one that takes tokens out between the blocks
+        return loss, logits
     return loss + sparsity * selection.scores.float().mean(), logits

@@ -70,10 +70,12 @@ def transfer(
     `dataset`. CheckpointError where the warm-up is not there yet."""
     profile = _for_recipe(profile, recipe)
     dataset = dataset or profile.datasets[0]
+    if dataset == profile.warmup_dataset:
+        raise ValueError(f"dataset is {dataset!r}, which the warm-up was on: transfer is to another one")
     name = paths.checkpoint_name(profile.warmup_dataset, "warmup", recipe, seed)
     for folder in (paths.run(profile.name) / "checkpoints", paths.saved_models()):
         start = folder / f"{name}.safetensors"
-        if start.is_file() and _made_with(profile, checkpoints.read_record(start)):
+        if start.is_file() and _made_with(profile, recipe, checkpoints.read_record(start)):
             job = _Job(profile, "finetuned", dataset, recipe, seed, profile.model, profile.transfer, start=start)
             return _run(job, retrain, **options)
     raise CheckpointError(
@@ -105,15 +107,14 @@ def line_guided(
     selector, folder = selector_for(extractor, selection)
     if keep_ratio is not None and selector == "agent":
         raise ValueError(f"keep_ratio is {keep_ratio}, but an agent chooses how many patches it keeps: leave it out")
+    if recipe == "anytime" and selector in ("agent", *REDUCERS):
+        raise ValueError(f"recipe 'anytime' is not for selection {selection!r}: use recipe 'dropped'")
+    if recipe == "anytime" and keep_ratio is not None:
+        raise ValueError(f"keep_ratio is {keep_ratio}, but recipe 'anytime' is for all of them: leave it out")
+    if recipe != "anytime" and selector == "glance":
+        raise ValueError("selection 'glance' learns from whole sets of patches: use recipe 'anytime'")
     if recipe == "paper" and selector != "learned":
         raise ValueError(f"recipe {recipe!r} trains a learned selector, and selection is {selection!r}: use 'dropped'")
-    if recipe == "anytime" and (selector in ("agent", *REDUCERS) or keep_ratio is not None):
-        raise ValueError(
-            f"recipe 'anytime' is for selectors and for all keep ratios: with selection={selection!r} and "
-            f"keep_ratio={keep_ratio} use 'dropped'"
-        )
-    if recipe == "dropped" and selector == "glance":
-        raise ValueError("selection 'glance' learns from whole sets of patches: use recipe 'anytime'")
     drawings = folder if selector.startswith("line_guided") else ""
     agent = profile.agent if selector == "agent" else None
     job = _Job(
@@ -217,8 +218,10 @@ class _Job:
         return self.val_ratios or self.profile.evaluation.val_ratios
 
 
-def _made_with(profile: Profile, record: dict) -> bool:
+def _made_with(profile: Profile, recipe: str, record: dict) -> bool:
     """Whether a warm-up's record has this profile's model and warm-up settings."""
+    if recipe == "anytime" and record.get("anytime") != asdict(profile.anytime):
+        return False
     try:
         settings = StageSettings(**record["settings"])
     except (TypeError, ValueError):  # of another version of the library, which had other settings

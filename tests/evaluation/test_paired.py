@@ -53,21 +53,30 @@ def test_outcomes_that_do_not_belong_together_are_refused():
         differences([one], [two])
     with pytest.raises(ValueError, match="0 seeds of ours"):
         differences([], [two])
+    other = one.copy()
+    one.attrs, other.attrs = {"split": "a"}, {"split": "b"}
+    with pytest.raises(ValueError, match="unlike split.*'a', 'b'"):
+        differences([one], [other])
 
 
 def test_auto_is_compared_at_a_cost_that_is_never_below_its_own(vit, batches):
     vit.calibrate(batches, [0.2, 0.5])
     frame = adaptive.compare(vit, batches, rounds=1)
     assert frame["choice"].tolist() == ["auto", "fixed"] * 2 and (frame["n_images"] == 60).all()
+    macs = {count: cost.gmacs(vit, 64, (count + 0.5) / 16) for count in range(1, 16)}
     for average, rows in frame.groupby("keep_ratio"):
         auto, fixed = rows.to_dict("records")
-        kept = [(vit(images, f"auto:{average}", return_selection=True)[1].kept >= 0).sum(1) for images, _ in batches]
-        kept = torch.cat(kept)
-        assert auto["kept"] == pytest.approx(kept.float().mean().item()) and fixed["kept"] == np.ceil(auto["kept"])
-        assert auto["gmacs"] <= fixed["gmacs"]
-        macs = [cost.gmacs(vit, 64, (count + 0.5) / 16).total if count < 16 else cost.gmacs(vit, 64, 1.0).total
-                for count in kept.tolist()]  # fmt: skip
-        assert auto["gmacs"] == pytest.approx(np.mean(macs))
-        right = [(vit(images, f"auto:{average}").argmax(1) == labels).float() for images, labels in batches]
+        answers = [vit(images, f"auto:{average}", return_selection=True) for images, _ in batches]
+        kept = torch.cat([(selection.kept >= 0).sum(1) for _, selection in answers])
+        assert auto["kept"] == pytest.approx(kept.float().mean().item())
+        whole = cost.gmacs(vit, 64, 1.0).total + macs[1].selector
+        spent = np.mean([macs[count].total if count < 16 else whole for count in kept.tolist()])
+        assert auto["gmacs"] == pytest.approx(spent) and fixed["gmacs"] >= spent * (1 - 1e-6)
+        count = int(fixed["kept"])
+        assert count == 1 or macs[count - 1].total < spent  # no dearer than need be
+        right = [
+            (logits.argmax(1) == labels).float() for (logits, _), (_, labels) in zip(answers, batches, strict=True)
+        ]
         assert auto["accuracy"] == pytest.approx(torch.cat(right).mean().item())
-        assert auto["throughput"] > 0
+        assert auto["difference"] == pytest.approx(auto["accuracy"] - fixed["accuracy"], abs=1e-6)
+        assert auto["low"] <= auto["difference"] <= auto["high"] and auto["throughput"] > 0

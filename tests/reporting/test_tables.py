@@ -91,7 +91,11 @@ def guided():
                 accuracy_high=0.54).assign(policy=lambda t, p=policy: t["policy"].replace("learned", p))
         for seed in range(3)
     ]  # fmt: skip
-    return pd.concat([results(), *each])
+    each = [rows.assign(checkpoint=["aid_line_guided_" + ("random" if policy == "random" else "xdog_top")
+                                    for policy in rows["policy"]]) for rows in each]  # fmt: skip
+    other = results(method="line_guided", recipe="anytime", checkpoint="aid_line_guided_glance_anytime")
+    other = other[other["policy"] == "random"]  # random patches on the model of another selector
+    return pd.concat([results(), *each, other])
 
 
 def test_selectors_are_compared_by_the_models_trained_with_them():

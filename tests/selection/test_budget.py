@@ -69,6 +69,15 @@ def test_text_that_is_no_budget_is_refused(vit, wrong):
         vit(images(1), wrong)
 
 
+def test_what_auto_cannot_do_is_refused_by_name(vit):
+    vit.calibrate([(images(), None)], [0.3])
+    for wrong in (dict(kept=torch.zeros(12, 1, dtype=torch.long)), dict(mode="mask")):
+        with pytest.raises(ValueError, match="leave these out"):
+            vit(images(), "auto", **wrong)
+    with pytest.raises(ValueError, match="call model.eval"):
+        vit.train()(images(), "auto")
+
+
 def test_without_a_threshold_or_weights_the_error_says_what_to_do(vit):
     with pytest.raises(ValueError, match="call model.calibrate"):
         vit(images(1), "auto:0.2")

@@ -17,28 +17,33 @@ def noise(*shape, seed=0):
 def vit():
     torch.manual_seed(0)
     made = SelectiveViT("vit_tiny_patch16_224", 5, "glance", img_size=64, depth=2, embed_dim=24, num_heads=3)
-    torch.nn.init.normal_(made.selector.network[-1].weight, std=3)
+    torch.nn.init.normal_(made.selector.network[-1].weight, std=20)
     return made.eval()
 
 
 @pytest.mark.parametrize(("size", "grid"), [((64, 64), (4, 4)), ((96, 32), (6, 2)), ((56, 56), (4, 4))])
 def test_it_gives_one_weight_a_patch_and_starts_with_an_open_choice(size, grid):
     selector = create("glance", 24).eval()
-    weights = selector.weights(noise(2, 3, *size), grid)
+    weights = selector.log_weights(None, grid, noise(2, 3, *size))
     assert weights.shape == (2, grid[0] * grid[1]) and weights.unique().numel() == 1
 
 
-def test_a_patch_is_judged_by_what_is_near_it(vit):
-    selector, images = vit.selector, noise(1, 3, 128, 128)
-    changed = images.clone()
-    changed[..., :16, :16] += 1  # patch 0 of 8 x 8
-    moved = (selector.weights(changed, (8, 8)) - selector.weights(images, (8, 8)))[0].abs().reshape(8, 8) > 1e-6
-    assert moved[0, 0] and not moved[4:].any() and not moved[:, 4:].any()
+def test_a_patch_is_judged_by_what_is_around_its_middle(vit):
+    images = noise(1, 3, 128, 128).requires_grad_()
+    vit.selector.log_weights(None, (8, 8), images)[
+        0, 8 * 3 + 4
+    ].backward()  # row 3, column 4: pixels 48 to 63, 64 to 79
+    seen = images.grad[0].abs().sum(dim=0)
+    rows, columns = (seen.sum(dim=axis).nonzero().flatten() for axis in (1, 0))
+    assert (rows.min().item() + rows.max().item()) / 2 == pytest.approx(55.5, abs=1)
+    assert (columns.min().item() + columns.max().item()) / 2 == pytest.approx(71.5, abs=1)
+    assert columns.max() - columns.min() < 16 * 5
+    assert seen[48:64, 64:80].mean() > seen[:16, :16].mean()
 
 
 def test_only_the_kept_patches_are_embedded_and_the_weights_choose_by_either_choice(vit):
     images = noise(3, 3, 64, 64)
-    weights = vit.log_weights(images)
+    weights = vit.weigh(images)
     _, selection = vit(images, 0.25, return_selection=True)
     assert torch.equal(selection.kept, (weights + blue_noise.gumbel((4, 4))).argsort(dim=1, descending=True)[:, :4])
     assert torch.equal(vit.select(images, 0.25), selection.kept)

@@ -10,7 +10,7 @@ from asel_lib.models import SelectiveViT
 from asel_lib.selection import create, keep_count
 from asel_lib.selection.dynamicvit import drawn
 from asel_lib.selection.evit import fuse
-from asel_lib.selection.reducers import Tokens, attend, behind, stages, through
+from asel_lib.selection.reducers import Tokens, attend, behind, through
 from asel_lib.selection.tome import merge, schedule
 
 REDUCERS = ("evit", "tome", "dynamicvit")
@@ -140,39 +140,25 @@ def test_dynamicvit_predicts_from_a_local_and_a_global_half():
         torch.testing.assert_close(predictor(x, there)[image], expected)
 
 
-def test_dynamicvit_draws_by_its_probabilities_and_its_loss_asks_for_the_ratio():
-    odds = torch.tensor([0.8, 0.2]).log().expand(1, 20000, 2).clone().requires_grad_()
-    kept = drawn(odds, torch.Generator().manual_seed(0))
-    assert set(kept.unique().tolist()) <= {0.0, 1.0} and kept.mean().item() == pytest.approx(0.8, abs=0.01)
-    kept.sum().backward()
-    assert odds.grad.abs().sum() > 0
-    vit = model("dynamicvit").train()
-    for layer in vit.selector.predictors:
-        torch.nn.init.zeros_(layer.judge[-1].weight)
-        layer.judge[-1].bias.data = torch.tensor([50.0, -50.0])  # everything stays
-    vit(noise(4, 3, 64, 64), 0.5, mode="gumbel", generator=torch.Generator().manual_seed(0))
-    expected = np.mean([(1 - 0.5 ** (stage / 3)) ** 2 for stage in (1, 2, 3)])
-    assert vit.selector.ratio_loss.item() == pytest.approx(expected, rel=1e-4)
+def test_dynamicvit_draws_as_many_as_asked_by_its_probabilities_among_those_that_are_there():
+    odds = torch.tensor([0.9, 0.5, 0.5, 0.1, 0.99]).expand(20000, -1)
+    odds = torch.stack([odds, 1 - odds], dim=-1).log().requires_grad_()
+    there = torch.tensor([1.0, 1, 1, 1, 0]).expand(20000, -1)
+    kept = drawn(odds, there, 2, torch.Generator().manual_seed(0))
+    assert set(kept.unique().tolist()) == {0.0, 1.0} and (kept.sum(dim=1) == 2).all() and (kept[:, 4] == 0).all()
+    shares = kept.detach().mean(dim=0)
+    assert shares[0] > shares[1] > shares[3] and shares[1] == pytest.approx(shares[2].item(), abs=0.02)
+    kept[:, 0].sum().backward()
+    assert (odds.grad[:, 0, 0] > 0).all() and (odds.grad[:, 1:] == 0).all()
 
 
 def test_dynamicvit_masks_in_training_what_it_takes_out_in_use():
     vit, images = model("dynamicvit"), noise(1, 3, 64, 64)
-    with torch.no_grad():  # predictors so sure that a draw is no draw: by the token's first feature
+    with torch.no_grad():  # predictors so sure that a draw is no draw
         for predictor in vit.selector.predictors:
             torch.nn.init.normal_(predictor.judge[-1].weight, std=1e4)
     masked = vit(images, 0.5, mode="gumbel", generator=torch.Generator().manual_seed(0))
-
-    def blocks_alone(x):
-        there = torch.ones(1, 16)
-        for number, block in enumerate(vit.blocks):
-            if number in stages(4):
-                odds = vit.selector.predictors[list(stages(4)).index(number)](x[:, 1:], torch.ones(1, x.shape[1] - 1))
-                x = torch.cat([x[:, :1], x[:, 1:][:, odds[0, :, 0] > odds[0, :, 1]]], dim=1)
-                there = there[:, : x.shape[1] - 1]
-            x = block(x)
-        return vit.forward_head(vit.norm(x))
-
-    torch.testing.assert_close(masked, blocks_alone(vit._pos_embed(vit.patch_embed(images))), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(masked, vit(images, 0.5), atol=1e-4, rtol=1e-3)
 
 
 @pytest.mark.parametrize("name", REDUCERS)
@@ -190,14 +176,25 @@ def test_every_reducer_leaves_what_was_asked_costs_less_and_does_not_look_at_the
             vit.select(images, 0.4)
     else:
         assert selection.kept.shape == (3, keep_count(16, 0.4))
+    assert vit.select(images, 1.0).shape == (3, 16)
+    patches = vit.kept_of(selection, images)
+    assert [len(one) for one in patches] == ([16] * 3 if name == "tome" else (selection.kept >= 0).sum(1).tolist())
     with pytest.raises(ValueError, match="between the blocks"):
         vit.scores(images)
 
 
-def test_evit_without_a_class_token_is_refused():
-    vit = model("evit", class_token=False, global_pool="avg")
-    with pytest.raises(ValueError, match="class token"):
-        vit(noise(1, 3, 64, 64), 0.5)
+def test_models_that_a_method_cannot_work_on_are_refused():
+    for settings in (
+        dict(class_token=False, global_pool="avg"),
+        dict(class_token=False, reg_tokens=2, global_pool="avg"),
+    ):
+        with pytest.raises(ValueError, match="class token"):
+            model("evit", **settings)
+        with pytest.raises(ValueError, match="class token"):
+            model("random", **settings)(noise(1, 3, 64, 64), 0.5, policy="evit")
+    other = SelectiveViT("vit_small_patch16_18x2_224", 5, "random", img_size=64, embed_dim=24, num_heads=3, depth=2)
+    with pytest.raises(ValueError, match="has ParallelThingsBlock"):
+        other(noise(1, 3, 64, 64), 0.5, policy="tome")
 
 
 def test_edge_energy_is_the_mean_squared_gradient_and_ranks_a_drawn_square_first():

@@ -56,6 +56,10 @@ def test_the_recipe_goes_through_both_stages_and_brings_its_budgets(smoke):
     (answer,) = model.predict([Image.new("RGB", (40, 40))], keep_ratio="auto")
     assert answer.label in model.classes and 0 < answer.probability <= 1 and len(answer.kept) >= 1
     other = replace(smoke, anytime=replace(smoke.anytime, whole=0.5))
+    with pytest.raises(CheckpointError, match="of profile 'smoke' as it is now"):
+        stages.transfer(other, recipe="anytime")
+    with pytest.raises(ValueError, match="which the warm-up was on"):
+        stages.transfer(smoke, "synthetic_closeups", recipe="anytime")
     assert not stages.warm_up(other, recipe="anytime", progress=False).reused
     assert checkpoints.read_record(warm.file)["anytime"]["whole"] == 0.5
 
@@ -71,9 +75,10 @@ def test_peers_are_trained_on_the_same_schedule(smoke, selection):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (dict(selection="evit", recipe="anytime"), "selection='evit'.*use 'dropped'"),
-        (dict(selection="glance", recipe="anytime", keep_ratio=0.3), "keep_ratio=0.3 use 'dropped'"),
+        (dict(selection="evit", recipe="anytime"), "not for selection 'evit': use recipe 'dropped'"),
+        (dict(selection="glance", recipe="anytime", keep_ratio=0.3), "keep_ratio is 0.3.*leave it out"),
         (dict(selection="glance"), "use recipe 'anytime'"),
+        (dict(selection="glance", recipe="paper"), "use recipe 'anytime'"),
         (dict(selection="random", recipe="paper"), "'paper' trains a learned selector"),
     ],
 )
