@@ -17,6 +17,7 @@ def smoke(workplace):
     return profiles.load("smoke")
 
 
+@pytest.mark.slow
 def test_variants_and_rivals_are_trained_found_by_name_and_compared(smoke):
     for variant in ("anytime", "random", "untaught"):
         stage = ablations.run(smoke, "synthetic", variant, progress=False)

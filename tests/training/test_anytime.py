@@ -50,6 +50,7 @@ def weights(model):
     return torch.cat([value.flatten().float() for value in model.state_dict().values()])
 
 
+@pytest.mark.slow
 def test_the_selector_finds_the_patch_that_decides_from_which_sets_did_better(spots):
     parts, places = spots
     model = made()
