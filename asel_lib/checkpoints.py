@@ -44,7 +44,7 @@ def load(name: str | Path, device: str | torch.device = "cpu", profile: str | No
     )
     fill(model, weights, file)
     model.classes, model.record = tuple(record["classes"]), record
-    model.budgets = {float(average): share for average, share in record.get("budgets", {}).items()}
+    model.budgets = {float(average): factor for average, factor in record.get("budgets", {}).items()}
     model.transform = transform(prepared["size"], prepared["mean"], prepared["std"])
     model.patch_drop.mean, model.patch_drop.std = tuple(prepared["mean"]), tuple(prepared["std"])
     return model.to(device).eval()

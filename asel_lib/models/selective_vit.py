@@ -42,7 +42,7 @@ class SelectiveViT(VisionTransformer):
     classes: tuple[str, ...] | None = None
     transform = None
     record: dict | None = None
-    budgets: dict[float, float] = {}  # keep ratio on average -> share of the weights that an image's patches must hold
+    budgets: dict[float, float] = {}  # keep ratio on average -> factor, see selection.budget.lengths
 
     def __init__(
         self, architecture: str, num_classes: int, selector: str = "learned", pretrained: bool = False, **timm_kwargs
@@ -138,7 +138,7 @@ class SelectiveViT(VisionTransformer):
 
     @torch.inference_mode()
     def calibrate(self, batches: Iterable[tuple[Tensor, ...]], averages: Sequence[float] = budget.AVERAGES) -> None:
-        """Prepare keep_ratio="auto:<average>" for these keep ratios: thresholds such that the images of `batches`
+        """Prepare keep_ratio="auto:<average>" for these keep ratios: factors with which the images of `batches`
         (those of val) keep that share of their patches on average. Checkpoints of recipe "anytime" bring theirs."""
         was_training = self.training
         self.eval()
@@ -146,7 +146,7 @@ class SelectiveViT(VisionTransformer):
             weights = torch.cat([self.weigh(images) for images, *_ in batches])
         finally:
             self.train(was_training)
-        self.budgets = self.budgets | {float(average): budget.share_for(weights, average) for average in averages}
+        self.budgets = self.budgets | {float(average): budget.factor_for(weights, average) for average in averages}
 
     def patch_tokens(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, N, D): all patches, embedded, with their positions: what the first block would see."""

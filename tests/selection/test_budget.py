@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from asel_lib.models import SelectiveViT
-from asel_lib.selection.budget import average_of, lengths, levels, share_for
+from asel_lib.selection.budget import average_of, factor_for, lengths, levels
 
 
 @pytest.fixture
@@ -20,19 +20,23 @@ def images(count=12):
     return noise
 
 
-def test_a_length_is_how_many_patches_hold_the_share_rounded_up_to_a_level():
+def test_a_length_is_the_root_of_the_perplexity_times_the_factor_rounded_up_to_a_level():
     assert levels(64) == [1, 2, 3, 4, 6, 8, 12, 16, 23, 32, 46, 64] and levels(4) == [1, 2, 3, 4] and levels(1) == [1]
-    weights = torch.tensor([[0.5, 0.2, 0.2, 0.05, 0.05, *[1e-9] * 59]]).log()
-    for share, expected in ((0.45, 1), (0.65, 2), (0.85, 3), (0.92, 4), (0.97, 6), (1.0, 64)):
-        assert lengths(weights, share).tolist() == [expected]
-    assert lengths(torch.zeros(1, 64), 0.5 - 1e-9).item() == 32
+    even = torch.full((1, 64), -100.0)
+    for count in (1, 4, 9, 64):
+        weights = even.clone()
+        weights[0, :count] = 2.5
+        for factor, expected in ((1.0, count**0.5), (3.0, 3 * count**0.5)):
+            at_least = next(level for level in levels(64) if level >= expected - 1e-9)
+            assert lengths(weights, factor).tolist() == [at_least]
+    assert lengths(even, 1000.0).tolist() == [64] and lengths(even, 0.0).tolist() == [1]
 
 
 @pytest.mark.parametrize("average", [0.05, 0.2, 0.5])
 def test_the_threshold_meets_the_average(average):
     weights = 2 * torch.randn(500, 64, generator=torch.Generator().manual_seed(1))
     weights[:250] *= 0.1
-    kept = lengths(weights, share_for(weights, average)).double() / 64
+    kept = lengths(weights, factor_for(weights, average)).double() / 64
     assert 0.7 * average < kept.mean() <= average
     assert kept[250:].mean() < kept[:250].mean()  # a clear choice is a short one
 
