@@ -3,6 +3,7 @@ import itertools
 import pytest
 import torch
 
+from asel_lib.evaluation import cost
 from asel_lib.models import SelectiveViT
 from asel_lib.selection import blue_noise, create
 from asel_lib.selection.slot import draw_order
@@ -99,6 +100,14 @@ def test_drawing_in_training_is_by_the_probabilities_of_plackett_and_luce():
     for pair, expected in probability.items():
         share = ((orders[:, 0] == pair[0]) & (orders[:, 1] == pair[1])).float().mean().item()
         assert share == pytest.approx(expected, abs=4 * (expected / 20000) ** 0.5)
+
+
+def test_looking_is_cheap():
+    vit = SelectiveViT("vit_tiny_patch16_224", 7, "glance", img_size=128, depth=6)
+    share = cost.gmacs(vit, 128, 0.5).selector / cost.gmacs(vit, 128, 1.0).total
+    assert share == pytest.approx(0.0106, abs=1e-4)
+    saved = cost.gmacs(vit, 128, 0.5).total - cost.gmacs(vit, 128, 0.5, "random").total
+    assert saved == pytest.approx(cost.gmacs(vit, 128, 0.5).selector)  # choosing is all it adds to random patches
 
 
 def test_errors_say_what_is_missing():
