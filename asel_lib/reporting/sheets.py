@@ -69,18 +69,18 @@ def kept_patches_sheet(
 
 @styled
 def weights_sheet(model, images, pixels: np.ndarray, ratio: float = 0.2, average: float | None = None) -> Figure:
-    """How a trained selector chooses: a row an image, colour | weights | kept patches, and with `average` what
+    """How a trained selector chooses: a row an image, colour | log-weights | kept patches, and with `average` what
     keep_ratio="auto:<average>" keeps. The first 6 are shown.
 
-    images (n, C, S, S) normalised, on the model's device; pixels (n, S', S', 3) uint8, the same to look at. Weights are
-    the patches' shares of the image's sum. ValueError where the selector has none.
+    images (n, C, S, S) normalised, on the model's device; pixels (n, S', S', 3) uint8, the same to look at. Each
+    image's log-weights from its lowest (dark) to its highest. ValueError where the selector has none.
     """
     import torch
 
     images, pixels = images[:6], np.asarray(pixels[:6])
     grid = tuple(int(side) for side in model.patch_embed.dynamic_feat_size(images.shape[-2:]))
     with torch.inference_mode():
-        weights = model.weigh(images).softmax(dim=1).view(-1, *grid).cpu().numpy()
+        weights = model.weigh(images).view(-1, *grid).cpu().numpy()
         kept = [model.select(images, ratio).tolist()]
         if average is not None:
             _, selection = model(images, f"auto:{average:g}", return_selection=True)
@@ -91,15 +91,15 @@ def weights_sheet(model, images, pixels: np.ndarray, ratio: float = 0.2, average
     frame = {"extent": (0, 1, 1, 0)}
     for row, cells in enumerate(axes):
         cells[0].imshow(pixels[row], **frame)
-        cells[1].imshow(weights[row], cmap="viridis", vmin=0, **frame)
+        cells[1].imshow(weights[row], cmap="viridis", **frame)
         for cell, chosen in zip(cells[2:], kept, strict=True):
             cell.imshow(_greyed(pixels[row], chosen[row], grid), **frame)
         if average is not None:
-            cells[3].text(0.03, 0.97, f"{len(kept[1][row])}", color="white", fontsize=8, ha="left", va="top",
+            cells[3].text(0.03, 0.03, f"{len(kept[1][row])}", color="white", fontsize=8, ha="left", va="top",
                           bbox={"facecolor": "black", "pad": 1, "linewidth": 0})  # fmt: skip
         for cell in cells:
             _bare(cell)
-    titles = ["colour", "weights", f"kept {ratio:.0%}", f"auto {average or 0:.0%}"]
+    titles = ["colour", "log-weights", f"kept {ratio:.0%}", f"auto {average or 0:.0%}"]
     for cell, title in zip(axes[0], titles, strict=False):
         cell.set_title(title, fontsize=8, pad=3)
     figure.set_label(f"patch selection by the model's own weights, keep ratio {ratio:g}")

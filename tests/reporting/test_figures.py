@@ -154,6 +154,41 @@ def shown(axes):
     return np.asarray(axes.get_images()[0].get_array())
 
 
+def coloured(picture, grid=(4, 4)):
+    """The patches of a red picture (4 x 4 patches) that are not greyed, in raster order's numbering."""
+    cells = picture.reshape(4, -1, 4, picture.shape[1] // 4, 3).mean(axis=(1, 3))
+    return {patch for patch in range(16) if cells[patch // 4, patch % 4, 0] == 255}
+
+
+def test_the_weights_sheet_shows_the_weights_and_what_both_choices_keep(tiny):
+    model, images = tiny(selector="glance"), torch.randn(2, 3, 32, 32)
+    torch.nn.init.normal_(model.selector.network[-1].weight, std=30)
+    model.calibrate([(images, None)], [0.4])
+    red = np.full((2, 32, 32, 3), (255, 0, 0), np.uint8)
+    sheet = sheets.weights_sheet(model, images, red, 0.25, average=0.4)
+    colour, weights, kept, auto = (axes.get_images()[0].get_array() for axes in sheet.axes[:4])
+    assert (colour == red[0]).all()
+    np.testing.assert_allclose(weights.ravel(), model.weigh(images)[0].detach().numpy(), rtol=1e-5)
+    assert coloured(kept) == set(model.select(images, 0.25)[0].tolist())
+    _, selection = model(images, "auto:0.4", return_selection=True)
+    assert coloured(auto) == {patch for patch in selection.kept[0].tolist() if patch >= 0}
+    assert sheet.axes[3].texts[0].get_text() == str(len(coloured(auto)))
+    assert len(sheets.weights_sheet(model, images, red).axes) == 6
+    with pytest.raises(ValueError, match="no weights"):
+        sheets.weights_sheet(tiny(selector="random"), images, red)
+
+
+@pytest.mark.parametrize("policy", ["evit", "tome", "dynamicvit"])
+def test_the_sheet_shows_what_is_left_of_methods_that_take_tokens_out_between_the_blocks(tiny, policy):
+    model, images = tiny(selector=policy), torch.randn(2, 3, 32, 32)
+    red = np.full((2, 32, 32, 3), (255, 0, 0), np.uint8)
+    sheet = sheets.kept_patches_sheet(model, images, red, [0, 1], "abcd", ratios=(1.0, 0.25))
+    full, few = (coloured(sheet.axes[i].get_images()[0].get_array()) for i in (0, 2))
+    assert len(full) == 16
+    kept = set(range(16)) if policy == "tome" else set(model.select(images, 0.25)[0].tolist()) - {-1}
+    assert few == kept
+
+
 def test_the_selection_sheet_shows_the_drawing_its_centre_and_what_is_kept(tiny):
     model = tiny(selector="line_guided:lines=sobel,choice=top")
     images, pixels = torch.zeros(2, 3, 32, 32), np.full((2, 32, 32, 3), (200, 30, 30), np.uint8)
