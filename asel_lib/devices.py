@@ -44,3 +44,10 @@ def fast_backward(model, device: torch.device):
     finally:
         for module in fused:
             module.fused_attn = True
+
+
+def reads_ahead(device: torch.device) -> bool:
+    """Whether a second thread should make the next batch ready. Not where the model has all of a CPU's cores: the
+    workers that torch keeps for the second thread take them away from the first (ViT-Tiny with 6 blocks, bfloat16, 2
+    cores, 512 images by recipe `anytime`, one after the other: 215 img/s with a second thread, 362 without)."""
+    return device.type != "cpu" or torch.get_num_threads() == 1

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from asel_lib.data.batches import Batches
-from asel_lib.devices import autocast, fast_backward
+from asel_lib.devices import autocast, fast_backward, reads_ahead
 from asel_lib.errors import TrainingError
 from asel_lib.files import replace_file
 from asel_lib.profiles import StageSettings
@@ -160,7 +160,7 @@ class Run:
 
     def feed(self, epoch: int) -> Iterator[tuple]:
         """(step of the run, positions, images, labels[, lines]) of the batches of an epoch that are left, each made
-        ready while the model works on the one before it."""
+        ready while the model works on the one before it where that is faster."""
         order = torch.randperm(len(self.batches.indices), generator=generator(self.seed, "order", epoch)).numpy()
         size, first = self.batches.batch_size, self.step_in_epoch
 
@@ -169,15 +169,22 @@ class Run:
             noise = generator(self.seed, "augment", epoch * self.steps_an_epoch + step)
             return chosen, *self.batches.take(chosen, self.settings.augmentation, noise)
 
-        with ThreadPoolExecutor(1) as reader:
-            ahead = reader.submit(read, first) if first < self.steps_an_epoch else None
-            for step in range(first, self.steps_an_epoch):
-                started = time.perf_counter()
-                batch = ahead.result()
-                self.sums["waiting"] += time.perf_counter() - started
-                if step + 1 < self.steps_an_epoch:
-                    ahead = reader.submit(read, step + 1)
-                yield epoch * self.steps_an_epoch + step, *batch
+        if reads_ahead(self.batches.device):
+            with ThreadPoolExecutor(1) as reader:
+                ahead = reader.submit(read, first) if first < self.steps_an_epoch else None
+                for step in range(first, self.steps_an_epoch):
+                    started = time.perf_counter()
+                    batch = ahead.result()
+                    self.sums["waiting"] += time.perf_counter() - started
+                    if step + 1 < self.steps_an_epoch:
+                        ahead = reader.submit(read, step + 1)
+                    yield epoch * self.steps_an_epoch + step, *batch
+            return
+        for step in range(first, self.steps_an_epoch):
+            started = time.perf_counter()
+            batch = read(step)
+            self.sums["waiting"] += time.perf_counter() - started
+            yield epoch * self.steps_an_epoch + step, *batch
 
     def _step(
         self, epoch: int, step: int, positions: np.ndarray, images: Tensor, labels: Tensor, lines: Tensor | None = None
