@@ -66,7 +66,8 @@ def tradeoffs(frame: pd.DataFrame, dataset: str) -> Figure:
             cell.fill_between(rows[x], low, high, color=looks[label]["color"], alpha=0.07, linewidth=0)
         cell.set_ylabel("top-1 accuracy (%)")
         cell.set_xlabel("cost of an image (GMACs)" if x == "gmacs" else "throughput (img/s)")
-    figure.suptitle(f"{dataset}: one backbone, start and schedule, every method by its own model", fontsize=8)
+    axes[0].set_title(f"{dataset}: one backbone, start and schedule", loc="left")
+    axes[1].set_title("every method by its own model", loc="left")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=4)
     drawn = frame[frame["dataset"] == dataset]
