@@ -231,6 +231,6 @@ def test_what_cannot_be_trained_is_an_error_before_any_work(smoke, begin, messag
 
 def test_speeds_are_measured_for_each_training(smoke):
     table = speed.in_turn(smoke, images=32, rounds=2, progress=False).set_index("training")
-    assert list(table.index) == ["paper", "dropped", "agent", "agentvit"]
+    assert list(table.index) == ["paper", "dropped", "anytime", "agent", "agentvit"]
     assert (table["low"] <= table["images_per_second"]).all() and (table["images_per_second"] <= table["high"]).all()
     assert table.loc["paper", "times_paper"] == 1
