@@ -53,11 +53,11 @@ def line_guided_name(
     variant: str = "",
 ) -> str:
     """<dataset>_line_guided_<selector>[_<recipe>][_<variant>][_keep<ratio>][_seed<k>]; the selector by its options'
-    values ("xdog_sample") or, without options, its name; recipe "dropped" goes without saying; keep_ratio None: the
-    model is for all ratios."""
+    values ("xdog_sample") or, without options, its name; the recipes "dropped" and, of an agent, "agent" go without
+    saying; keep_ratio None: the model is for all ratios."""
     name, _, options = selector.partition(":")
     written = "_".join(option.partition("=")[2] for option in options.split(",")) or name
-    written += "" if recipe == "dropped" else f"_{recipe}"
+    written += "" if recipe in ("dropped", "agent") else f"_{recipe}"
     written += f"_{variant}" if variant else ""
     keep = "" if keep_ratio is None else f"_keep{keep_ratio:g}"
     return f"{dataset}_line_guided_{written}{keep}" + (f"_seed{seed}" if seed else "")
