@@ -1,41 +1,22 @@
-"""The two stages of ASEL, the line-guided training and AgentViT's, whole: data, split, model, training, checkpoint, or
-the checkpoint that is already there."""
+"""What can be trained: the two stages of ASEL, the line-guided schedule for every selector, and AgentViT. Each is a job
+(`training.jobs`): data, split, model, training, checkpoint, or the checkpoint that is already there."""
 
 import json
-import tempfile
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-import torch
-
-from asel_lib import checkpoints, paths, reproducibility
+from asel_lib import checkpoints, paths
 from asel_lib.data import lines
-from asel_lib.data.batches import Batches
-from asel_lib.data.decode import ImageArray
-from asel_lib.data.sets import digest, drawings_of, open_set
-from asel_lib.data.splits import Split
-from asel_lib.devices import default_device, resolve_precision
 from asel_lib.errors import CheckpointError
-from asel_lib.files import replace_text
-from asel_lib.models import SelectiveViT, build
 from asel_lib.profiles import (
     AGENTVIT_SETTINGS,
-    AgentSettings,
-    ModelSettings,
     Profile,
     StageSettings,
     check_recipe,
-    chosen,
 )
 from asel_lib.selection import keep_count
 from asel_lib.selection.line_guided import CHOICES, GIVEN
-from asel_lib.training.anytime import AnytimeRun
-from asel_lib.training.reinforcement import AgentRun
-from asel_lib.training.supervised import train
+from asel_lib.training.jobs import Job, Stage, described, run
 
 REDUCERS = ("evit", "tome", "dynamicvit")
 AGENT = "agent"  # the recipe of what an agent trains
@@ -43,24 +24,13 @@ AGENT = "agent"  # the recipe of what an agent trains
 OTHERS = ("random", "central", "learned", "glance", "agent", "edge_energy", "evit", "tome", "dynamicvit")
 
 
-@dataclass(frozen=True)
-class Stage:
-    """What a stage ends with. history: one row an epoch; `reused`: the checkpoint was already there."""
-
-    model: SelectiveViT
-    file: Path
-    record: dict
-    history: pd.DataFrame
-    reused: bool
-
-
 def warm_up(
     profile: Profile, dataset: str = "", *, recipe: str, seed: int = 0, retrain: bool = False, **options
 ) -> Stage:
     """ASEL's first stage: backbone, selector and head on the warm-up set, from random or ImageNet weights."""
     profile = _for_recipe(profile, recipe)
-    job = _Job(profile, "warmup", dataset or profile.warmup_dataset, recipe, seed, profile.model, profile.warmup)
-    return _run(job, retrain, **options)
+    job = Job(profile, "warmup", dataset or profile.warmup_dataset, recipe, seed, profile.model, profile.warmup)
+    return run(job, retrain, **options)
 
 
 def transfer(
@@ -76,8 +46,8 @@ def transfer(
     for folder in (paths.run(profile.name) / "checkpoints", paths.saved_models()):
         start = folder / f"{name}.safetensors"
         if start.is_file() and _made_with(profile, recipe, checkpoints.read_record(start)):
-            job = _Job(profile, "finetuned", dataset, recipe, seed, profile.model, profile.transfer, start=start)
-            return _run(job, retrain, **options)
+            job = Job(profile, "finetuned", dataset, recipe, seed, profile.model, profile.transfer, start=start)
+            return run(job, retrain, **options)
     raise CheckpointError(
         f"no {name}.safetensors of profile {profile.name!r} as it is now, in its run or in saved_models/: "
         f"run 01_cifar10_warmup with profile={profile.name!r}, recipe={recipe!r}, seed={seed} first"
@@ -117,11 +87,11 @@ def line_guided(
         raise ValueError(f"recipe {recipe!r} trains a learned selector, and selection is {selection!r}: use 'dropped'")
     drawings = folder if selector.startswith("line_guided") else ""
     agent = profile.agent if selector == "agent" else None
-    job = _Job(
+    job = Job(
         profile, "line_guided", dataset, AGENT if agent else recipe, seed,
         replace(profile.model, selector=selector), settings, val_ratios, keep_ratio, drawings, agent=agent,
     )  # fmt: skip
-    return _run(job, retrain, **options)
+    return run(job, retrain, **options)
 
 
 def _for_recipe(profile: Profile, recipe: str) -> Profile:
@@ -140,11 +110,11 @@ def agentvit(
         raise ValueError(f"unknown setting {setting!r}: expected one of {', '.join(AGENTVIT_SETTINGS)}")
     if setting == "equal":
         return line_guided(profile, dataset, selection="agent", seed=seed, retrain=retrain, **options)
-    job = _Job(
+    job = Job(
         profile, "agentvit", dataset or profile.datasets[0], AGENT, seed, profile.agentvit_model, profile.agentvit,
         agent=profile.agent,
     )  # fmt: skip
-    return _run(job, retrain, **options)
+    return run(job, retrain, **options)
 
 
 def selector_for(extractor: str, selection: str) -> tuple[str, str]:
@@ -163,61 +133,6 @@ def selector_for(extractor: str, selection: str) -> tuple[str, str]:
     return f"line_guided:lines={GIVEN if folder else extractor},choice={selection}", folder
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What is to be trained. `start`: the checkpoint it begins from, None: ImageNet or random weights; `keep_ratio`:
-    the only one, None: many; `drawings`: a folder of line drawings, "": none."""
-
-    profile: Profile
-    stage: str
-    dataset: str
-    recipe: str
-    seed: int
-    model: ModelSettings
-    settings: StageSettings
-    val_ratios: tuple[float, ...] = ()
-    keep_ratio: float | None = None
-    drawings: str = ""
-    start: Path | None = None
-    agent: AgentSettings | None = None
-
-    def name(self, dataset: str) -> str:
-        if self.stage == "line_guided":
-            variant = self.profile.anytime.variant if self.recipe == "anytime" else ""
-            return paths.line_guided_name(
-                dataset, self.model.selector, self.keep_ratio, self.seed, self.recipe, variant
-            )
-        if self.stage == "agentvit":
-            return paths.agentvit_name(dataset, self.seed)
-        return paths.checkpoint_name(dataset, self.stage, self.recipe, self.seed)
-
-    def fingerprint(self, images: ImageArray, split: Split, start: str, drawn: np.ndarray | None = None) -> str:
-        """What a checkpoint's reuse depends on: settings, data, split, and `start`: what its weights start from (the
-        warm-up's fingerprint, "imagenet" or "random"); of line drawings, their extractor's version or themselves."""
-        parts = [
-            chosen(self.model), chosen(self.settings), self.profile.precision, self.ratios, self.recipe, self.seed,
-            images.fingerprint, split.fingerprint, start,
-        ]  # fmt: skip
-        if self.agent:
-            parts.append(chosen(self.agent))
-        if self.recipe == "anytime":
-            parts.append(chosen(self.profile.anytime))
-        if self.model.selector.startswith("line_guided"):
-            parts.append(lines.VERSION if drawn is None else digest(drawn))
-        return checkpoints.fingerprint(*parts)
-
-    @property
-    def kind(self) -> Callable | None:
-        """The run that makes its steps, None: the usual one."""
-        if self.agent:
-            return partial(AgentRun, agent=self.agent)
-        return partial(AnytimeRun, anytime=self.profile.anytime) if self.recipe == "anytime" else None
-
-    @property
-    def ratios(self) -> tuple[float, ...]:
-        return self.val_ratios or self.profile.evaluation.val_ratios
-
-
 def _made_with(profile: Profile, recipe: str, record: dict) -> bool:
     """Whether a warm-up's record has this profile's model and warm-up settings."""
     if recipe == "anytime" and record.get("anytime") != asdict(profile.anytime):
@@ -226,148 +141,5 @@ def _made_with(profile: Profile, recipe: str, record: dict) -> bool:
         settings = StageSettings(**record["settings"])
     except (TypeError, ValueError):  # of another version of the library, which had other settings
         return False
-    same = settings == profile.warmup and record["model"] == json.loads(json.dumps(_described(profile.model)))
+    same = settings == profile.warmup and record["model"] == json.loads(json.dumps(described(profile.model)))
     return same and record["transform"]["size"] == profile.model.image_size
-
-
-def _described(settings: ModelSettings) -> dict:
-    return {"architecture": settings.architecture, "timm": settings.timm, "selector": settings.selector}
-
-
-def _run(job: _Job, retrain: bool, *, device: str | torch.device | None = None, progress: bool = True) -> Stage:
-    if not job.agent:
-        check_recipe(job.recipe)
-    profile, settings = replace(job.profile, model=job.model), job.settings
-    device = torch.device(device) if device else default_device()
-    images, split = open_set(profile, job.dataset)
-    run = paths.run(profile.name)
-    _check_writable(run / "checkpoints")
-    model, weights = _new_model(job.model, len(images.classes), job.seed, pretrained=job.start is None)
-    start_record = checkpoints.read_record(job.start) if job.start else None
-    drawn = drawings_of(images, job.model.selector, profile.model.image_size, job.drawings)
-    asked = job.fingerprint(images, split, start_record["fingerprint"] if start_record else weights, drawn)
-    name = job.name(images.name)
-    history_file = run / "checkpoints" / f"{name}_history.csv"
-    if not retrain and (file := checkpoints.reuse(name, asked, run / "checkpoints")):
-        print(f"{name}: already trained with these settings, loaded")
-        record = checkpoints.read_record(file)
-        history = pd.DataFrame(record["history"])
-        replace_text(history_file, history.to_csv(index=False))
-        return Stage(checkpoints.load(file, device), file, record, history, True)
-
-    if job.start:
-        checkpoints.fill(model, checkpoints.read_weights(job.start), job.start, leave=("head.",))
-        weights = f"{profile.warmup_dataset}_warmup from {start_record['start']}"
-    model.to(device)
-    mean, std = (list(model.pretrained_cfg[key]) for key in ("mean", "std"))
-    common = dict(image_size=profile.model.image_size, mean=mean, std=std, device=device, lines=drawn)
-    precision = resolve_precision(profile.precision, device)
-    state_file = run / "state" / f"{name}.pt"
-    if retrain:
-        state_file.unlink(missing_ok=True)
-    val = Batches(images, split.val, batch_size=256, **common) if len(split.val) else None
-    trained = train(
-        model,
-        Batches(images, split.train, batch_size=settings.batch_size, **common),
-        val,
-        settings,
-        recipe=job.recipe,
-        seed=job.seed,
-        precision=precision,
-        val_ratios=job.ratios,
-        identity=asked,
-        state_file=state_file,
-        history_file=history_file,
-        progress=progress,
-        kind=job.kind,
-    )
-    if job.recipe == "anytime" and val is not None and model.selector.trained:
-        model.calibrate(val)
-    record = {
-        "name": name,
-        "fingerprint": asked,
-        "method": job.stage if job.stage in ("line_guided", "agentvit") else "asel",
-        "recipe": job.recipe,
-        "stage": job.stage,
-        "profile": profile.name,
-        "seed": job.seed,
-        "start": weights,
-        "dataset": images.name,
-        "source": job.dataset,
-        "images": len(images),
-        "classes": list(images.classes),
-        "dataset_fingerprint": images.fingerprint,
-        "split": split.record(),
-        "model": _described(job.model),
-        "transform": {"size": profile.model.image_size, "mean": mean, "std": std},
-        "drawings": job.drawings,
-        "drawings_fingerprint": digest(drawn),
-        "budgets": {f"{average:g}": factor for average, factor in model.budgets.items()},
-        "settings": asdict(settings),
-        "agent": asdict(job.agent) if job.agent else None,
-        "anytime": asdict(profile.anytime) if job.recipe == "anytime" else None,
-        "metrics": {
-            "val_accuracy": trained.val_accuracy,
-            "val_ratios": job.ratios,
-            "best_epoch": trained.best_epoch + 1,
-            "epochs": len(trained.history),
-            "training_seconds": round(float(trained.history["seconds"].sum()), 1),
-        },
-        "history": trained.history.to_dict("records"),
-        "training_precision": precision,
-        "environment": reproducibility.environment(),
-    }
-    file = checkpoints.save(model, run / "checkpoints" / name, record)
-    state_file.unlink(missing_ok=True)
-    return Stage(checkpoints.load(file, device), file, checkpoints.read_record(file), trained.history, False)
-
-
-def _check_writable(folder: Path) -> None:
-    """An error now rather than after an hour of training."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise CheckpointError(f"cannot write into {folder} ({error}); make it writable or set ASEL_ROOT") from error
-
-
-def _new_model(settings: ModelSettings, num_classes: int, seed: int, pretrained: bool) -> tuple[SelectiveViT, str]:
-    """-> (model, what its weights are: "imagenet" or "random"). pretrained False: random, whatever the profile says."""
-
-    def made(pretrained: bool) -> SelectiveViT:
-        with reproducibility.seeded(seed, "weights"):
-            return build(
-                settings.architecture,
-                num_classes,
-                settings.selector,
-                pretrained,
-                img_size=settings.image_size,
-                **settings.timm,
-            )
-
-    if settings.start == "random" or not pretrained:
-        return made(False), "random"
-    try:
-        return made(True), "imagenet"
-    except _hub_errors() as error:
-        reason = type(error).__name__
-    local = paths.saved_models() / f"{settings.architecture}_imagenet.safetensors"
-    model = made(False)
-    if local.is_file():
-        from safetensors.torch import load_file
-
-        checkpoints.fill(model, load_file(local), local, leave=("head.", "patch_drop."))
-        print(f"ImageNet weights cannot be downloaded ({reason}): taken from {local.name}")
-        return model, "imagenet"
-    print(f"ImageNet weights cannot be reached ({reason}; no {local.name} in saved_models/): random weights instead")
-    return model, "random"
-
-
-def _hub_errors() -> tuple[type[Exception], ...]:
-    """What the hub's client raises without a network; its own errors are OSErrors, its HTTP library's may not be."""
-    try:
-        from httpx import HTTPError
-    except ImportError:
-        return (OSError,)
-    return (OSError, HTTPError)

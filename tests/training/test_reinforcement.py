@@ -13,7 +13,7 @@ from asel_lib.data.sets import open_set
 from asel_lib.evaluation import benchmark
 from asel_lib.models import AgentViT, SelectiveViT
 from asel_lib.reproducibility import seeded
-from asel_lib.training import speed, stages, supervised
+from asel_lib.training import jobs, speed, stages, supervised
 from asel_lib.training.dqn import Agent
 from asel_lib.training.reinforcement import AgentRun
 
@@ -184,7 +184,7 @@ def test_in_the_equal_setting_the_backbone_starts_as_that_of_the_other_selectors
         started[model.selector.name] = {k: v.clone() for k, v in model.state_dict().items() if "patch_drop" not in k}
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(stages, "train", train)
+    monkeypatch.setattr(jobs, "train", train)
     for begin in (
         lambda: stages.agentvit(smoke, setting="equal"),
         lambda: stages.line_guided(smoke, selection="learned", recipe="paper"),

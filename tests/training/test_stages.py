@@ -12,7 +12,7 @@ from asel_lib.data.informative import Generator
 from asel_lib.data.sets import open_recorded, recorded_batches
 from asel_lib.errors import CheckpointError
 from asel_lib.evaluation.accuracy import evaluate
-from asel_lib.training import stages
+from asel_lib.training import jobs, stages
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_transfer_starts_from_the_warm_up_without_its_head(smoke, monkeypatch):
         started.update({key: value.clone() for key, value in model.state_dict().items()})
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(stages, "train", train)
+    monkeypatch.setattr(jobs, "train", train)
     with pytest.raises(KeyboardInterrupt):
         stages.transfer(smoke, recipe="paper", progress=False)
     for key, value in warm.model.state_dict().items():
@@ -98,14 +98,14 @@ def test_an_own_folder_is_trained_on_and_tested_on_its_own_split(smoke, image_fo
 def test_without_the_hub_training_starts_from_random_weights_or_a_local_file(smoke, monkeypatch, capsys):
     from safetensors.torch import save_file
 
-    built = stages.build
+    built = jobs.build
 
     def offline(architecture, num_classes, selector, pretrained=False, **settings):
         if pretrained:
             raise OSError("no network")
         return built(architecture, num_classes, selector, **settings)
 
-    monkeypatch.setattr(stages, "build", offline)
+    monkeypatch.setattr(jobs, "build", offline)
     wanted = replace(smoke, model=replace(smoke.model, start="imagenet"))
     stage = stages.warm_up(wanted, recipe="dropped", progress=False)
     assert stage.record["start"] == "random"
@@ -116,7 +116,7 @@ def test_without_the_hub_training_starts_from_random_weights_or_a_local_file(smo
     assert stages.warm_up(wanted, recipe="dropped", progress=False).reused
     paths.saved_models().mkdir()
     save_file(weights, paths.saved_models() / "vit_tiny_patch16_224_imagenet.safetensors")
-    model, start = stages._new_model(wanted.model, 10, 0, True)
+    model, start = jobs.new_model(wanted.model, 10, 0, True)
     assert start == "imagenet"
     assert (model.blocks[0].norm1.weight == 3).all()
     # what fell back to random weights is not taken for what was asked once the weights are there
@@ -132,7 +132,7 @@ def test_a_warm_up_of_changed_settings_is_no_start(smoke):
 
 def test_a_run_folder_that_cannot_be_written_is_an_error_before_training(smoke, monkeypatch):
     (paths.root() / "benchmarks_results").write_text("a file where the folder should be")
-    monkeypatch.setattr(stages, "train", lambda *_, **__: pytest.fail("trained first"))
+    monkeypatch.setattr(jobs, "train", lambda *_, **__: pytest.fail("trained first"))
     with pytest.raises(CheckpointError, match="cannot write into .*checkpoints"):
         stages.warm_up(smoke, recipe="dropped")
 
@@ -165,7 +165,7 @@ def test_selectors_start_from_the_same_backbone(smoke, monkeypatch):
         started.append({k: v.clone() for k, v in model.state_dict().items() if not k.startswith("patch_drop.")})
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(stages, "train", train)
+    monkeypatch.setattr(jobs, "train", train)
     for selection in ("sample", "top", "random", "learned"):
         with pytest.raises(KeyboardInterrupt):
             stages.line_guided(smoke, selection=selection, progress=False)
