@@ -58,6 +58,7 @@ def training_parameters(wildcards):
     return json.dumps({"profile": profile.name, **trainings[wildcards.name].parameters})
 
 
+FORMATS = ["png", "pdf", "csv"]
 figures = expand(
     "figures/{dataset}_{figure}.{format}",
     dataset=plan.datasets,
@@ -69,15 +70,29 @@ figures = expand(
         "5_accuracy_vs_gflops",
         "6_combined_tradeoff",
     ],
-    format=["png", "pdf"],
-) + ["figures/gflops_scaling.png", "figures/gflops_scaling.pdf"]
+    format=FORMATS,
+) + expand("figures/gflops_scaling.{format}", format=FORMATS)
 figures += expand(
     "figures/{dataset}_asel_vs_agentvit_{figure}.{format}",
     dataset=plan.compared,
     figure=["1_acc_keep", "2_acc_throughput", "3_gflops", "4_latency_50", "5_equal"],
+    format=FORMATS,
+)
+figures += expand("figures/{dataset}_7_methods.{format}", dataset=plan.methods, format=FORMATS)
+figures += expand(
+    "figures/{name}.{format}",
+    name=[
+        "paper_1_architecture",
+        "paper_2_eurosat",
+        "paper_3_aid",
+        "paper_4_rsscn7",
+        "paper_5_cost_aid",
+        "paper_6_agentvit_aid",
+        "line_guided_1_tradeoff_imagenet10",
+        "line_guided_1_tradeoff_rsscn7",
+    ],
     format=["png", "pdf"],
 )
-figures += expand("figures/{dataset}_7_methods.{format}", dataset=plan.methods, format=["png", "pdf"])
 
 
 # All by name: Snakemake makes a missing file only if something that is asked for lacks it, and a failed run leaves
@@ -90,6 +105,7 @@ rule all:
         executed_notebooks(plan),
         figures,
         "results.csv",
+        "claims.csv",
         "index.html",
 
 
@@ -186,6 +202,7 @@ rule benchmark:
         library=library,
     output:
         "results/{name}.csv",
+        "confusion/{name}.csv",
         "figures/{name}_kept_patches.png",
         "figures/{name}_kept_patches.pdf",
         notebook="notebooks/05_benchmark_{name}.ipynb",
@@ -203,6 +220,7 @@ rule benchmark:
 rule figures:
     input:
         expand("results/{name}.csv", name=[t.name for t in plan.benchmarked]),
+        expand("confusion/{name}.csv", name=[t.name for t in plan.benchmarked]),
         notebook=notebook("06_paper_figures"),
         library=library,
     output:
@@ -246,6 +264,23 @@ rule anytime:
         "exec {runner:q} {input.notebook:q} {output.notebook:q} {params:q}"
 
 
+rule claims:
+    input:
+        "results.csv",
+        lambda wildcards: [f"checkpoints/{plan.told}.safetensors"] if plan.told in trainings else [],
+        notebook=notebook("08_claims"),
+        library=library,
+    output:
+        "claims.csv",
+        notebook="notebooks/08_claims.ipynb",
+    params:
+        json.dumps({"profile": profile.name, "agent_checkpoint": plan.told}),
+    message:
+        "08_claims"
+    shell:
+        "exec {runner:q} {input.notebook:q} {output.notebook:q} {params:q}"
+
+
 rule quickstart:
     input:
         checkpoint=f"checkpoints/{plan.quickstart}.safetensors",
@@ -261,14 +296,14 @@ rule quickstart:
         "exec {runner:q} {input.notebook:q} {output.notebook:q} {params:q}"
 
 
-rule index:
+rule report:
     input:
         "results.csv",
-        script=from_run("pipeline", "index.py"),
+        script=from_run("pipeline", "report.py"),
         executed=executed_notebooks(plan),
     output:
-        "index.html",
+        "index.html",  # leads to the report, which is of all runs
     message:
-        "index.html"
+        "the report"
     shell:
         "exec {sys.executable:q} {input.script:q} {input.executed:q}"

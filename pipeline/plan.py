@@ -78,6 +78,13 @@ class Plan:
         return tuple(dict.fromkeys(training.dataset for training in self.line_guided if training.selector == "glance"))
 
     @property
+    def told(self) -> str:
+        """The AgentViT checkpoint that 08_claims tells the labels: of this run, else the shipped one of the scenes that
+        are generated."""
+        own = [training.name for training in self.agentvit if training.setting == "published"]
+        return own[0] if own else agentvit_name("synthetic")
+
+    @property
     def quickstart(self) -> str:
         """The checkpoint that 00_quickstart shows: a fine-tuned one, of recipe "anytime" if possible, or "dropped"."""
         shown = self.transfers or self.warmups
@@ -172,5 +179,6 @@ def executed_notebooks(plan: Plan) -> list[str]:
         *(f"05_benchmark_{training.name}" for training in plan.benchmarked),
         "06_paper_figures",
         *(f"07_anytime_{dataset}" for dataset in plan.anytime),
+        "08_claims",
     ]
     return [f"notebooks/{stem}.ipynb" for stem in stems]

@@ -317,11 +317,11 @@ def report(plan: Plan, folder: Path, status: int, complete: bool, seconds: float
     executed = [folder / file for file in executed_notebooks(plan)]
     missing = [file for file in executed if not file.is_file()]
     if status or missing:
-        from pipeline.index import write_index
+        from pipeline.report import write_report
 
-        write_index(executed)
+        page = write_report(executed)
         there = f"{len(executed) - len(missing)} of {len(executed)} notebooks are there"
-        print(f"\n{there}: {shown(folder / 'index.html')}")
+        print(f"\n{there}: {shown(page)}")
         errors = [(file, error_file(file)) for file in missing if error_file(file).is_file()]
         for file, error in errors:
             notebook = file.with_name(f"{file.stem}.failed.ipynb")
@@ -330,7 +330,7 @@ def report(plan: Plan, folder: Path, status: int, complete: bool, seconds: float
             print("".join((folder / "run.log").open().readlines()[-15:]))
         return 1
     figures = len(list((folder / "figures").glob("*.png")))
-    print(f"All is there ({seconds:.0f} s). Open {shown(folder / 'index.html')}")
+    print(f"All is there ({seconds:.0f} s). Open {shown(paths.results() / 'report' / 'index.html')}")
     print(f"Figures ({figures}): {shown(folder / 'figures')}   Measurements: {shown(folder / 'results.csv')}")
     return 0 if complete else 1
 

@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).parents[1]
 SCRIPTS = ("bootstrap.sh", "run_all.sh", "run_tests.sh", ".ci/run")
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 LOCK = (REPOSITORY / "requirements.lock").read_text()
-WANTED = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]]
+WANTED = [*PROJECT["dependencies"], *(one for extra in PROJECT["optional-dependencies"].values() for one in extra)]
 
 
 def locked() -> dict[str, list[str]]:

@@ -19,7 +19,7 @@ from asel_lib import profiles
 from asel_lib.errors import DatasetError, DatasetMissing
 from asel_lib.reporting import comparison
 from asel_lib.reporting.figures import FIGURES
-from pipeline import index, notebook, plan, run
+from pipeline import notebook, plan, report, run
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -240,14 +240,19 @@ def test_without_its_server_a_warm_kernel_is_a_plain_one(root, tmp_path, monkeyp
 
 def test_a_failed_notebook_can_be_read_and_is_not_taken_for_done(root, tmp_path):
     source = written(tmp_path, "seed = 0", "print('before')", "raise RuntimeError('loss is nan')")
-    answer = execute(source, tmp_path / "out/step.ipynb", {})
+    out = root / "benchmarks_results/runs/demo/notebooks"
+    answer = execute(source, out / "step.ipynb", {})
     assert answer.returncode == 1
     assert "In cell [3]:" in answer.stdout and "RuntimeError: loss is nan" in answer.stdout
-    assert not (tmp_path / "out/step.ipynb").exists()
-    assert "before" in (tmp_path / "out/step.failed.ipynb").read_text()
+    assert not (out / "step.ipynb").exists()
+    assert "before" in (out / "step.failed.ipynb").read_text()
 
-    page = index.write_index([tmp_path / "out/step.ipynb", tmp_path / "out/other.ipynb"]).read_text()
-    assert "RuntimeError: loss is nan" in page and "did not run" in page
+    page = report.write_report([out / "step.ipynb", out / "other.ipynb"])
+    assert "A notebook failed" in page.read_text()
+    listed = page.with_name("notebooks.html").read_text()
+    assert "RuntimeError: loss is nan" in listed and "did not run" in listed
+    assert "before" in page.with_name("notebooks").joinpath("demo/step.html").read_text()
+    assert "../../report/index.html" in (out.parent / "index.html").read_text()
 
 
 # --- whole runs, of notebooks that take no time ---
@@ -273,13 +278,15 @@ write(*(f"checkpoints/{made}{end}" for end in (".safetensors", ".json", "_histor
 BENCHMARK = """
 if (paths.root() / f"fail at {checkpoint}").exists():
     raise RuntimeError("the benchmark failed")
-write(f"results/{checkpoint}.csv", *(f"figures/{checkpoint}_kept_patches.{end}" for end in ("png", "pdf")))
+write(f"results/{checkpoint}.csv", f"confusion/{checkpoint}.csv")
+write(*(f"figures/{checkpoint}_kept_patches.{end}" for end in ("png", "pdf")))
 """
 DRAW = """
 sets = ("synthetic", "synthetic_closeups")
 from asel_lib.reporting.figures import FIGURES
-names = [f"{s}_{name}" for s in sets for name in FIGURES] + ["gflops_scaling"]
-write("results.csv", *(f"figures/{name}.{end}" for name in names for end in ("png", "pdf")))
+from asel_lib.reporting import paper
+names = [f"{s}_{name}" for s in sets for name in FIGURES] + ["gflops_scaling", *paper.FIGURES]
+write("results.csv", *(f"figures/{name}.{end}" for name in names for end in ("png", "pdf", "csv")))
 """
 TRAINING = 'profile = "demo"\ndataset = ""\nrecipe = "dropped"\nseed = 0\nretrain = False'
 STAGE = "NAME = lambda: checkpoint_name(dataset, {!r}, recipe, seed)"
@@ -305,6 +312,7 @@ def copy(root, monkeypatch) -> Path:
         ("03_line_guided_training", TRAINING + '\nextractor = ""\nselection = ""', STEPS, GUIDED, TRAIN),
         ("05_benchmark", 'profile = "demo"\ncheckpoint = ""\nratios = []', STEPS, BENCHMARK),
         ("06_paper_figures", 'profile = "demo"\nsource = ""', STEPS, DRAW),
+        ("08_claims", 'profile = "demo"\nagent_checkpoint = ""', STEPS, 'write("claims.csv")'),
     ):
         written(place / "notebooks", parameters, *cells, name=f"{name}.ipynb")
     monkeypatch.setenv("PYTHONPATH", str(place))
@@ -320,7 +328,7 @@ def started(answer: subprocess.CompletedProcess) -> list[str]:
 
 
 ALL = ["00", "01 warmup_dropped", "02 finetuned", "03 xdog_top"]
-ALL += ["05 finetuned", "05 warmup_dropped", "05 xdog_top", "06"]
+ALL += ["05 finetuned", "05 warmup_dropped", "05 xdog_top", "06", "08"]
 
 
 @pytest.mark.slow
@@ -337,7 +345,7 @@ def test_only_what_changed_runs_again(copy):
 
     folder = copy / "benchmarks_results/runs/demo"
     (folder / "results/synthetic_finetuned_dropped.csv").unlink()
-    assert started(pipeline(copy)) == ["05 finetuned", "06"]
+    assert started(pipeline(copy)) == ["05 finetuned", "06", "08"]
 
     checkpoint = folder / "checkpoints/synthetic_closeups_warmup_dropped.safetensors"
     (copy / "asel_lib/paths.py").write_text((copy / "asel_lib/paths.py").read_text() + "# changed\n")
@@ -390,13 +398,13 @@ def test_one_failure_does_not_stop_the_rest_and_is_shown_last(copy):
     assert answer.returncode == 1
     assert "02 finetuned" in started(answer) and "05 finetuned" in started(answer)
     assert answer.stdout.rstrip().endswith("RuntimeError: the benchmark failed")
-    page = copy / "benchmarks_results/runs/demo/index.html"
+    page = copy / "benchmarks_results/report/notebooks.html"
     assert "RuntimeError: the benchmark failed" in page.read_text()
 
     (copy / "fail at synthetic_closeups_warmup_dropped").unlink()
     again = pipeline(copy)
     assert again.returncode == 0
-    assert started(again) == ["05 warmup_dropped", "06"]
+    assert started(again) == ["05 warmup_dropped", "06", "08"]
 
 
 # --- the real notebooks ---

@@ -109,6 +109,21 @@ def answers(
     return torch.cat(labels).numpy(), torch.cat(answered).numpy()
 
 
+def confusion(labels: np.ndarray, answered: np.ndarray, classes: Sequence[str], **about) -> pd.DataFrame:
+    """A row a pair (class, answer): images, how many; pairs that did not occur are left out, but for the diagonal.
+    about: columns in front, the same in all rows (data set, checkpoint ...)."""
+    from sklearn.metrics import confusion_matrix  # slow to import
+
+    counts = confusion_matrix(labels, answered, labels=np.arange(len(classes)))
+    rows = [
+        about | {"class": truth, "answer": answer, "images": int(counts[i, j])}
+        for i, truth in enumerate(classes)
+        for j, answer in enumerate(classes)
+        if counts[i, j] or i == j
+    ]
+    return pd.DataFrame(rows)
+
+
 def per_class(labels: np.ndarray, answered: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
     """A row a class: images, precision, recall, f1, and the class that it is most often taken for ("-": none)."""
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support  # slow to import

@@ -58,6 +58,7 @@ def gmacs(
     keep_ratio: float,
     policy: str | None = None,
     lines: Tensor | None = None,
+    attention: bool = True,
 ) -> Macs:
     """Count by fvcore's trace of one forward (batch of 1, float32); image_size: (height, width) or the side; lines
     (1 or more, 1, h, w) for a selector that does not draw them itself.
@@ -65,7 +66,7 @@ def gmacs(
     Counted: convolutions (those that draw lines too), linear layers and matrix products, and both products inside the
     fused attention operator, which fvcore leaves out by itself. Not counted: everything element by element
     (normalisation, activation, softmax) and resampling. An operator that fvcore does not know and that may hold matrix
-    products is logged as a warning.
+    products is logged as a warning. attention False: without the fused operator, as published counts are.
     """
     parameter = next(model.parameters())
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
@@ -75,9 +76,9 @@ def gmacs(
     call = _Call(model.eval(), keep_ratio, policy, lines)
     try:
         with torch.no_grad():
-            total, selector = _count(call, images)
+            total, selector = _count(call, images, attention)
             if keep_ratio < 1 and not model.patch_drop.chooser(SlotCall(policy=policy)).reads_patches:
-                selector, _ = _count(_Scores(model, policy, lines), images)  # it has nothing else to do
+                selector, _ = _count(_Scores(model, policy, lines), images, attention)  # it has nothing else to do
     finally:
         model.train(was_training)
     return Macs(total / 1e9, selector / 1e9)
@@ -262,13 +263,14 @@ class _Scores(nn.Module):
         return self.model.scores(images, self.policy, self.lines)
 
 
-def _count(call: nn.Module, images: Tensor) -> tuple[float, float]:
+def _count(call: nn.Module, images: Tensor, attention: bool = True) -> tuple[float, float]:
     """(all, the selector's) multiply-accumulates, by fvcore."""
     from fvcore.nn import FlopCountAnalysis  # here, as below: seconds to import, and not every notebook counts
 
     analysis = FlopCountAnalysis(call, images)
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
-    analysis.set_op_handle("aten::scaled_dot_product_attention", _attention_macs)
+    fused = _attention_macs if attention else lambda inputs, outputs: 0
+    analysis.set_op_handle("aten::scaled_dot_product_attention", fused)
     for name in (
         "layer_norm",
         "group_norm",

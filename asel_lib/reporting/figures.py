@@ -11,7 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from asel_lib.reporting import tables
-from asel_lib.reporting.style import COLUMN, LINES, MORE, axes_grid, nothing, save, styled
+from asel_lib.reporting.style import COLUMN, LINES, MORE, axes_grid, drawn_from, nothing, save, styled
+
+# What a figure's own table says of each point; the rest is in the results table.
+DRAWN = (
+    "dataset", "checkpoint", "policy", "recipe", "profile", "start", "seed", "keep_ratio", "n_images", "accuracy",
+    "accuracy_low", "accuracy_high", "gmacs", "selector_gmacs", "latency_ms", "latency_iqr_ms", "throughput",
+    "device", "dtype", "commit",
+)  # fmt: skip
 
 
 @styled
@@ -150,7 +157,7 @@ def gmacs_scaling(table: pd.DataFrame) -> Figure:
     axes.set(xlabel="keep ratio", ylabel="cost of an image (%)", xlim=(0, 1.03), ylim=(0, 104))
     axes.legend(loc="upper left")
     figure.set_label("GMACs against keep ratio, only the kept patches embedded")
-    return figure
+    return drawn_from(figure, table)
 
 
 # The ASEL paper's four and the line-guided paper's, under their published names.
@@ -257,6 +264,7 @@ def footer(figure: Figure, rows: pd.DataFrame, dataset: str, note: str) -> None:
     about = f"{dataset} {each('split')}, {each('n_images')} images; {each('device')}, {each('dtype')}; "
     about += f"commit {each('commit')}"
     figure.set_label(about)
+    drawn_from(figure, rows[list(DRAWN)])
     lines = textwrap.wrap(f"{about}. {note}".rstrip(". "), int(figure.get_figwidth() * 17.5))
     figure.supxlabel("\n".join(lines), fontsize=7, color="#555555", x=0.01, ha="left")
 

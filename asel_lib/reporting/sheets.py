@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from asel_lib.reporting.style import COLUMN, nothing, styled
+from asel_lib.reporting.style import COLUMN, drawn_from, nothing, styled
 
 _RIGHT, _WRONG = ("✓", "#00714f"), ("✗", "#b34700")
 
@@ -171,13 +171,14 @@ def lines_sheet(pixels: np.ndarray, drawn: np.ndarray) -> Figure:
 
 
 @styled
-def confusion(labels: np.ndarray, answers: np.ndarray, classes: Sequence[str], title: str = "") -> Figure:
-    """Confusion matrices side by side: counts, and shares of each true class in per cent. labels, answers (n,)."""
+def confusion(table: pd.DataFrame, title: str = "") -> Figure:
+    """Confusion matrices side by side: counts, and shares of each true class in per cent. table: rows (class, answer,
+    images) of `accuracy.confusion`, of one checkpoint at one keep ratio."""
     import seaborn as sns
-    from sklearn.metrics import confusion_matrix
 
-    numbers = np.arange(len(classes))
-    counts = confusion_matrix(labels, answers, labels=numbers)
+    classes = list(dict.fromkeys(table["class"]))
+    counts = table.pivot_table(index="class", columns="answer", values="images", aggfunc="sum", fill_value=0)
+    counts = counts.reindex(index=classes, columns=classes, fill_value=0).to_numpy()
     shares = 100 * counts / counts.sum(axis=1, keepdims=True).clip(1)
     side = max(3.0, 0.24 * len(classes) + 1.2)
     figure = Figure(figsize=(2 * side, side), layout="constrained")
@@ -193,8 +194,9 @@ def confusion(labels: np.ndarray, answers: np.ndarray, classes: Sequence[str], t
         cell.grid(False)
     if title:
         figure.suptitle(title, fontsize=9)
-    figure.set_label(f"confusion of {len(labels)} images {title}".strip())
-    return figure
+    right = np.trace(counts) / max(1, counts.sum())
+    figure.set_label(f"Confusion matrix {title}: {right:.1%} of {counts.sum()} images on the diagonal; left counts")
+    return drawn_from(figure, table)
 
 
 def predictions_sheet(model, pictures: Sequence, ratios: Sequence[float] = (1.0, 0.5, 0.3, 0.1)) -> Figure:

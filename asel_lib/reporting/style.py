@@ -9,8 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from asel_lib.files import replace_text
 
 # Okabe and Ito's colours, told apart with any colour vision; marker and dash tell them apart in grey.
 LINES = {
@@ -41,14 +44,21 @@ def styled(draw: Callable) -> Callable:
     return wrapper
 
 
+def drawn_from(figure: Figure, rows: pd.DataFrame) -> Figure:
+    """Say which rows the figure draws: they are saved beside it."""
+    figure.rows = rows
+    return figure
+
+
 @styled
 def save(figure: Figure, folder: str | os.PathLike, stem: str) -> list[Path]:
-    """Write `<stem>.png` (150 dpi) and `<stem>.pdf`; their metadata carries the figure's footer (data set,
-    device, commit) and no time, so that the same data make the same files."""
+    """Write `<stem>.png` (150 dpi), `<stem>.pdf` and, where the figure draws a table, its rows as `<stem>.csv`. The
+    pictures' metadata carry the footer (data set, device, commit), what is to be seen, in words (`describe`), and no
+    time, so that the same data make the same files."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     about = " ".join(str(figure.get_label()).split())
     metadata = {
-        "png": {"Title": stem, "Description": about},
+        "png": {"Title": stem, "Description": about, "Alt": describe(figure)},
         "pdf": {"Title": stem, "Subject": about, "CreationDate": None},
     }
     paths = []
@@ -58,7 +68,33 @@ def save(figure: Figure, folder: str | os.PathLike, stem: str) -> list[Path]:
         figure.savefig(temporary, format=kind, dpi=150, metadata=entries)
         os.replace(temporary, path)
         paths.append(path)
+    if (rows := getattr(figure, "rows", None)) is not None:
+        paths.append(Path(folder) / f"{stem}.csv")
+        replace_text(paths[-1], rows.to_csv(index=False))
     return paths
+
+
+def describe(figure: Figure) -> str:
+    """The figure in words, for those who do not see it: its panels, and where each line begins and ends. Sheets of
+    pictures say what they are in their label."""
+    panels = []
+    for axes in figure.axes:
+        lines = [one for one in axes.get_lines() if not str(one.get_label()).startswith("_") and len(one.get_xdata())]
+        said = [_ends(line) for line in lines]
+        heights = [f"{bar.get_height():.4g}" for each in axes.containers for bar in getattr(each, "patches", ())]
+        said += [f"bars: {', '.join(heights)}"] if heights else []
+        said += [text.get_text() for text in axes.texts if text.get_text().startswith("no ")]
+        if said:
+            title = " ".join(axes.get_title(loc=place) for place in ("left", "center")).strip()
+            scales = " against ".join(filter(None, (axes.get_ylabel(), axes.get_xlabel())))
+            panels.append(f"{title + ': ' if title else ''}{scales}. {'; '.join(said)}.")
+    return " ".join(" ".join(panels or [str(figure.get_label())]).split())
+
+
+def _ends(line) -> str:
+    points = sorted(zip(line.get_xdata(), line.get_ydata(), strict=True))
+    (x0, y0), (x1, y1) = points[0], points[-1]
+    return f"{line.get_label()}: {y0:.4g} at {x0:.4g}" + (f" to {y1:.4g} at {x1:.4g}" if len(points) > 1 else "")
 
 
 def axes_grid(count: int, share: bool = False, footer: bool = False) -> tuple[Figure, list[Axes]]:
@@ -77,4 +113,4 @@ def nothing(text: str) -> Figure:
     figure = Figure(figsize=(COLUMN, 1.2), layout="constrained")
     figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=9)
     figure.set_label(text)
-    return figure
+    return drawn_from(figure, pd.DataFrame(columns=["dataset"]))

@@ -19,6 +19,7 @@ COLUMNS = (
     "selector_gmacs", "latency_ms", "latency_iqr_ms", "throughput", "peak_memory_mb", "batch_size", "device", "dtype",
     "compiled", "torch", "commit", "timestamp",
 )  # fmt: skip
+CONFUSION = ("dataset", "checkpoint", "policy", "recipe", "keep_ratio", "class", "answer", "images")
 # What makes two rows incomparable: rows that differ in one of these are never averaged.
 SETTINGS = ("method", "recipe", "profile", "start", "split", "device", "dtype", "batch_size", "compiled")
 
@@ -39,6 +40,25 @@ def read_all(source: str | os.PathLike) -> pd.DataFrame:
     """Rows of one results file, or of every CSV in a folder."""
     source = Path(source)
     return read(sorted(source.glob("*.csv")) if source.is_dir() else source)
+
+
+def with_others(frame: pd.DataFrame, reference: str | os.PathLike) -> pd.DataFrame:
+    """`frame`, and of the table `reference` (where it is there) the rows of data sets that `frame` has none of."""
+    if not Path(reference).is_file():
+        return frame
+    others = read(reference)
+    return pd.concat([frame, others[~others["dataset"].isin(frame["dataset"])]], ignore_index=True)
+
+
+def confusions(folder: str | os.PathLike, reference: str | os.PathLike) -> pd.DataFrame:
+    """Rows of `accuracy.confusion` of every checkpoint in a folder of CSV files, and of the table `reference` those of
+    other data sets. Empty where there are none."""
+    found = [pd.read_csv(file) for file in sorted(Path(folder).glob("*.csv"))]
+    mine = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=list(CONFUSION))
+    if not Path(reference).is_file():
+        return mine
+    others = pd.read_csv(reference)
+    return pd.concat([mine, others[~others["dataset"].isin(mine["dataset"])]], ignore_index=True)
 
 
 def write(frame: pd.DataFrame, path: str | os.PathLike) -> Path:

@@ -6,7 +6,14 @@ import torch
 
 from asel_lib import profiles
 from asel_lib.evaluation.accuracy import evaluate
-from asel_lib.evaluation.leaks import in_common, leaks, moved_by_labels, second_test_part
+from asel_lib.evaluation.leaks import (
+    attention_macs,
+    cached_split,
+    in_common,
+    leaks,
+    moved_by_labels,
+    second_test_part,
+)
 from asel_lib.evaluation.protocol import Protocol
 from asel_lib.training import stages
 
@@ -130,3 +137,16 @@ def test_the_second_split_is_another_one(workplace):
     parts = [second_test_part(images, seed) for seed in (1, 1, 2)]
     np.testing.assert_array_equal(parts[0], parts[1])
     assert len(parts[0]) == len(split.test) and set(parts[0]) != set(parts[2]) and set(parts[0]) != set(split.test)
+
+
+def test_a_cached_warmup_moves_the_published_split():
+    found = cached_split(500, warmup_images=1000, epochs=2)
+    assert found["test_images"] == 100 and 0.7 < found["trained_on"] < 0.9
+    assert cached_split(500, warmup_images=1000, epochs=0)["moved"] == 0  # nothing drawn before, the same split
+
+
+def test_without_the_attention_operator_the_count_lacks_all_that_is_quadratic():
+    counts = attention_macs().set_index("count")["GMACs"]
+    assert counts["by formula"] == pytest.approx(counts["with the fused attention operator"], rel=1e-4)
+    missing = counts["with the fused attention operator"] - counts["without the fused attention operator"]
+    assert missing == pytest.approx(12 * 2 * 197**2 * 192 / 1e9, rel=1e-6)

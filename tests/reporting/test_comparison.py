@@ -67,11 +67,11 @@ def test_the_files_have_the_published_names_and_are_not_drawn_of_nothing(frame, 
         "aid_asel_vs_agentvit_3_gflops.png", "aid_asel_vs_agentvit_4_latency_50.png",
         "aid_asel_vs_agentvit_5_equal.png",
     }  # fmt: skip
-    assert all(file.stat().st_size > 2000 for file in files)
+    assert all(file.stat().st_size > (200 if file.suffix == ".csv" else 2000) for file in files)
     assert comparison.all_figures(frame[frame["method"] == "asel"], "aid", tmp_path) == []
     assert comparison.all_figures(frame, "rsscn7", tmp_path) == []
     alone = frame[frame["method"] != "line_guided"]
-    assert not drawn(comparison.latency_50(alone, "aid")) and len(comparison.all_figures(alone, "aid", tmp_path)) == 10
+    assert not drawn(comparison.latency_50(alone, "aid")) and len(comparison.all_figures(alone, "aid", tmp_path)) == 15
     assert "no results of AgentViT" in comparison.equal_setting(alone, "aid").texts[0].get_text()
 
 

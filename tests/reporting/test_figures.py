@@ -5,6 +5,7 @@ import torch
 from PIL import Image
 
 from asel_lib.data.batches import transform
+from asel_lib.evaluation.accuracy import confusion
 from asel_lib.reporting import figures, sheets, tables
 
 
@@ -126,7 +127,7 @@ PUBLISHED = ("1_strategies", "2_throughput", "3_gflops", "4_latency", "5_accurac
 
 def test_the_figures_are_saved_under_their_published_names(frame, tmp_path):
     paths = figures.all_figures(frame, "aid", tmp_path)
-    names = [f"aid_{name}.{kind}" for name in PUBLISHED for kind in ("png", "pdf")]
+    names = [f"aid_{name}.{kind}" for name in PUBLISHED for kind in ("png", "pdf", "csv")]
     assert sorted(path.name for path in paths) == sorted(names) == sorted(p.name for p in tmp_path.iterdir())
     for path in paths:
         if path.suffix == ".png":
@@ -216,7 +217,9 @@ def test_drawings_are_shown_dark_on_white():
 
 
 def test_confusion_is_shown_as_counts_and_as_shares_of_a_class():
-    sheet = sheets.confusion(np.array([0, 0, 0, 0, 1]), np.array([0, 0, 0, 1, 1]), ["a", "b", "never"])
+    table = confusion(np.array([0, 0, 0, 0, 1]), np.array([0, 0, 0, 1, 1]), ["a", "b", "never"], dataset="aid")
+    assert table["images"].sum() == 5 and set(table["dataset"]) == {"aid"}
+    sheet = sheets.confusion(table)
     counts, shares = (
         np.array([float(text.get_text()) for text in axes.texts]).reshape(3, 3) for axes in sheet.axes[:2]
     )

@@ -58,7 +58,7 @@ def test_the_figure_draws_every_method_against_both_costs(frame, tmp_path):
         assert lines["EViT"][1] == pytest.approx([row[x], 100 * row["accuracy"]])
         assert len(axes.collections) == len(lines)  # bands
     files = methods.all_figures(frame, "aid", tmp_path)
-    assert [file.name for file in files] == ["aid_7_methods.png", "aid_7_methods.pdf"]
+    assert [file.name for file in files] == ["aid_7_methods.png", "aid_7_methods.pdf", "aid_7_methods.csv"]
     assert methods.all_figures(frame, "rsscn7", tmp_path) == []
     assert "no results" in methods.tradeoffs(frame, "rsscn7").get_label()
 

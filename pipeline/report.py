@@ -1,0 +1,346 @@
+"""The report a reader opens after a run: python pipeline/report.py EXECUTED_NOTEBOOK ...
+
+Sphinx (MyST-NB, Furo) makes benchmarks_results/report/ of the committed results and of every run: headline, tables that
+sort and filter (itables), claims, figures with their data, executed notebooks. It needs no network to be read. A
+notebook that was asked for and failed, or did not run, is shown as such. <run>/index.html leads to it.
+"""
+
+import contextlib
+import fcntl
+import html
+import io
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+
+from asel_lib import paths
+from asel_lib.errors import AselError
+from asel_lib.reporting import claims, methods, tables
+from asel_lib.reproducibility import environment
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SHOWN = [  # of the results table, what one looks for first in front
+    "dataset", "recipe", "policy", "keep_ratio", "accuracy", "accuracy_low", "accuracy_high", "gmacs", "latency_ms",
+    "throughput", "seed", "checkpoint", "n_images", "start", "profile", "batch_size", "device", "dtype", "commit",
+]  # fmt: skip
+HEADLINES = ("rsscn7_7_methods", "aid_7_methods", "synthetic_1_strategies")
+STYLE = """
+.content { width: min(62rem, 100%); }
+.wide { font-size: .8rem; }
+.wide table { font-size: .8rem; }
+.wide .dt-container, .wide table.dataTable, .wide table.dataTable > * > tr { background: transparent !important; }
+.wide table.dataTable > tbody > tr > * { color: inherit; box-shadow: none !important; vertical-align: top;
+  border-bottom: 1px solid var(--color-background-border) !important; background: transparent !important; }
+.wide .dt-paging-button { color: inherit !important; background: transparent !important; }
+.wide option { color: #000; }
+.wide { overflow-x: auto; max-width: 100%; }
+.wide table.dataTable { color: inherit; }
+.wide input, .wide select { color: inherit; background: var(--color-background-secondary);
+  border: 1px solid var(--color-background-border); border-radius: 4px; padding: .15rem .3rem; max-width: 9rem; }
+figure img, .cell_output img { background: #fff; border-radius: 4px; }
+.failed { color: #d33; font-weight: 600; }
+.cell_output { overflow-x: auto; }
+"""
+GO = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>ASEL report</title><meta http-equiv="refresh" content="0; url={to}"><p><a href="{to}">The report</a></p></html>
+"""
+
+
+def write_report(executed: list[Path]) -> Path:
+    """executed: <run folder>/notebooks/<name>.ipynb of all notebooks asked for, there or not. -> the report's page."""
+    run = executed[0].resolve().parents[1]
+    out, source = paths.results() / "report", paths.results() / "runs" / ".report"
+    with _alone(source):
+        _fill(source, {run.name: [notebook.stem for notebook in executed]})
+        _build(source, out)
+    unfinished = run / "index.html.part"
+    unfinished.write_text(GO.format(to=html.escape(os.path.relpath(out / "index.html", run))), encoding="utf-8")
+    unfinished.replace(run / "index.html")
+    return out / "index.html"
+
+
+@contextlib.contextmanager
+def _alone(source: Path) -> Iterator[None]:
+    """One build at a time: runs of two profiles share the report."""
+    source.mkdir(parents=True, exist_ok=True)
+    with (source / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _build(source: Path, out: Path) -> None:
+    from sphinx.application import Sphinx
+
+    settings = {
+        "project": "ASEL companion",
+        "extensions": ["myst_nb"],
+        "html_theme": "furo",
+        "html_title": "ASEL companion",
+        "html_static_path": ["_static"],
+        "html_css_files": ["report.css"],
+        "html_copy_source": False,
+        "html_show_sphinx": False,
+        "html_show_copyright": False,
+        "nb_execution_mode": "off",  # they were executed
+        "nb_merge_streams": True,
+        "nb_ipywidgets_js": {},  # from a network; without it a widget's picture is shown
+        "nb_mime_priority_overrides": [("*", "application/vnd.jupyter.widget-view+json", None)],
+        "myst_enable_extensions": ["colon_fence"],
+        "suppress_warnings": [
+            "myst.header",
+            "mystnb.unknown_mime_type",
+            "toc.not_included",
+            "misc.highlighting_failure",
+        ],
+        "exclude_patterns": [".doctrees"],
+    }
+    said = io.StringIO()
+    app = Sphinx(
+        str(source), None, str(out), str(source / ".doctrees"), "html", confoverrides=settings, status=io.StringIO(),
+        warning=said, freshenv=False,
+    )  # fmt: skip
+    app.build()
+    print(said.getvalue(), end="", file=sys.stderr)
+    if app.statuscode:
+        raise RuntimeError(f"the report could not be built: {said.getvalue()}")
+
+
+# --- the pages ---
+
+
+def _fill(source: Path, asked: dict[str, list[str]]) -> None:
+    """Write the pages' Markdown; files that did not change keep their time, so that only what is new is built."""
+    written = {source / ".lock"}
+
+    def page(name: str, text: str) -> None:
+        _put(source / name, text.encode())
+        written.add(source / name)
+
+    runs = [run for run in sorted((paths.results() / "runs").glob("[!.]*")) if (run / "notebooks").is_dir()]
+    frames = {name: frame for name, frame in _results(runs).items() if len(frame)}
+    every = pd.concat(frames.values(), ignore_index=True) if frames else pd.DataFrame(columns=list(tables.COLUMNS))
+    pictures = _pictures(source, runs, written)
+    notebooks = {run.name: _notebooks(source, run, asked.get(run.name, []), written) for run in runs}
+    page("_static/report.css", STYLE)
+    page("index.md", _index(every, pictures, notebooks))
+    page("results.md", _results_page(frames))
+    page("claims.md", _claims_page(every))
+    page("figures.md", _figures_page(pictures))
+    page("notebooks.md", _notebooks_page(notebooks))
+    page("machine.md", _machine_page(every))
+    for file in source.rglob("*"):
+        if file.is_file() and file not in written and ".doctrees" not in file.parts:
+            file.unlink()
+
+
+def _results(runs: list[Path]) -> dict[str, pd.DataFrame]:
+    """Where from -> rows: the committed table and every run's own."""
+    places = {"committed": paths.results() / "results.csv"} | {run.name: run / "results.csv" for run in runs}
+    found = {}
+    for name, file in places.items():
+        try:
+            found |= {name: tables.read(file)} if file.is_file() else {}
+        except AselError as error:  # the report shows what there is
+            print(f"left out of the report: {error}", file=sys.stderr)
+    seen = pd.DataFrame(columns=list(tables.COLUMNS))
+    for name, frame in found.items():  # a run's table may be the committed one
+        keys = ["checkpoint", "policy", "keep_ratio", "timestamp"]
+        new = ~pd.MultiIndex.from_frame(frame[keys]).isin(pd.MultiIndex.from_frame(seen[keys]))
+        found[name] = frame[new]
+        seen = pd.concat([seen, frame[new]], ignore_index=True) if len(seen) else frame
+    return found
+
+
+def _pictures(source: Path, runs: list[Path], written: set[Path]) -> dict[str, list[Path]]:
+    """Where from -> the figures' PNG files, copied below the source, each with the PDF and CSV beside it."""
+    places = {"committed": paths.results() / "figures"} | {run.name: run / "figures" for run in runs}
+    found = {}
+    for name, folder in places.items():
+        for file in sorted(folder.glob("*.*")):
+            if file.suffix in (".png", ".pdf", ".csv"):
+                copy = source / "figures" / name / file.name
+                _put(copy, file.read_bytes())
+                written.add(copy)
+                if file.suffix == ".png":
+                    found.setdefault(name, []).append(copy)
+    return found
+
+
+def _notebooks(source: Path, run: Path, asked: list[str], written: set[Path]) -> list[dict]:
+    """A row a notebook: stem, state, seconds, reason; those there and failed are copied below the source."""
+    folder = run / "notebooks"
+    stems = dict.fromkeys([*asked, *sorted(file.stem for file in folder.glob("[!.]*.ipynb"))])
+    rows = []
+    for stem in (stem for stem in stems if not stem.endswith(".failed")):
+        row = {"stem": stem, "state": "did not run", "seconds": None, "reason": "", "page": ""}
+        done, failed = folder / f"{stem}.ipynb", folder / f"{stem}.failed.ipynb"
+        file = done if done.is_file() else failed if failed.is_file() else None
+        if file is not None:
+            reason = failed.with_suffix(".txt")
+            row["state"] = "done" if file == done else "failed"
+            row["reason"] = "" if file == done else _text(reason) or "It was interrupted."
+            row["page"] = f"notebooks/{run.name}/{stem}"
+            copy = source / f"{row['page']}.ipynb"
+            content = nbformat.read(file, as_version=4)
+            row["seconds"] = content.metadata.get("papermill", {}).get("duration")
+            _put(copy, nbformat.writes(_readable(content, stem)).encode())
+            written.add(copy)
+        rows.append(row)
+    return rows
+
+
+def _readable(content, stem: str):
+    """The notebook under the name of its run: several are copies of one, and would have one title."""
+    content.metadata.pop("widgets", None)
+    for cell in content.cells:
+        if cell.cell_type == "markdown" and cell.source.startswith("# "):
+            title, _, rest = cell.source[2:].partition("\n")
+            cell.source = f"# {stem}\n\n*{title}*\n{rest}"
+            break
+    return content
+
+
+def _index(every: pd.DataFrame, pictures: dict[str, list[Path]], notebooks: dict[str, list[dict]]) -> str:
+    about = environment()
+    states = [row["state"] for rows in notebooks.values() for row in rows]
+    lines = [
+        "# ASEL companion: the report",
+        "Patch selection for Vision Transformers: what was measured, what the papers claim, the way to each number.",
+        f"{len(every)} measurements of {every['checkpoint'].nunique()} models on {every['dataset'].nunique()} data "
+        f"sets; {states.count('done')} of {len(states)} notebooks ran; made at commit `{about['commit']}` on "
+        f"{about['device_name']}, {about['cores']} cores.",
+    ]
+    if "failed" in states:
+        lines.append('<p class="failed">A notebook failed: see <a href="notebooks.html">Notebooks</a>.</p>')
+    there = {file.stem: file for files in pictures.values() for file in files}
+    headline = next((there[name] for name in HEADLINES if name in there), None)
+    if headline is not None:
+        lines += ["## At a glance", _figure(headline)]
+    for dataset in sorted(set(every["dataset"])):
+        if len(found := methods.table(every, dataset)):
+            lines += [f"### {dataset}: accuracy (%) by keep ratio", _plain(found.drop(columns="data set"))]
+            advice = methods.advice(every, dataset).drop(columns="data set")
+            lines += [f"### {dataset}: which method to use when", _plain(advice)]
+    lines += ["## What is here", "- [Results](results.md): every measurement, to sort and to filter"]
+    lines += [
+        "- [Claims](claims.md): what the papers say, and what holds",
+        "- [Figures](figures.md): as PNG, PDF and data",
+    ]
+    lines += ["- [Notebooks](notebooks.md): as they were executed", "- [Machine and versions](machine.md)"]
+    lines.append("```{toctree}\n:hidden:\n\nresults\nclaims\nfigures\nnotebooks\nmachine\n```")
+    return "\n\n".join(lines) + "\n"
+
+
+def _results_page(frames: dict[str, pd.DataFrame]) -> str:
+    lines = [
+        "# Results",
+        "A row a measurement: an accuracy with its 95 % interval (Wilson), GMACs of an image, the median latency of a "
+        "batch. The arrows beside a column's name sort, the boxes filter. `from`: the committed results, or a run of "
+        "this checkout.",
+    ]
+    if not frames:
+        return "\n\n".join([*lines, "Nothing was measured yet."])
+    shown = pd.concat([frame[SHOWN].assign(**{"from": name}) for name, frame in frames.items()], ignore_index=True)
+    numbers = {"accuracy": 4, "accuracy_low": 4, "accuracy_high": 4, "gmacs": 4, "latency_ms": 2, "throughput": 0}
+    return "\n\n".join([*lines, _sortable(shown.round(numbers), "results-table")]) + "\n"
+
+
+def _claims_page(every: pd.DataFrame) -> str:
+    judged = claims.table(every)
+    counts = judged["verdict"].value_counts()
+    said = "; ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    lines = [
+        "# Claims",
+        f"Each claim of the papers, its own record, and what was measured here, by recipe and data set: {said}. "
+        "Verdicts are computed from the results; *undecided* means that the interval holds both answers. The small "
+        "experiments behind the faults of the published numbers are in `08_claims` ([Notebooks](notebooks.md)).",
+        _sortable(judged, "claims-table"),
+    ]
+    return "\n\n".join(lines) + "\n"
+
+
+def _figures_page(pictures: dict[str, list[Path]]) -> str:
+    lines = ["# Figures", "Each with its PDF and, where it draws a table, the rows that it draws."]
+    for name, files in pictures.items():
+        lines.append(f"## {'The committed results' if name == 'committed' else f'Run {name}'}")
+        lines += [_figure(file) for file in files]
+    return "\n\n".join(lines if pictures else [*lines, "Nothing was drawn yet."]) + "\n"
+
+
+def _figure(file: Path) -> str:
+    from PIL import Image
+
+    alt = file.stem
+    with contextlib.suppress(OSError), Image.open(file) as image:
+        alt = image.info.get("Alt") or image.info.get("Description") or alt
+    path = f"figures/{file.parent.name}/{file.stem}"
+    beside = [kind for kind in (".png", ".pdf", ".csv") if file.with_suffix(kind).is_file()]
+    links = " · ".join(f"[{kind[1:].upper()}](<{path}{kind}>)" for kind in beside)
+    return f":::{{figure}} {path}.png\n:alt: {' '.join(alt.split())}\n\n{file.stem.replace('_', ' ')} ({links})\n:::"
+
+
+def _notebooks_page(notebooks: dict[str, list[dict]]) -> str:
+    lines = ["# Notebooks"]
+    for run, rows in notebooks.items():
+        lines.append(f"## Run {run}")
+        table = [
+            {
+                "notebook": f"[{row['stem']}](<{row['page']}.ipynb>)" if row["page"] else row["stem"],
+                "state": row["state"] if row["state"] != "failed" else '<span class="failed">failed</span>',
+                "time": f"{row['seconds']:.0f} s" if row["seconds"] else "",
+            }
+            for row in rows
+        ]
+        lines.append(tables.to_markdown(pd.DataFrame(table)))
+        lines += [f"### {row['stem']} failed\n\n```text\n{row['reason']}\n```" for row in rows if row["reason"]]
+        pages = "\n".join(f"{row['stem']} <{row['page']}>" for row in rows if row["page"])
+        lines.append(f"```{{toctree}}\n:hidden:\n\n{pages}\n```" if pages else "")
+    return "\n\n".join(lines) + "\n"
+
+
+def _machine_page(every: pd.DataFrame) -> str:
+    here = pd.DataFrame([(name, str(value)) for name, value in environment().items()], columns=["what", "value"])
+    lines = ["# Machine and versions", "## This report was made with", _plain(here)]
+    if len(every):
+        columns = ["device", "dtype", "torch", "profile", "commit"]
+        made = every.groupby(columns, dropna=False).size().rename("measurements").reset_index()
+        lines += ["## The measurements were made with", _plain(made)]
+    return "\n\n".join(lines) + "\n"
+
+
+def _plain(frame: pd.DataFrame) -> str:
+    return f'<div class="wide">\n{frame.to_html(index=False, border=0)}\n</div>'
+
+
+def _sortable(frame: pd.DataFrame, identifier: str) -> str:
+    """An itables table with all that it needs, in the page itself."""
+    from itables import options, to_html_datatable
+    from itables.javascript import generate_init_offline_itables_html
+
+    table = to_html_datatable(
+        frame, connected=False, table_id=identifier, showIndex=False, column_filters="header", maxBytes=0,
+        layout={"topStart": "pageLength", "topEnd": "search", "bottomStart": "info", "bottomEnd": "paging"},
+        lengthMenu=[15, 50, 200, {"value": -1, "label": "all"}], classes="display compact", allow_html=False,
+        display_logo_when_loading=False,
+    )  # fmt: skip
+    library = generate_init_offline_itables_html(options.dt_bundle)
+    return f'```{{raw}} html\n<div class="wide">{library}{table}</div>\n```'
+
+
+def _put(path: Path, content: bytes) -> None:
+    if path.is_file() and path.read_bytes() == content:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8") if file.is_file() else ""
+
+
+if __name__ == "__main__":
+    write_report([Path(argument) for argument in sys.argv[1:]])

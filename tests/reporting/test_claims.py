@@ -1,0 +1,101 @@
+"""Verdicts follow from the rows, and each turns where the rows say otherwise."""
+
+import pandas as pd
+import pytest
+
+from asel_lib.reporting import claims, tables, verdicts
+
+
+def made(policy="learned", half=0.02, start="random", profile="compact", **columns) -> pd.DataFrame:
+    """Rows of one model (means over seeds) at 0.2, 0.5 and 1; columns: lists of three."""
+    ratios = [0.2, 0.5, 1.0]
+    given = {"accuracy": [0.7, 0.8, 0.8], "gmacs": ratios, "latency_ms": [20, 50, 100], "latency_iqr_ms": [1, 1, 1]}
+    given |= columns
+    rows = pd.DataFrame({"policy": policy, "keep_ratio": ratios, "start": start, "profile": profile} | given)
+    return rows.assign(accuracy_low=rows["accuracy"] - half, accuracy_high=rows["accuracy"] + half)
+
+
+def verdict(check, rows, recipe="paper"):
+    return check(rows, recipe).verdict
+
+
+def test_a_loss_is_judged_with_its_interval():
+    rows = made()  # 10 points from 1 to 0.2, plus or minus 2.8
+    assert verdict(verdicts.loss(0.2, 13), rows) == verdicts.REPRODUCED
+    assert verdict(verdicts.loss(0.2, 7), rows) == verdicts.NOT
+    assert verdict(verdicts.loss(0.2, 9), rows) == verdicts.UNDECIDED
+    found = verdicts.loss(0.2, 9)(rows, "paper")
+    assert found.measured == "+10.0 points lost from 1 to 0.2 (± 2.8)"
+    assert verdict(verdicts.loss(0.3, 9), rows) == verdicts.UNTESTABLE
+
+
+def test_accuracy_as_such_is_judged_in_the_papers_setting_alone():
+    check = verdicts.levels({1.0: 0.81, 0.5: 0.79})
+    assert verdict(check, made()) == verdicts.UNTESTABLE
+    there = dict(profile="paper", start="cifar10_warmup from imagenet")
+    assert verdict(check, made(**there)) == verdicts.REPRODUCED
+    assert verdict(check, made(accuracy=[0.7, 0.7, 0.8], **there)) == verdicts.NOT
+
+
+@pytest.mark.parametrize(
+    ("other", "expected"),
+    [([0.6, 0.7, 0.8], verdicts.REPRODUCED), ([0.8, 0.7, 0.8], verdicts.NOT), ([0.69, 0.79, 0.8], verdicts.UNDECIDED)],
+)
+def test_ahead_means_at_every_keep_ratio_and_beyond_the_interval(other, expected):
+    rows = pd.concat([made(), made("random", accuracy=other)])
+    found = verdicts.ahead(None, "random")(rows, "paper")
+    assert found.verdict == expected
+    if expected == verdicts.NOT:
+        assert "at 0.2" in found.why and "0.5" not in found.why
+
+
+def test_by_so_many_points_is_judged_too():
+    rows = pd.concat([made(), made("random", accuracy=[0.68, 0.7, 0.8])])
+    assert verdict(verdicts.ahead("learned", "random", (0.2,), 4.0), rows) == verdicts.UNDECIDED
+    assert verdict(verdicts.ahead("learned", "random", (0.2,), 6.0), rows) == verdicts.NOT
+    assert verdict(verdicts.ahead("learned", "random", (0.5,), 6.0), rows) == verdicts.REPRODUCED
+
+
+def test_speed_is_a_ratio_of_times_and_cost_of_counts():
+    rows = made()
+    assert verdict(verdicts.faster(0.5, 2.0), rows) == verdicts.REPRODUCED
+    assert verdict(verdicts.faster(0.5, 2.2), rows) == verdicts.NOT
+    assert verdict(verdicts.cost_share(0.2, 0.2, "learned"), rows) == verdicts.REPRODUCED
+    assert verdict(verdicts.cost_share(0.5, 0.4, "learned"), rows) == verdicts.NOT
+    assert verdict(verdicts.cost_in_proportion(), rows) == verdicts.REPRODUCED
+    assert verdict(verdicts.cost_in_proportion(), made(gmacs=[0.3, 0.55, 1])) == verdicts.NOT
+
+
+@pytest.mark.parametrize(("square", "expected"), [(0.2, verdicts.REPRODUCED), (0.0, verdicts.NOT)])
+def test_a_quadratic_part_is_found_where_there_is_one(square, expected):
+    ratios = [0.1, 0.3, 0.5, 0.7, 0.9]
+    rows = pd.DataFrame({"policy": "learned", "keep_ratio": ratios, "gmacs": [0.1 + r + square * r**2 for r in ratios]})
+    assert verdict(verdicts.quadratic(), rows) == expected
+    assert verdict(verdicts.quadratic(), rows[:3]) == verdicts.UNTESTABLE
+
+
+def test_without_results_nothing_is_testable_and_all_claims_are_there():
+    judged = claims.table(pd.DataFrame(columns=list(tables.COLUMNS)))
+    assert list(judged) == list(claims.COLUMNS)
+    assert set(judged["verdict"]) == {verdicts.UNTESTABLE}
+    assert judged["why"].str.startswith("no results of").all()
+    assert len(judged["claim"].unique()) == len(claims.claims()) >= 18
+    records = judged.drop_duplicates("claim").set_index("claim")["its own record"]
+    assert records["AID: 96.1 % with all patches, 94.8 % at 0.5"] == "log: 92.3 % at 1, 91.8 % at 0.5"
+    assert records["RSSCN7: learned beats random at every keep ratio"] == (
+        "random ahead at 0.7, 0.8; central ahead at 0.1, 0.2"
+    )
+    assert "13,356 / 9,944 = 1.34x" in records["80 % of the patches are 50 % faster"]
+
+
+def test_a_claim_is_tested_on_the_rows_of_its_data_set_and_recipe():
+    rows = made(accuracy=[0.2, 0.5, 0.8]).assign(
+        dataset="aid", method="asel", recipe="paper", checkpoint="aid_finetuned", seed=0, split="test", device="cpu",
+        dtype="float32", batch_size=64, compiled=False, n_images=100, commit="c", timestamp="t",
+    )  # fmt: skip
+    frame = rows.reindex(columns=list(tables.COLUMNS))
+    judged = claims.table(frame).set_index(["claim", "recipe"])
+    loss = judged.loc[("AID: keeping 0.2 of the patches costs 2.1 points", "paper")]
+    assert loss["verdict"] == verdicts.NOT and loss["measured"].startswith("+60.0 points")
+    assert loss["start"] == "random; compact, 1 seed, 100 images"
+    assert judged.loc[("AID: keeping 0.2 of the patches costs 2.1 points", "anytime"), "verdict"] == verdicts.UNTESTABLE
