@@ -23,7 +23,7 @@ class Panel:
             description="selector", options=self._policies(), value=explorer.policy or "", **wide
         )
         self.upload = widgets.FileUpload(
-            description="your image", accept="image/*", tooltip="An image file of up to 10 MB; it stays on this machine"
+            description="your image", accept="image/*", tooltip="an image file of up to 10 MB"
         )
         self.ratio = widgets.FloatSlider(
             description="keep ratio", value=explorer.keep_ratio, min=min(0.05, explorer.keep_ratio), max=1, step=0.05,

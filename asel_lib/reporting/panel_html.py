@@ -56,7 +56,7 @@ def answer(view: View) -> str:
         f"<table><caption>Top {len(view.top)} classes</caption>{classes}</table>"
         f'<table class="asel-cost"><caption>Cost of this image</caption>{costs}'
         f'<tr><th scope="row">of what all patches cost</th><td>{view.share:.0%}</td></tr>'
-        f'<tr><th scope="row">milliseconds, measured now</th><td class="asel-ms">{view.ms:.1f}</td></tr></table></div>'
+        f'<tr><th scope="row">ms, measured now</th><td class="asel-ms">{view.ms:.1f}</td></tr></table></div>'
     )
 
 
