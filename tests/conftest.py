@@ -1,6 +1,7 @@
 """Shared small things. Every test that writes does so in a checkout of its own (`workplace`)."""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,12 @@ import pytest
 from PIL import Image
 
 REPOSITORY = Path(__file__).parent.parent
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# No sandbox, since tests may run as root in a container; and no talk with the browser's makers.
+BROWSER_FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -62,3 +69,18 @@ def tiny():
             return SelectiveViT(architecture, num_classes, selector, **settings).eval()
 
     return make
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """playwright's Browser, on the Chromium of this machine or the one that playwright has fetched; the test is skipped
+    where there is neither."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[test]'")
+    with api.sync_playwright() as playwright:
+        own, fetched = next(filter(None, map(shutil.which, BROWSERS)), None), playwright.chromium.executable_path
+        file = own or (fetched if Path(fetched).is_file() else None)
+        if file is None:
+            pytest.skip("no Chromium here: install chromium, or run 'playwright install chromium'")
+        running = playwright.chromium.launch(executable_path=file, args=BROWSER_FLAGS)
+        yield running
+        running.close()

@@ -49,13 +49,13 @@ def kept_patches_sheet(
                 answers, kept = logits.argmax(dim=1).tolist(), model.kept_of(selection, images, policy, lines)
                 for column, cell in enumerate(row):
                     answer = answers[column]
-                    cell.imshow(_greyed(pixels[column], kept[column], grid))
+                    cell.imshow(greyed(pixels[column], kept[column], grid))
                     if labels is None:
                         cell.set_title(_short(classes[answer]), fontsize=7, pad=2)
                     else:
                         sign, color = _RIGHT if answer == int(labels[column]) else _WRONG
                         cell.set_title(f"{sign} {_short(classes[answer])}", color=color, fontsize=7, pad=2)
-                    _bare(cell)
+                    bare(cell)
                 row[0].set_ylabel(f"keep {ratio:g}", fontsize=8)
     finally:
         model.train(was_training)
@@ -93,12 +93,12 @@ def weights_sheet(model, images, pixels: np.ndarray, ratio: float = 0.2, average
         cells[0].imshow(pixels[row], **frame)
         cells[1].imshow(weights[row], cmap="viridis", **frame)
         for cell, chosen in zip(cells[2:], kept, strict=True):
-            cell.imshow(_greyed(pixels[row], chosen[row], grid), **frame)
+            cell.imshow(greyed(pixels[row], chosen[row], grid), **frame)
         if average is not None:
             cells[3].text(0.03, 0.03, f"{len(kept[1][row])}", color="white", fontsize=8, ha="left", va="top",
                           bbox={"facecolor": "black", "pad": 1, "linewidth": 0})  # fmt: skip
         for cell in cells:
-            _bare(cell)
+            bare(cell)
     titles = ["colour", "log-weights", f"kept {ratio:.0%}", f"auto {average or 0:.0%}"]
     for cell, title in zip(axes[0], titles, strict=False):
         cell.set_title(title, fontsize=8, pad=3)
@@ -146,10 +146,10 @@ def selection_sheet(
         cells[0].imshow(pixels[row], **frame)
         cells[1].imshow(1 - drawn[row], cmap="gray", vmin=0, vmax=1, **frame)
         cells[2].imshow(joint[row], cmap="viridis", **frame)
-        cells[3].imshow(_greyed(pixels[row], kept[row], grid), **frame)
+        cells[3].imshow(greyed(pixels[row], kept[row], grid), **frame)
         for cell in cells:
             cell.plot(middle[row, 1], middle[row, 0], marker="+", color="#D55E00", markersize=7, markeredgewidth=1.5)
-            _bare(cell)
+            bare(cell)
     for cell, title in zip(axes[0], ("colour", "lines", "scores", f"kept {ratio:.0%}"), strict=True):
         cell.set_title(title, fontsize=8, pad=3)
     figure.set_label(f"patch selection by {policy or 'the model own selector'}, keep ratio {ratio:g}")
@@ -165,8 +165,8 @@ def lines_sheet(pixels: np.ndarray, drawn: np.ndarray) -> Figure:
     for column, (picture, drawing) in enumerate(zip(pixels, drawn, strict=True)):
         axes[0, column].imshow(picture)
         axes[1, column].imshow(255 - np.asarray(drawing), cmap="gray", vmin=0, vmax=255)
-        _bare(axes[0, column])
-        _bare(axes[1, column])
+        bare(axes[0, column])
+        bare(axes[1, column])
     return figure
 
 
@@ -228,11 +228,11 @@ def data_sheet(pixels: np.ndarray, labels: Sequence[int], classes: Sequence[str]
         cell.set_visible(True)
         cell.imshow(pixels[index])
         cell.set_title(_short(classes[int(labels[index])]), fontsize=7, pad=2)
-        _bare(cell)
+        bare(cell)
     return figure
 
 
-def _greyed(pixels: np.ndarray, kept: Sequence[int], grid: tuple[int, int]) -> np.ndarray:
+def greyed(pixels: np.ndarray, kept: Sequence[int], grid: tuple[int, int]) -> np.ndarray:
     """Pixels (h, w, 3) uint8 with those of dropped patches turned to a faint grey; kept: indices on the grid
     (H, W)."""
     shown = np.zeros(grid[0] * grid[1], dtype=bool)
@@ -251,7 +251,7 @@ def _short(name: str) -> str:
     return "\n".join(lines)
 
 
-def _bare(axes: Axes) -> None:
+def bare(axes: Axes) -> None:
     axes.set(xticks=[], yticks=[])
     axes.grid(False)
     for spine in axes.spines.values():
