@@ -29,7 +29,8 @@ SHOWN = [  # of the results table, what one looks for first in front
 ]  # fmt: skip
 HEADLINES = ("rsscn7_7_methods", "aid_7_methods", "synthetic_1_strategies")
 STYLE = """
-.content { width: min(62rem, 100%); }
+.main, .content, article { min-width: 0; max-width: 100%; }
+@media (min-width: 82em) { .content { width: 62em; } }
 .wide { font-size: .8rem; }
 .wide table { font-size: .8rem; }
 .wide .dt-container, .wide table.dataTable, .wide table.dataTable > * > tr { background: transparent !important; }

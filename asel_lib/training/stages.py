@@ -14,14 +14,12 @@ from asel_lib.profiles import (
     StageSettings,
     check_recipe,
 )
-from asel_lib.selection import keep_count
+from asel_lib.selection import keep_count, names
 from asel_lib.selection.line_guided import CHOICES, GIVEN
 from asel_lib.training.jobs import Job, Stage, described, run
 
 REDUCERS = ("evit", "tome", "dynamicvit")
 AGENT = "agent"  # the recipe of what an agent trains
-# Selectors and reducers that line guidance, and what is trained by `anytime`, are compared with on one schedule.
-OTHERS = ("random", "central", "learned", "glance", "agent", "edge_energy", "evit", "tome", "dynamicvit")
 
 
 def warm_up(
@@ -61,9 +59,9 @@ def line_guided(
     """The line-guided system's training: one stage, no warm-up, only the kept patches embedded.
 
     extractor: "xdog", "sobel", "informative", or a folder of drawings made elsewhere (data.lines.from_folder).
-    selection: "sample", "top", or one of OTHERS, what they are compared with, from the same start by the same
-    schedule: "learned" and "glance" by `recipe`, "agent" (AgentViT's) by reinforcement. keep_ratio None: one is drawn a
-    batch, for one model that serves all ratios; a number: as published, a model for this ratio.
+    selection: "sample", "top", or another registered selector, what they are compared with, from the same start by the
+    same schedule: "learned" and "glance" by `recipe`, "agent" (AgentViT's) by reinforcement. keep_ratio None: one is
+    drawn a batch, for one model that serves all ratios; a number: as published, a model for this ratio.
     ValueError for an unknown extractor or selection; CheckpointError where `informative` lacks its weights.
     """
     profile = profile.for_line_guided()
@@ -120,15 +118,16 @@ def agentvit(
 def selector_for(extractor: str, selection: str) -> tuple[str, str]:
     """The policy of an extractor and a way to choose, and the folder of drawings where that is what `extractor` is
     ("" else). ValueError names what is unknown."""
-    if selection not in (*CHOICES, *OTHERS):
-        raise ValueError(f"unknown selection {selection!r}: expected one of {', '.join((*CHOICES, *OTHERS))}")
+    others = [name for name in names() if name != "line_guided"]
+    if selection not in (*CHOICES, *others):
+        raise ValueError(f"unknown selection {selection!r}: expected one of {', '.join((*CHOICES, *others))}")
     folder = "" if extractor in lines.EXTRACTORS else str(Path(extractor).expanduser().resolve())
     if folder and not Path(folder).is_dir():
         raise ValueError(
             f"unknown line extractor {extractor!r}: expected one of {', '.join(lines.EXTRACTORS)}, or the path of a "
             "folder of drawings"
         )
-    if selection in OTHERS:
+    if selection in others:
         return selection, folder
     return f"line_guided:lines={GIVEN if folder else extractor},choice={selection}", folder
 

@@ -248,7 +248,7 @@ def test_a_folder_in_parts_is_trained_on_train_and_tested_on_val(smoke, image_fo
             {"extractor": "canny"},
             "unknown line extractor 'canny': expected one of xdog, sobel, informative, or the path",
         ),
-        ({"selection": "best"}, "unknown selection 'best': expected one of sample, top, random, central, learned"),
+        ({"selection": "best"}, "unknown selection 'best': expected one of sample, top, agent, .*learned"),
         ({"keep_ratio": 1.5}, "keep_ratio is 1.5"),
         ({"extractor": "informative"}, "Put its published netG_A_latest.pth there, or draw with xdog"),
     ],
