@@ -208,7 +208,9 @@ class EvaluationSettings:
 @dataclass(frozen=True)
 class Profile:
     """All settings of a run; `load(name)` reads one. `line_guided`: the training of 03_line_guided_training,
-    `line_guided_epochs`: its length on data sets that differ from it, `line_guided_model`: its backbone, None: `model`;
+    `line_guided_epochs`: its length on data sets that differ from it, `line_guided_rates`: what its learning rates are
+    multiplied by for some selectors ("learned_paper": one by a recipe other than "dropped"), as a search on val found
+    it, `line_guided_model`: its backbone, None: `model`;
     `selectors`: the policies it is run with in a whole run, none: it is not. `agentvit_model`, `agentvit`, `agent`: the
     network, its schedule and its agent in 04_agentvit_baseline; `agentvit_runs`: the settings ("published", "equal") of
     it in a whole run. `anytime`: what a step of that recipe consists of."""
@@ -223,6 +225,7 @@ class Profile:
     transfer: StageSettings
     line_guided: StageSettings = field(default_factory=lambda: StageSettings(**LINE_GUIDED))
     line_guided_epochs: dict[str, int] = field(default_factory=dict)
+    line_guided_rates: dict[str, float] = field(default_factory=dict)
     line_guided_model: ModelSettings | None = None
     selectors: tuple[str, ...] = ()
     agentvit_model: ModelSettings = field(
@@ -250,6 +253,8 @@ class Profile:
             _one_of("setting in agentvit_runs", setting, AGENTVIT_SETTINGS)
         for dataset, epochs in self.line_guided_epochs.items():
             _whole(f"line_guided_epochs of {dataset}", epochs, 1)
+        for selector, factor in self.line_guided_rates.items():
+            _number(f"line_guided_rates of {selector}", factor, above=0)
         for selector in self.selectors:
             if selector not in COMPARED and not re.fullmatch(r"line_guided:lines=\w+,choice=\w+", selector):
                 raise ValueError(

@@ -87,6 +87,7 @@ def test_an_unknown_profile_is_named_with_a_suggestion():
         ("line_guided.patience", 0, "patience is 0"),
         ("line_guided.lr_min", -1e-6, "lr_min is -1e-06"),
         ("line_guided_epochs", {"aid": 0}, "line_guided_epochs of aid is 0"),
+        ("line_guided_rates", {"random": 0}, "line_guided_rates of random is 0"),
         (
             "selectors",
             ["line_guided:choice=top"],

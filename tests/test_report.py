@@ -36,7 +36,8 @@ def place(tmp_path_factory):
     picture = nbformat.v4.new_output("display_data", {"image/png": PIXEL, "text/plain": "picture"})
     widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "image/png": PIXEL}
     outputs = [picture, nbformat.v4.new_output("display_data", widget)]
-    cells = [nbformat.v4.new_markdown_cell("# The paper's figures"), nbformat.v4.new_code_cell("1 + 1", outputs=outputs)]
+    code = nbformat.v4.new_code_cell("1 + 1", outputs=outputs)
+    cells = [nbformat.v4.new_markdown_cell("# The paper's figures"), code]
     for name in ("06_paper_figures", "08_claims", "05_benchmark.failed"):
         state = {"application/vnd.jupyter.widget-state+json": {"state": {}, "version_major": 2, "version_minor": 0}}
         made = nbformat.v4.new_notebook(cells=cells, metadata={"papermill": {"duration": 7.2}, "widgets": state})

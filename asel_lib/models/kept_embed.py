@@ -39,7 +39,14 @@ class KeptPatchEmbed(PatchEmbed):
 def take_patches(images: Tensor, kept: Tensor, patch_size: tuple[int, int]) -> Tensor:
     """(B, C, H, W) images, (B, K) indices in raster order -> the pixels of those patches, (B, K, C, h, w)."""
     height, width = patch_size
-    cells = images.unflatten(3, (-1, width)).unflatten(2, (-1, height)).permute(0, 2, 4, 1, 3, 5)
-    image = torch.arange(len(images), device=images.device)[:, None]
-    rows, columns = torch.div(kept, cells.shape[2], rounding_mode="floor"), kept % cells.shape[2]
-    return cells[image, rows, columns]
+    batch, channels, rows, columns = images.shape
+    across = columns // width
+    # A patch is h pieces of w pixels in each channel, and a piece lies in one place: copied whole, half of the patches
+    # of 64 images take a tenth of the time that an index for each pixel takes (test of the speed in tests/models).
+    first = torch.div(kept, across, rounding_mode="floor") * (height * across) + kept % across  # its first piece
+    images_at = torch.arange(batch, device=kept.device) * (channels * rows * across)
+    channels_at = torch.arange(channels, device=kept.device) * (rows * across)
+    lines_at = torch.arange(height, device=kept.device) * across
+    piece = (images_at[:, None] + first)[:, :, None, None] + channels_at[:, None] + lines_at
+    taken = images.reshape(-1, width).index_select(0, piece.flatten())
+    return taken.view(*kept.shape, channels, height, width)

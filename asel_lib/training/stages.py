@@ -68,6 +68,9 @@ def line_guided(
     dataset = dataset or profile.datasets[0]
     settings, val_ratios = profile.line_guided, profile.evaluation.val_ratios
     settings = replace(settings, epochs=profile.line_guided_epochs.get(dataset, settings.epochs))
+    factor = profile.line_guided_rates.get(selection if recipe == "dropped" else f"{selection}_{recipe}", 1.0)
+    rates = {name: getattr(settings, name) * factor for name in ("lr_selector", "lr_backbone", "lr_head")}
+    settings = replace(settings, **rates)
     if keep_ratio is not None:
         keep_count(1, keep_ratio)
         settings = replace(settings, full_epochs=0, ratio_low=keep_ratio, ratio_high=keep_ratio)

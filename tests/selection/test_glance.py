@@ -117,3 +117,31 @@ def test_errors_say_what_is_missing():
         create("glance:width=0", 8)
     with pytest.raises(ValueError, match="pass images"):
         create("glance", 8)(torch.zeros(1, 4, 0), (2, 2))
+
+
+GRIDS = [((128, 128), (8, 8)), ((96, 192), (3, 6)), ((64, 64), (8, 8)), ((70, 70), (5, 5))]
+
+
+@pytest.mark.parametrize(("size", "grid"), GRIDS)
+def test_shrinking_and_the_first_convolution_in_one_are_the_two_after_one_another(size, grid):
+    selector = create("glance", 8).eval()
+    torch.nn.init.normal_(selector.network[-1].weight)
+    images = torch.randn(3, 3, *size)
+    with torch.no_grad():
+        shrunk = torch.nn.functional.adaptive_avg_pool2d(images, tuple(8 * cells for cells in grid))
+        expected = selector.network(shrunk).flatten(1)
+        torch.testing.assert_close(selector.log_weights(None, grid, images), expected, atol=1e-5, rtol=0)
+
+
+def test_its_first_convolution_learns_as_if_it_came_after_the_shrinking():
+    found = []
+    for together in (True, False):
+        torch.manual_seed(0)
+        selector = create("glance", 8)
+        torch.nn.init.normal_(selector.network[-1].weight)
+        images = torch.randn(3, 3, 64, 64)
+        shrunk = torch.nn.functional.adaptive_avg_pool2d(images, (32, 32))
+        answers = selector.log_weights(None, (4, 4), images) if together else selector.network(shrunk).flatten(1)
+        answers.square().sum().backward()
+        found.append(selector.network[0][0].weight.grad)
+    torch.testing.assert_close(found[0], found[1], atol=1e-4, rtol=1e-4)

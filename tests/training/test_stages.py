@@ -256,3 +256,17 @@ def test_a_folder_in_parts_is_trained_on_train_and_tested_on_val(smoke, image_fo
 def test_wrong_line_guided_calls_end_before_any_training(smoke, wrong, message):
     with pytest.raises((ValueError, CheckpointError), match=message):
         stages.line_guided(smoke, progress=False, **wrong)
+
+
+def test_a_selectors_learning_rates_are_multiplied_by_its_factor_alone(monkeypatch):
+    monkeypatch.setattr(stages, "run", lambda job, *_: job)
+    profile = replace(profiles.load("smoke"), line_guided_rates={"learned_paper": 0.25, "glance_anytime": 2})
+    plain = profile.line_guided
+    for selection, recipe, factor in (("learned", "paper", 0.25), ("learned", "dropped", 1), ("glance", "anytime", 2)):
+        settings = stages.line_guided(profile, "synthetic", selection=selection, recipe=recipe).settings
+        assert settings == replace(
+            plain,
+            lr_selector=plain.lr_selector * factor,
+            lr_backbone=plain.lr_backbone * factor,
+            lr_head=plain.lr_head * factor,
+        )
