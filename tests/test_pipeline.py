@@ -17,7 +17,7 @@ import pytest
 
 from asel_lib import profiles
 from asel_lib.errors import DatasetError, DatasetMissing
-from asel_lib.reporting import comparison
+from asel_lib.reporting import comparison, paper
 from asel_lib.reporting.figures import FIGURES
 from pipeline import notebook, plan, report, run
 
@@ -420,6 +420,10 @@ def test_profile_smoke_runs_from_nothing_and_has_its_figures(root):
     for name in names:
         for ending in ("png", "pdf"):
             assert (folder / f"figures/{name}.{ending}").stat().st_size > 1000
-    count = 2 * len(FIGURES) + len(comparison.FIGURES) + 1  # two data sets, one with AgentViT, and the scaling
+    # Two data sets' figures, one with AgentViT, the scaling; the papers'; a confusion of each, of one with anytime two;
+    # a sheet of line drawings.
+    count = 2 * len(FIGURES) + len(comparison.FIGURES) + 1 + len(paper.FIGURES) + 3 + 1
     assert (folder / "notebooks/06_paper_figures.ipynb").read_text().count('"image/png"') == count
+    assert (folder / "claims.csv").stat().st_size > 1000
+    assert (root / "benchmarks_results/report/notebooks/smoke/08_claims.html").is_file()
     assert started(pipeline(REPOSITORY, "--profile", "smoke")) == []

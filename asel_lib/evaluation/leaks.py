@@ -26,7 +26,8 @@ def leaks(
 
     model: of `checkpoints.load`, with the agent or another selector as its own. -> a row a (split, labels, mask) and
     keep ratio: n_images, trained_on (the share of them that the model was trained on or chosen by), accuracy with its
-    interval. The labels' rows are there only where the selector is an agent: no other can be told them.
+    interval. The labels' rows are there only where the selector is an agent that remembers a mask of every class: no other can be
+    told them.
     """
     record = model.record
     images, split = open_recorded(record)
@@ -34,7 +35,7 @@ def leaks(
     parts = {"its own": split.test, "second, unseeded": second_test_part(images, second_seed)}
     seen = np.concatenate([split.train, split.val])
     settings = {("not known", "its own"): Protocol()}
-    if own == "agent":
+    if own == "agent" and bool(model.selector.memory.any(dim=1).all()):
         settings |= {
             ("known", "its own"): Protocol(labels=True),
             ("not known", "one a batch"): Protocol(one_mask=True),
