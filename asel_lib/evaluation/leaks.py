@@ -26,8 +26,8 @@ def leaks(
 
     model: of `checkpoints.load`, with the agent or another selector as its own. -> a row a (split, labels, mask) and
     keep ratio: n_images, trained_on (the share of them that the model was trained on or chosen by), accuracy with its
-    interval. The labels' rows are there only where the selector is an agent that remembers a mask of every class: no other can be
-    told them.
+    interval. The labels' rows are there only where the selector is an agent that remembers a mask of every class: no
+    other can be told them.
     """
     record = model.record
     images, split = open_recorded(record)
