@@ -217,8 +217,21 @@ rule benchmark:
         "exec {runner:q} {input.notebook:q} {output.notebook:q} {params:q}"
 
 
+# What 06 and 08 read besides the run: committed results of other data sets, and what was published.
+REFERENCE = [
+    from_run(os.path.relpath(file, workflow.basedir))
+    for file in (paths.results() / "results.csv", paths.results() / "confusion.csv")
+    if file.is_file()
+]
+REFERENCE += [
+    from_run(file.relative_to(workflow.basedir))
+    for file in sorted(Path(workflow.basedir, "asel_lib/reporting/published").glob("*.csv"))
+]
+
+
 rule figures:
     input:
+        REFERENCE,
         expand("results/{name}.csv", name=[t.name for t in plan.benchmarked]),
         expand("confusion/{name}.csv", name=[t.name for t in plan.benchmarked]),
         notebook=notebook("06_paper_figures"),
@@ -266,6 +279,7 @@ rule anytime:
 
 rule claims:
     input:
+        REFERENCE,
         "results.csv",
         lambda wildcards: [f"checkpoints/{plan.told}.safetensors"] if plan.told in trainings else [],
         notebook=notebook("08_claims"),

@@ -10,6 +10,8 @@ import fcntl
 import html
 import io
 import os
+import re
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,12 +54,17 @@ GO = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewpor
 
 
 def write_report(executed: list[Path]) -> Path:
-    """executed: <run folder>/notebooks/<name>.ipynb of all notebooks asked for, there or not. -> the report's page."""
+    """executed: <run folder>/notebooks/<name>.ipynb of all notebooks asked for, there or not. -> the report's page.
+    The report that was there stays until the new one is whole; RuntimeError where it cannot be built."""
     run = executed[0].resolve().parents[1]
-    out, source = paths.results() / "report", paths.results() / "runs" / ".report"
-    with _alone(source):
-        _fill(source, {run.name: [notebook.stem for notebook in executed]})
-        _build(source, out)
+    out, work = paths.results() / "report", paths.results() / "runs" / ".report"
+    with _alone(work):
+        _fill(work / "source", {run.name: [notebook.stem for notebook in executed]})
+        _build(work / "source", work / "built" / "html")
+        shutil.rmtree(work / "before", ignore_errors=True)
+        if out.exists():
+            out.rename(work / "before")
+        (work / "built" / "html").rename(out)
     unfinished = run / "index.html.part"
     unfinished.write_text(GO.format(to=html.escape(os.path.relpath(out / "index.html", run))), encoding="utf-8")
     unfinished.replace(run / "index.html")
@@ -65,16 +72,19 @@ def write_report(executed: list[Path]) -> Path:
 
 
 @contextlib.contextmanager
-def _alone(source: Path) -> Iterator[None]:
+def _alone(work: Path) -> Iterator[None]:
     """One build at a time: runs of two profiles share the report."""
-    source.mkdir(parents=True, exist_ok=True)
-    with (source / ".lock").open("w") as lock:
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def _build(source: Path, out: Path) -> None:
+    """Read again what changed, write all anew: no page or picture of what is gone stays."""
     from sphinx.application import Sphinx
+
+    shutil.rmtree(out.parent, ignore_errors=True)
 
     settings = {
         "project": "ASEL companion",
@@ -89,7 +99,9 @@ def _build(source: Path, out: Path) -> None:
         "nb_execution_mode": "off",  # they were executed
         "nb_merge_streams": True,
         "nb_ipywidgets_js": {},  # from a network; without it a widget's picture is shown
-        "nb_mime_priority_overrides": [("*", "application/vnd.jupyter.widget-view+json", None)],
+        "nb_mime_priority_overrides": [
+            ("*", kind, None) for kind in ("application/vnd.jupyter.widget-view+json", "text/latex")
+        ],
         "myst_enable_extensions": ["colon_fence"],
         "suppress_warnings": [
             "myst.header",
@@ -104,7 +116,7 @@ def _build(source: Path, out: Path) -> None:
         str(source), None, str(out), str(source / ".doctrees"), "html", confoverrides=settings, status=io.StringIO(),
         warning=said, freshenv=False,
     )  # fmt: skip
-    app.build()
+    app.build(force_all=True)
     print(said.getvalue(), end="", file=sys.stderr)
     if app.statuscode:
         raise RuntimeError(f"the report could not be built: {said.getvalue()}")
@@ -115,7 +127,7 @@ def _build(source: Path, out: Path) -> None:
 
 def _fill(source: Path, asked: dict[str, list[str]]) -> None:
     """Write the pages' Markdown; files that did not change keep their time, so that only what is new is built."""
-    written = {source / ".lock"}
+    written = set()
 
     def page(name: str, text: str) -> None:
         _put(source / name, text.encode())
@@ -141,18 +153,16 @@ def _fill(source: Path, asked: dict[str, list[str]]) -> None:
 def _results(runs: list[Path]) -> dict[str, pd.DataFrame]:
     """Where from -> rows: the committed table and every run's own."""
     places = {"committed": paths.results() / "results.csv"} | {run.name: run / "results.csv" for run in runs}
-    found = {}
+    found, seen = {}, pd.DataFrame(columns=list(tables.COLUMNS))
     for name, file in places.items():
         try:
-            found |= {name: tables.read(file)} if file.is_file() else {}
+            frame = tables.read(file) if file.is_file() else None
         except AselError as error:  # the report shows what there is
             print(f"left out of the report: {error}", file=sys.stderr)
-    seen = pd.DataFrame(columns=list(tables.COLUMNS))
-    for name, frame in found.items():  # a run's table may be the committed one
-        keys = ["checkpoint", "policy", "keep_ratio", "timestamp"]
-        new = ~pd.MultiIndex.from_frame(frame[keys]).isin(pd.MultiIndex.from_frame(seen[keys]))
-        found[name] = frame[new]
-        seen = pd.concat([seen, frame[new]], ignore_index=True) if len(seen) else frame
+            continue
+        if frame is not None:  # a run's table may hold what was committed
+            together = tables.with_reference(seen, file) if len(seen) else frame
+            found[name], seen = together.iloc[len(seen) :], together
     return found
 
 
@@ -163,7 +173,7 @@ def _pictures(source: Path, runs: list[Path], written: set[Path]) -> dict[str, l
     for name, folder in places.items():
         for file in sorted(folder.glob("*.*")):
             if file.suffix in (".png", ".pdf", ".csv"):
-                copy = source / "figures" / name / file.name
+                copy = source / "figures" / _safe(name) / f"{_safe(file.stem)}{file.suffix}"
                 _put(copy, file.read_bytes())
                 written.add(copy)
                 if file.suffix == ".png":
@@ -174,34 +184,43 @@ def _pictures(source: Path, runs: list[Path], written: set[Path]) -> dict[str, l
 def _notebooks(source: Path, run: Path, asked: list[str], written: set[Path]) -> list[dict]:
     """A row a notebook: stem, state, seconds, reason; those there and failed are copied below the source."""
     folder = run / "notebooks"
-    stems = dict.fromkeys([*asked, *sorted(file.stem for file in folder.glob("[!.]*.ipynb"))])
+    files = (file.stem.removesuffix(".failed") for file in sorted(folder.glob("[!.]*.ipynb")))
     rows = []
-    for stem in (stem for stem in stems if not stem.endswith(".failed")):
+    for stem in dict.fromkeys([*asked, *files]):
         row = {"stem": stem, "state": "did not run", "seconds": None, "reason": "", "page": ""}
+        rows.append(row)
         done, failed = folder / f"{stem}.ipynb", folder / f"{stem}.failed.ipynb"
         file = done if done.is_file() else failed if failed.is_file() else None
-        if file is not None:
-            reason = failed.with_suffix(".txt")
-            row["state"] = "done" if file == done else "failed"
-            row["reason"] = "" if file == done else _text(reason) or "It was interrupted."
-            row["page"] = f"notebooks/{run.name}/{stem}"
-            copy = source / f"{row['page']}.ipynb"
+        if file is None:
+            continue
+        reason = failed.with_suffix(".txt")
+        row["state"] = "done" if file == done else "failed"
+        row["reason"] = "" if file == done else _text(reason) or "It was interrupted, or is still at work."
+        try:
             content = nbformat.read(file, as_version=4)
-            row["seconds"] = content.metadata.get("papermill", {}).get("duration")
-            _put(copy, nbformat.writes(_readable(content, stem)).encode())
-            written.add(copy)
-        rows.append(row)
+        except Exception as error:  # torn, or being written by another run; nbformat has no one class for it
+            row |= {"state": "unreadable", "reason": f"{file.name}: {type(error).__name__}"}
+            continue
+        row["page"] = f"notebooks/{_safe(run.name)}/{_safe(stem)}"
+        row["seconds"] = content.metadata.get("papermill", {}).get("duration")
+        copy = source / f"{row['page']}.ipynb"
+        _put(copy, nbformat.writes(_readable(content, stem)).encode())
+        written.add(copy)
     return rows
 
 
 def _readable(content, stem: str):
-    """The notebook under the name of its run: several are copies of one, and would have one title."""
+    """The notebook under the name of its run: several are copies of one, and would have one title. Its pictures get the
+    heading above them as alternative text."""
     content.metadata.pop("widgets", None)
+    heading, titled = stem, False
     for cell in content.cells:
-        if cell.cell_type == "markdown" and cell.source.startswith("# "):
-            title, _, rest = cell.source[2:].partition("\n")
-            cell.source = f"# {stem}\n\n*{title}*\n{rest}"
-            break
+        if cell.cell_type == "markdown" and cell.source.startswith("#"):
+            heading, _, rest = cell.source.lstrip("# ").partition("\n")
+            if cell.source.startswith("# ") and not titled:
+                cell.source, titled = f"# {stem}\n\n*{heading}*\n{rest}", True
+        if cell.cell_type == "code":
+            cell.metadata["mystnb"] = {"image": {"alt": f"Picture in {stem}, section: {heading}"}}
     return content
 
 
@@ -215,7 +234,7 @@ def _index(every: pd.DataFrame, pictures: dict[str, list[Path]], notebooks: dict
         f"sets; {states.count('done')} of {len(states)} notebooks ran; made at commit `{about['commit']}` on "
         f"{about['device_name']}, {about['cores']} cores.",
     ]
-    if "failed" in states:
+    if {"failed", "unreadable"} & set(states):
         lines.append('<p class="failed">A notebook failed: see <a href="notebooks.html">Notebooks</a>.</p>')
     there = {file.stem: file for files in pictures.values() for file in files}
     headline = next((there[name] for name in HEADLINES if name in there), None)
@@ -223,9 +242,9 @@ def _index(every: pd.DataFrame, pictures: dict[str, list[Path]], notebooks: dict
         lines += ["## At a glance", _figure(headline)]
     for dataset in sorted(set(every["dataset"])):
         if len(found := methods.table(every, dataset)):
-            lines += [f"### {dataset}: accuracy (%) by keep ratio", _plain(found.drop(columns="data set"))]
+            lines += [f"### {_code(dataset)}: accuracy (%) by keep ratio", _plain(found.drop(columns="data set"))]
             advice = methods.advice(every, dataset).drop(columns="data set")
-            lines += [f"### {dataset}: which method to use when", _plain(advice)]
+            lines += [f"### {_code(dataset)}: which method to use when", _plain(advice)]
     lines += ["## What is here", "- [Results](results.md): every measurement, to sort and to filter"]
     lines += [
         "- [Claims](claims.md): what the papers say, and what holds",
@@ -267,7 +286,7 @@ def _claims_page(every: pd.DataFrame) -> str:
 def _figures_page(pictures: dict[str, list[Path]]) -> str:
     lines = ["# Figures", "Each with its PDF and, where it draws a table, the rows that it draws."]
     for name, files in pictures.items():
-        lines.append(f"## {'The committed results' if name == 'committed' else f'Run {name}'}")
+        lines.append(f"## {'The committed results' if name == 'committed' else f'Run {_code(name)}'}")
         lines += [_figure(file) for file in files]
     return "\n\n".join(lines if pictures else [*lines, "Nothing was drawn yet."]) + "\n"
 
@@ -287,17 +306,19 @@ def _figure(file: Path) -> str:
 def _notebooks_page(notebooks: dict[str, list[dict]]) -> str:
     lines = ["# Notebooks"]
     for run, rows in notebooks.items():
-        lines.append(f"## Run {run}")
+        lines.append(f"## Run {_code(run)}")
         table = [
             {
-                "notebook": f"[{row['stem']}](<{row['page']}.ipynb>)" if row["page"] else row["stem"],
-                "state": row["state"] if row["state"] != "failed" else '<span class="failed">failed</span>',
+                "notebook": f"[{_code(row['stem'])}](<{row['page']}.ipynb>)" if row["page"] else _code(row["stem"]),
+                "state": f'<span class="failed">{row["state"]}</span>' if row["reason"] else row["state"],
                 "time": f"{row['seconds']:.0f} s" if row["seconds"] else "",
             }
             for row in rows
         ]
         lines.append(tables.to_markdown(pd.DataFrame(table)))
-        lines += [f"### {row['stem']} failed\n\n```text\n{row['reason']}\n```" for row in rows if row["reason"]]
+        lines += [
+            f"### {_code(row['stem'])}: {row['state']}\n\n{_verbatim(row['reason'])}" for row in rows if row["reason"]
+        ]
         pages = "\n".join(f"{row['stem']} <{row['page']}>" for row in rows if row["page"])
         lines.append(f"```{{toctree}}\n:hidden:\n\n{pages}\n```" if pages else "")
     return "\n\n".join(lines) + "\n"
@@ -330,6 +351,21 @@ def _sortable(frame: pd.DataFrame, identifier: str) -> str:
     )  # fmt: skip
     library = generate_init_offline_itables_html(options.dt_bundle)
     return f'```{{raw}} html\n<div class="wide">{library}{table}</div>\n```'
+
+
+def _safe(name: str) -> str:
+    """As a file's name and in a link."""
+    return re.sub(r"[^\w.+-]", "_", name)
+
+
+def _code(name: str) -> str:
+    """As a piece of code, in which no mark-up counts."""
+    return f"`{name.replace('`', '')}`"
+
+
+def _verbatim(text: str) -> str:
+    fence = "`" * (3 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}text\n{text}\n{fence}"
 
 
 def _put(path: Path, content: bytes) -> None:

@@ -317,11 +317,8 @@ def report(plan: Plan, folder: Path, status: int, complete: bool, seconds: float
     executed = [folder / file for file in executed_notebooks(plan)]
     missing = [file for file in executed if not file.is_file()]
     if status or missing:
-        from pipeline.report import write_report
-
-        page = write_report(executed)
         there = f"{len(executed) - len(missing)} of {len(executed)} notebooks are there"
-        print(f"\n{there}: {shown(page)}")
+        print(f"\n{there}: {shown(reported(executed))}")
         errors = [(file, error_file(file)) for file in missing if error_file(file).is_file()]
         for file, error in errors:
             notebook = file.with_name(f"{file.stem}.failed.ipynb")
@@ -329,10 +326,23 @@ def report(plan: Plan, folder: Path, status: int, complete: bool, seconds: float
         if not errors:
             print("".join((folder / "run.log").open().readlines()[-15:]))
         return 1
+    page = paths.results() / "report" / "index.html"
+    page = page if page.is_file() else reported(executed)
     figures = len(list((folder / "figures").glob("*.png")))
-    print(f"All is there ({seconds:.0f} s). Open {shown(paths.results() / 'report' / 'index.html')}")
+    print(f"All is there ({seconds:.0f} s). Open {shown(page)}")
     print(f"Figures ({figures}): {shown(folder / 'figures')}   Measurements: {shown(folder / 'results.csv')}")
     return 0 if complete else 1
+
+
+def reported(executed: list[Path]) -> Path:
+    """The report's page; where it cannot be made, why, and the notebooks' folder: what failed is said all the same."""
+    try:
+        from pipeline.report import write_report
+
+        return write_report(executed)
+    except Exception as error:
+        print(f"the report could not be made ({type(error).__name__}: {error})")
+        return executed[0].parent
 
 
 def shown(path: Path) -> str:

@@ -30,7 +30,7 @@ _FREE = frozenset(
         "softmax log_softmax sort sqrt square sub sub_ sum tanh tile topk unbind unflatten where xor __rshift__ "
         "__lshift__ __or__ __xor__ repeat_interleave __interpolate upsample_bicubic2d _upsample_bicubic2d_aa "
         "logical_not logical_and one_hot amax amin clamp_max clamp_max_ clamp_min lift_fresh linspace numpy_T "
-        "linalg_vector_norm scatter_add "
+        "linalg_vector_norm scatter_add index_select "
         "ones_like pad tanh_"
     ).split()
 )

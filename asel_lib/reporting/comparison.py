@@ -22,6 +22,7 @@ STYLES = {
 }
 # Rows that differ in one of these were not measured alike, and are not drawn together.
 MEASURED = ("profile", "split", "device", "dtype", "batch_size", "compiled")
+NEAREST = ("paper", "compact", "demo", "smoke")  # profiles, from the paper's setting on down
 INTERVAL = "band: 95 % interval (Wilson); bars: lowest to highest seed"
 
 
@@ -208,6 +209,19 @@ def alike(rows: pd.DataFrame, like: pd.DataFrame, columns: Sequence[str]) -> pd.
     """The rows that have in `columns` what the last of `like` has."""
     last = like.sort_values("timestamp", kind="stable").iloc[-1]
     return rows[(rows[list(columns)] == last[list(columns)]).all(axis=1)]
+
+
+def telling(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of rows of one model: those measured alike in the setting that is nearest to the paper's (its own profile, else
+    the next smaller one), there the last; means over seeds, with columns that say what they are of. Maybe empty."""
+    if rows.empty:
+        return rows
+    rank = rows["profile"].map(lambda name: NEAREST.index(name) if name in NEAREST else len(NEAREST))
+    rows = rows[rank == rank.min()]
+    rows = latest(alike(rows, rows, (*MEASURED, "start")))
+    about = {name: ", ".join(dict.fromkeys(rows[name])) for name in ("checkpoint", "commit")}
+    about |= {name: rows[name].iloc[-1] for name in ("start", "recipe", "profile", "device", "dtype", "dataset")}
+    return tables.over_seeds(rows).assign(**about)
 
 
 def _means(found: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:

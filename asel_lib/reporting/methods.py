@@ -39,8 +39,7 @@ def found(frame: pd.DataFrame, dataset: str) -> dict[str, pd.DataFrame]:
     if ours.empty:
         return {}
     rows = alike(rows, ours, (*MEASURED, "start"))
-    plain = rows["checkpoint"].str.contains(r"_(?:glance|random)_anytime(?:_seed\d+)?$")
-    own = tables.own(rows[plain | (rows["recipe"] != "anytime")])  # without ablations
+    own = tables.own(rows)
     named = {}
     for (selector, recipe), (label, *_) in METHODS.items():
         policy = LINE_GUIDED if selector == "line_guided" else selector

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 
 from asel_lib.reporting import published_values, tables
-from asel_lib.reporting.comparison import MEASURED, alike, latest
+from asel_lib.reporting.comparison import MEASURED, alike, latest, telling
 from asel_lib.reporting.figures import DRAWN, policy_label
 from asel_lib.reporting.style import LINES, PAGE, drawn_from, save, styled
 
@@ -135,9 +135,12 @@ def against_agentvit(frame: pd.DataFrame, dataset: str) -> Figure:
     old = published_values.comparison(dataset)
     for column, recipe in enumerate(RECIPES):
         rows = chain(frame, dataset, recipe)
-        agent = _last(
-            frame[(frame["dataset"] == dataset) & (frame["method"] == "agentvit") & (frame["policy"] == "agent")]
-        )
+        agent = frame[(frame["dataset"] == dataset) & (frame["method"] == "agentvit") & (frame["policy"] == "agent")]
+        if len(rows) and len(agent):  # measured as ours was, or not beside it
+            agent = agent[
+                (agent[["profile", "device", "dtype"]] == rows[["profile", "device", "dtype"]].iloc[0]).all(axis=1)
+            ]
+        agent = telling(agent)
         ours = rows[rows["policy"] == OWN[recipe]]
         used += [ours, agent]
         shown = [
@@ -214,20 +217,9 @@ def confused(pairs: pd.DataFrame) -> list[str]:
 
 def chain(frame: pd.DataFrame, dataset: str, recipe: str) -> pd.DataFrame:
     """Means over seeds of the model that was warmed up and transferred (as the paper has it) by a recipe, all policies;
-    of the warm-up's own data set, the warm-up. Where it was measured in several ways, the last. Maybe empty."""
+    of the warm-up's own data set, the warm-up. Where it was measured in several ways, see `telling`. Maybe empty."""
     rows = frame[(frame["dataset"] == dataset) & (frame["method"] == "asel") & (frame["recipe"] == recipe)]
-    rows = rows[rows["policy"].isin(POLICIES)]
-    return _last(rows)
-
-
-def _last(rows: pd.DataFrame) -> pd.DataFrame:
-    if rows.empty:
-        return rows
-    rows = latest(alike(rows, rows, (*MEASURED, "start")))
-    about = {
-        name: rows[name].iloc[-1] for name in ("start", "recipe", "profile", "device", "dtype", "commit", "dataset")
-    }
-    return tables.over_seeds(rows).assign(**about)
+    return telling(rows[rows["policy"].isin(POLICIES)])
 
 
 def _grid(rows: int) -> tuple[Figure, np.ndarray]:

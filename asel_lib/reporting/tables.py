@@ -2,6 +2,7 @@
 shows."""
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ COLUMNS = (
     "compiled", "torch", "commit", "timestamp",
 )  # fmt: skip
 CONFUSION = ("dataset", "checkpoint", "policy", "recipe", "keep_ratio", "class", "answer", "images")
+ENDINGS = r"(?:_(?:paper|anytime))?(?:_seed\d+)?"  # of a checkpoint's name, behind its selector's
 # What makes two rows incomparable: rows that differ in one of these are never averaged.
 SETTINGS = ("method", "recipe", "profile", "start", "split", "device", "dtype", "batch_size", "compiled")
 
@@ -42,12 +44,13 @@ def read_all(source: str | os.PathLike) -> pd.DataFrame:
     return read(sorted(source.glob("*.csv")) if source.is_dir() else source)
 
 
-def with_others(frame: pd.DataFrame, reference: str | os.PathLike) -> pd.DataFrame:
-    """`frame`, and of the table `reference` (where it is there) the rows of data sets that `frame` has none of."""
+def with_reference(frame: pd.DataFrame, reference: str | os.PathLike) -> pd.DataFrame:
+    """`frame`, and of the table `reference` (where it is there) the measurements that `frame` has not."""
     if not Path(reference).is_file():
         return frame
-    others = read(reference)
-    return pd.concat([frame, others[~others["dataset"].isin(frame["dataset"])]], ignore_index=True)
+    keys, others = ["checkpoint", "policy", "keep_ratio", "timestamp"], read(reference)
+    new = ~pd.MultiIndex.from_frame(others[keys]).isin(pd.MultiIndex.from_frame(frame[keys]))
+    return pd.concat([frame, others[new]], ignore_index=True)
 
 
 def confusions(folder: str | os.PathLike, reference: str | os.PathLike) -> pd.DataFrame:
@@ -129,15 +132,15 @@ def summary(
 
 
 def own(frame: pd.DataFrame) -> pd.DataFrame:
-    """Of the trainings on the line-guided schedule, the rows of the selector that each was trained with: their
-    checkpoints are named after it."""
+    """Of the trainings on the line-guided schedule for all keep ratios, the rows of the selector that each was trained
+    with: their checkpoints are named after it. Ablations and models for one keep ratio have longer names."""
 
     def written(policy: str) -> str:
         name, _, options = policy.partition(":")
         return "_".join(option.partition("=")[2] for option in options.split(",")) if options else name
 
     mine = [
-        name.partition("_line_guided_")[2].startswith(written(policy))
+        re.fullmatch(written(policy) + ENDINGS, name.partition("_line_guided_")[2]) is not None
         for name, policy in zip(frame["checkpoint"], frame["policy"], strict=True)
     ]
     return frame[np.array(mine, dtype=bool)]

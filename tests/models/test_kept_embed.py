@@ -59,13 +59,14 @@ def test_gradients_are_those_of_embedding_everything(tiny):
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_only_the_kept_patches_are_paid_for(policy):
+def test_only_the_kept_patches_are_paid_for(policy, caplog):
     model = SelectiveViT("vit_tiny_patch16_224", 10).eval()
     found = cost.gmacs(model, 224, 0.3, policy)
     expected = cost.analytic_gmacs(196, 58, 192, 12, 4, 1, 16, 3, 10, embedded=58)
     assert found.total - found.selector == pytest.approx(expected, rel=1e-3)
     assert found.selector < 0.005 * expected
     assert (found.selector > 0) == policy.startswith("line_guided")
+    assert not caplog.text, "an operator that the count does not know"
     learned = cost.gmacs(model, 224, 0.3, "learned")
     assert learned.total - learned.selector == pytest.approx(expected + 138 * 192 * 768 / 1e9, rel=1e-3)
 
@@ -77,6 +78,9 @@ def test_pixels_of_a_patch_are_its_pixels():
     assert taken.shape == (2, 2, 3, 3, 2)
     assert torch.equal(taken[0, 0], images[0, :, 3:6, 2:4])
     assert torch.equal(taken[1, 0], images[1, :, 0:3, 6:8])
+    assert torch.equal(take_patches(images.contiguous(memory_format=torch.channels_last), kept, (3, 2)), taken)
+    with pytest.raises(ValueError, match="patches of 3 x 3 pixels do not divide images of 6 x 8"):
+        take_patches(images, kept, (3, 3))
 
 
 def test_a_copy_and_dropout_on_positions_keep_their_meaning(tiny):
