@@ -91,9 +91,8 @@ def dataset_figure(frame: pd.DataFrame, dataset: str) -> Figure:
                 _line(axes, x, rows[rows["policy"] == policy], policy, policy_label(policy))
             for policy in ("learned", "random", "central") if x == "keep_ratio" else ("learned",):
                 _faint(axes, x, old[old["policy"] == policy], policy, f"{policy}, published")
-            _missing(axes, rows, f"recipe {recipe} on {dataset}")
+            _titled(axes, "ab"[row], dataset, recipe, rows)
             axes.set_xlabel("throughput (img/s)" if row == 0 else "keep ratio")
-            axes.set_title(f"({'ab'[row]}) {dataset}, recipe {recipe}{_start(rows)}")
             if row == 0:
                 axes.set_xscale("log")
     return _finished(
@@ -113,10 +112,9 @@ def costs(frame: pd.DataFrame, dataset: str) -> Figure:
             axes = panels[row][column]
             for policy in POLICIES:
                 _line(axes, "keep_ratio", rows[rows["policy"] == policy], policy, policy_label(policy), y)
-            _missing(axes, rows, f"recipe {recipe} on {dataset}")
+            _titled(axes, "ab"[row], dataset, recipe, rows)
             batch = f" of {rows['batch_size'].iloc[0]:g} images" if len(rows) else ""
             axes.set(xlabel="keep ratio", ylabel=f"latency{batch} (ms)" if row == 0 else "cost of an image (GMACs)")
-            axes.set_title(f"({'ab'[row]}) {dataset}, recipe {recipe}{_start(rows)}")
             axes.set_ylim(bottom=0)
     old = published_values.asel(dataset).query("policy == 'learned'").assign(source="log: 64 / throughput, RTX 5090")
     for axes in panels[0]:
@@ -161,9 +159,8 @@ def against_agentvit(frame: pd.DataFrame, dataset: str) -> Figure:
             if (x, y) == ("keep_ratio", "accuracy"):
                 for name, policy in (("ASEL", "learned"), ("AgentViT", "agent")):
                     _faint(axes, x, old[old["method"] == name], policy, f"{name}, published")
-            _missing(axes, ours, f"recipe {recipe} on {dataset}")
+            _titled(axes, "abcd"[row], dataset, recipe, ours)
             axes.set(xlabel="keep ratio" if x == "keep_ratio" else "throughput (img/s)", ylabel=names[y])
-            axes.set_title(f"({'abcd'[row]}) {dataset}, recipe {recipe}{_start(rows)}")
             if y != "accuracy":
                 axes.set_ylim(bottom=0)
     note = "published: its test images were mostly trained on, and AgentViT was told the labels (08_claims)"
@@ -242,6 +239,12 @@ def _faint(axes: Axes, x: str, rows: pd.DataFrame, policy: str, label: str) -> N
     if len(rows):
         look = {key: LINES[policy][key] for key in ("color", "marker")}
         axes.plot(rows[x], rows["accuracy"] * 100, label=label, **look | FAINT)
+
+
+def _titled(axes: Axes, letter: str, dataset: str, recipe: str, rows: pd.DataFrame) -> None:
+    """The panel's letter, what it is of and from which start; where that was not measured, it says so."""
+    _missing(axes, rows, f"recipe {recipe} on {dataset}")
+    axes.set_title(f"({letter}) {dataset}, recipe {recipe}{_start(rows)}")
 
 
 def _missing(axes: Axes, rows: pd.DataFrame, what: str) -> None:
