@@ -15,11 +15,10 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
-from asel_lib import paths
+from asel_lib import paths, records
 from asel_lib.errors import CheckpointError
 from asel_lib.files import replace_files
-
-FORMAT = 1
+from asel_lib.records import FORMAT
 
 
 def load(name: str | Path, device: str | torch.device = "cpu", profile: str | None = None):
@@ -30,19 +29,11 @@ def load(name: str | Path, device: str | torch.device = "cpu", profile: str | No
     CheckpointError where there is none, or where it is damaged or of another architecture.
     """
     from asel_lib.data.batches import transform
-    from asel_lib.models import build
 
     file = locate(name, profile)
     record, weights = read_record(file), read_weights(file)
-    described, prepared = record["model"], record["transform"]
-    model = build(
-        described["architecture"],
-        len(record["classes"]),
-        described["selector"],
-        img_size=prepared["size"],
-        **described["timm"],
-    )
-    fill(model, weights, file)
+    prepared = record["transform"]
+    model = _described(record, weights, file)
     model.classes, model.record = tuple(record["classes"]), record
     model.budgets = {float(average): factor for average, factor in record.get("budgets", {}).items()}
     model.transform = transform(prepared["size"], prepared["mean"], prepared["std"])
@@ -110,9 +101,7 @@ def save(model, stem: Path, record: dict, half: bool = False) -> Path:
         text = json.dumps(record, indent=2, default=str) + "\n"
         replace_files({file: lambda f: f.write(content), file.with_suffix(".json"): lambda f: f.write(text.encode())})
     except OSError as error:
-        raise CheckpointError(
-            f"{file} could not be written ({error}); free space or choose another folder, then run again"
-        ) from error
+        raise CheckpointError(f"{file} could not be written: {error}") from error
     return file
 
 
@@ -145,19 +134,11 @@ def read_record(file: Path) -> dict:
     path = file.with_suffix(".json")
     try:
         record = json.loads(path.read_text())
-        version, needed = (
-            record["format"],
-            ("fingerprint", "classes", "model", "transform", "split", "history", "sha256"),
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{path}: no readable record of the checkpoint ({error!r}); copy both files of it"
         ) from error
-    if version != FORMAT or any(key not in record for key in needed):
-        raise CheckpointError(
-            f"{path}: format {version!r} or a missing entry; expected format {FORMAT} with {', '.join(needed)}"
-        )
-    return record
+    return records.check(record, path)
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
@@ -165,23 +146,55 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     try:
         content = file.read_bytes()
         weights = load_safetensors(content)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:  # e.g. of a type that torch lacks
         raise CheckpointError(f"{file}: not a whole safetensors file ({error}); copy or train it again") from error
     if _digest(content) != read_record(file)["sha256"]:
         raise CheckpointError(f"{file}: the weights are not those of the record beside them; copy or train both again")
     return {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
 
 
+def _described(record: dict, weights: dict[str, Tensor], source: Path):
+    """The model of a record with these weights. A record may describe a network larger than any memory: it is made
+    without memory first ("meta"), and in earnest only where its tensors are of the weights' shapes."""
+    from asel_lib.models import build
+
+    described, settings = record["model"], record["model"]["timm"]
+
+    def made():
+        size, classes = record["transform"]["size"], len(record["classes"])
+        return build(described["architecture"], classes, described["selector"], img_size=size, **settings)
+
+    try:
+        counts = [settings[name] for name in ("depth", "reg_tokens") if isinstance(settings.get(name), int)]
+        if any(count > len(weights) for count in counts):
+            raise ValueError(f"more blocks than the {len(weights)} tensors it comes with")
+        with torch.device("meta"):
+            outline = made()
+    except Exception as error:  # the arguments are a stranger's: any of timm's and torch's errors
+        raise CheckpointError(
+            f"{source}: its record describes no network ({type(error).__name__}: {str(error)[:300]}); copy or train "
+            "the checkpoint again"
+        ) from error
+    _check_shapes(outline, weights, source)
+    model = made()
+    fill(model, weights, source)
+    return model
+
+
 def fill(model, weights: dict[str, Tensor], source: object, leave: tuple[str, ...] = ()) -> None:
     """Load weights into the model; names that begin with one of `leave` keep the model's own values.
     CheckpointError names the first that does not fit."""
     weights = {key: value for key, value in weights.items() if not key.startswith(leave)} if leave else weights
+    _check_shapes(model, weights, source, leave)
+    model.load_state_dict(weights, strict=False)
+
+
+def _check_shapes(model, weights: dict[str, Tensor], source: object, leave: tuple[str, ...] = ()) -> None:
     own = {key: value for key, value in model.state_dict().items() if not (leave and key.startswith(leave))}
     for key in sorted(own.keys() | weights.keys()):
         here, there = (tuple(d[key].shape) if key in d else "missing" for d in (own, weights))
         if here != there:
             raise CheckpointError(f"{source}: of another architecture: {key} is {there}, this model has {here}")
-    model.load_state_dict(weights, strict=False)
 
 
 def fingerprint(*parts: object) -> str:

@@ -8,7 +8,10 @@ from asel_lib.profiles import PRECISIONS
 
 
 def default_device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """A GPU if there is one; asked for without beginning to use it, so that processes can still be forked."""
+    from accelerate.utils import is_cuda_available
+
+    return torch.device("cuda" if is_cuda_available() else "cpu")
 
 
 def resolve_precision(precision: str, device: str | torch.device) -> str:

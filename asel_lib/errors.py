@@ -20,3 +20,7 @@ class CheckpointError(AselError):
 
 class TrainingError(AselError):
     """Training cannot go on, e.g. the loss is not finite."""
+
+
+class ExportError(AselError):
+    """A model cannot be exported as asked, or what exporting needs is not installed."""

@@ -2,34 +2,46 @@
 tensors without running what lies in their file."""
 
 import contextlib
+import errno
+import fcntl
+import glob
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from asel_lib.errors import CheckpointError
+from asel_lib.errors import AselError, CheckpointError
+
+LEFT_BEHIND = 60.0  # seconds after which an unfinished file that nobody holds is one of a killed process
 
 
 def replace_files(contents: dict[Path, Callable[[BinaryIO], object]]) -> None:
     """Let each function fill a file beside its path, flush them all to the disk, and only then rename them over their
-    paths. Where anything fails before that (OSError: no space, no permission) the old files stay as they were."""
+    paths. Where anything fails before that the old files stay as they were, and nothing is left beside them; an
+    OSError (no space, no permission) names the path and what to do."""
     temporary: dict[Path, str] = {}
+    path = None
     try:
-        for path, write in contents.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary[path] = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-            with os.fdopen(handle, "wb") as file:
+        with contextlib.ExitStack() as held:
+            for path, write in contents.items():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                handle, temporary[path] = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+                file = held.enter_context(os.fdopen(handle, "wb"))
+                fcntl.flock(file, fcntl.LOCK_EX)  # says that somebody is at work on it, see _clear
+                _clear(path, but=temporary[path])
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(temporary[path], 0o644)  # mkstemp's 0600 would hide results from the group
+                os.chmod(temporary[path], 0o644)  # mkstemp's 0600 would hide results from the group
         for path, name in temporary.items():
             os.replace(name, path)
-    except BaseException:
+    except BaseException as error:
         for name in temporary.values():
             with contextlib.suppress(OSError):
                 os.unlink(name)
+        if isinstance(error, OSError):
+            raise OSError(error.errno, f"{error.strerror or error}; {advice(error)}", str(path)) from error
         raise
 
 
@@ -40,6 +52,37 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 def replace_text(path: Path, text: str) -> None:
     replace_file(path, lambda file: file.write(text.encode()))
+
+
+def check_writable(*folders: Path) -> None:
+    """Make the folders and try to write into each: an error now rather than after hours of work. AselError names the
+    folder and what to do."""
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(b"x")
+                file.flush()
+        except OSError as error:
+            raise AselError(f"cannot write into {folder} ({error.strerror or error}); {advice(error)}") from error
+
+
+def advice(error: OSError) -> str:
+    """What a user can do about a file that could not be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "free some space there, then run again: it goes on from what is kept"
+    return "make the folder writable, or choose another with ASEL_ROOT (results), ASEL_DATA or ASEL_CACHE (images)"
+
+
+def _clear(path: Path, but: str) -> None:
+    """Remove what killed processes left of `path`: unfinished files that no process holds and that are not of this
+    minute (by the clock of the disk they lie on)."""
+    now = os.stat(but).st_mtime
+    for name in glob.glob(f"{glob.escape(str(path.parent))}/.{glob.escape(path.name)}.????????"):
+        with contextlib.suppress(OSError), open(name, "rb") as file:
+            if name != but and abs(os.fstat(file.fileno()).st_mtime - now) > LEFT_BEHIND:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(name)
 
 
 def read_pth(path: str | os.PathLike) -> object:
@@ -65,6 +108,12 @@ def state_dict(state: object, wrappers: tuple[str, ...], path: str | os.PathLike
 
     while isinstance(state, dict) and (inner := next((w for w in wrappers if isinstance(state.get(w), dict)), "")):
         state = state[inner]
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
+    ):
         raise CheckpointError(f"{path}: expected a plain state dict (name -> tensor), found {type(state).__name__}")
+    for name, value in state.items():
+        if value.layout != torch.strided or value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            # Strides of 0 make a few bytes a tensor larger than any memory.
+            raise CheckpointError(f"{path}: {name!r} is {tuple(value.shape)}, and the file does not hold as much")
     return state

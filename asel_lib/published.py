@@ -11,6 +11,7 @@ from asel_lib.files import read_pth, state_dict
 
 # timm's name for each width of the ViT family; the number of heads is not in a state dict, these have 64 a head.
 ARCHITECTURES = {192: "vit_tiny_patch16_224", 384: "vit_small_patch16_224", 768: "vit_base_patch16_224"}
+MOST_PATCHES = 2**18  # of an AgentViT, whose positions are not in the file
 WRAPPERS = ("model_state_dict", "state_dict", "model")
 
 
@@ -27,6 +28,15 @@ def load_published(path: str | Path, classes: tuple[str, ...] | None = None, num
     num_heads: only for a width that is not ViT-Tiny's, -Small's or -Base's (default: width / 64).
     Nothing of the file but tensors is read (`weights_only=True`). CheckpointError where it is of another kind.
     """
+    try:
+        return _loaded(path, classes, num_heads)
+    except (KeyError, IndexError, TypeError, AttributeError, RuntimeError, ArithmeticError) as error:
+        raise CheckpointError(
+            f"{path}: not a published checkpoint ({type(error).__name__}: {str(error)[:300]}); download it again"
+        ) from error
+
+
+def _loaded(path: str | Path, classes: tuple[str, ...] | None, num_heads: int | None):
     from asel_lib.data.batches import transform
 
     held = read_pth(path)
@@ -68,7 +78,7 @@ def _build(
     embed = state[backbone + "patch_embed.proj.weight"]
     dim, patch = embed.shape[0], embed.shape[-1]
     side = round((state[backbone + "pos_embed"].shape[1] - 1) ** 0.5)
-    depth = 1 + max(int(key.split(".")[2]) for key in state if key.startswith(backbone + "blocks."))
+    depth = _depth(state, backbone + "blocks.", path)
     model = SelectiveViT(
         ARCHITECTURES.get(dim, "vit_tiny_patch16_224"),
         state[backbone + "head.weight"].shape[0],
@@ -103,8 +113,8 @@ def _agentvit(held: dict, path: str | Path):
             len(state["transformer.layers.0.1.net.1.bias"]),
         )
         classes = len(state["linear_head.1.bias"])
-        depth = 1 + max(int(key.split(".")[2]) for key in state if key.startswith("transformer.layers."))
-        if heads < 1 or inner % heads or patch < 1 or size % patch:
+        depth = _depth(state, "transformer.layers.", path)
+        if heads < 1 or inner % heads or patch < 1 or size % patch or (size // patch) ** 2 > MOST_PATCHES:
             raise ValueError(f"{heads} heads for a width of {inner}, patches of {patch} for {size} pixels")
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
@@ -124,6 +134,15 @@ def _agentvit(held: dict, path: str | Path):
         weights[embed] = weights[embed].unflatten(1, (-1, patch, patch))
     checkpoints.fill(model, {key: value.float() for key, value in weights.items()}, path)
     return size, model
+
+
+def _depth(state: dict[str, Tensor], blocks: str, path: str | Path) -> int:
+    """How many blocks a state dict has, whose entries begin with <blocks><number>. CheckpointError where they are not
+    numbered one after the other: a number alone could ask for any size."""
+    found = {key.removeprefix(blocks).split(".")[0] for key in state if key.startswith(blocks)}
+    if found != {str(number) for number in range(len(found))}:
+        raise CheckpointError(f"{path}: its blocks are {sorted(found)[:8]}, expected 0, 1, 2 ...: download it again")
+    return len(found)
 
 
 def _agentvit_name(key: str) -> str:

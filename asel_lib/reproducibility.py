@@ -12,6 +12,7 @@ import os
 import platform
 import subprocess
 import sys
+from dataclasses import dataclass
 from functools import cache
 
 from asel_lib import paths
@@ -28,6 +29,29 @@ def generator(*parts: object):
     import torch
 
     return torch.Generator().manual_seed(derived_seed(*parts))
+
+
+@dataclass(frozen=True)
+class PartOf:
+    """A generator for some images of a batch of `count`: those at `rows`. What is drawn with it (`uniform`) is what
+    they get when the whole batch draws, so that an answer does not depend on how a batch is dealt out."""
+
+    generator: object
+    count: int
+    rows: object
+
+
+def uniform(shape: tuple[int, ...], generator=None, images: int = 0):
+    """torch.rand(shape) on the CPU; dimension `images` is that of the images. generator: torch's, or a PartOf."""
+    import torch
+
+    if not isinstance(generator, PartOf):
+        return torch.rand(shape, generator=generator)
+    whole = (*shape[:images], generator.count, *shape[images + 1 :])
+    rows = torch.as_tensor(generator.rows)
+    if len(rows) != shape[images]:
+        raise ValueError(f"{shape[images]} images draw with the generator of {len(rows)}: give it their rows")
+    return torch.rand(whole, generator=generator.generator).index_select(images, rows)
 
 
 @contextlib.contextmanager

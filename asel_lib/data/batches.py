@@ -4,6 +4,7 @@ Published loaders decode every image in every epoch; here the uint8 array is ind
 for a copy of a few megabytes at most. On a GPU the whole array lies in its memory.
 """
 
+import copy
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -15,6 +16,7 @@ from torchvision.transforms.v2 import functional as F
 
 from asel_lib.data.decode import ImageArray, read_image, resize
 from asel_lib.profiles import AUGMENTATIONS
+from asel_lib.reproducibility import PartOf, uniform
 
 
 class Batches:
@@ -54,8 +56,16 @@ class Batches:
         for start in range(0, len(self.indices), self.batch_size):
             yield self.take(np.arange(start, min(start + self.batch_size, len(self.indices))))
 
+    def only(self, positions: np.ndarray) -> "Batches":
+        """Those at these positions of this part, as a part of its own."""
+        some = copy.copy(self)
+        where = torch.as_tensor(positions, device=self.device)
+        some.indices, some.labels = self.indices[positions], self.labels[where]
+        some._resident = None if self._resident is None else self._resident[where]
+        return some
+
     def take(
-        self, positions: np.ndarray, augmentation: str = "none", generator: torch.Generator | None = None
+        self, positions: np.ndarray, augmentation: str = "none", generator: torch.Generator | PartOf | None = None
     ) -> tuple[Tensor, ...]:
         """The images at these positions of this part (0 ... len(indices) - 1), augmented if asked for; line drawings
         are moved with their images."""
@@ -79,12 +89,17 @@ def prepare(pixels: Tensor, size: int, mean: Sequence[float], std: Sequence[floa
     images = pixels
     if images.shape[-2:] != (size, size):
         images = F.resize(images, [size, size], InterpolationMode.BICUBIC, antialias=True)
+    return normalised(images, mean, std)
+
+
+def normalised(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """uint8 (B, 3, h, w) -> float32, by mean and std of values in [0, 1]."""
     mean, std = (255 * torch.tensor(x, dtype=torch.float32, device=images.device).view(3, 1, 1) for x in (mean, std))
     return (images - mean).div_(std)
 
 
 def augment(
-    images: Tensor, kind: str, generator: torch.Generator | None = None, lines: Tensor | None = None
+    images: Tensor, kind: str, generator: torch.Generator | PartOf | None = None, lines: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None]:
     """Augment (B, C, h, w), drawn for each image by itself (torchvision's transforms draw once a batch).
 
@@ -95,13 +110,13 @@ def augment(
     """
     if kind not in AUGMENTATIONS:
         raise ValueError(f"unknown augmentation {kind!r}: expected one of {', '.join(AUGMENTATIONS)}")
-    if kind == "none":
+    if kind == "none" or not len(images):
         return images, lines
     if kind == "crop_jitter":
         places = _random_crops(len(images), generator).to(images.device)
         images = _jitter(_crop(images.float() / 255, places), generator).mul_(255).round_().to(images.dtype)
         return images, None if lines is None else _crop(lines, places).clamp_(0, 1)
-    coins = torch.rand((3, len(images)), generator=generator) < 0.5
+    coins = uniform((3, len(images)), generator, images=1) < 0.5
     moved = [images.clone()] if lines is None else [images.clone(), lines.clone()]
     turns = (lambda x: x.flip(-1), lambda x: x.flip(-2), lambda x: x.transpose(-1, -2))
     for coin, turn in zip(coins, turns[: 1 if kind == "flip" else 3], strict=False):
@@ -111,10 +126,10 @@ def augment(
     return moved[0], moved[1] if lines is not None else None
 
 
-def _random_crops(count: int, generator: torch.Generator | None) -> Tensor:
+def _random_crops(count: int, generator: torch.Generator | PartOf | None) -> Tensor:
     """Affine maps (count, 2, 3) from the cut-out's coordinates to the whole image's, both in [-1, 1]; half of them
     mirrored. Sides are in shares of the image's; torchvision draws boxes until one fits, here only those that fit."""
-    area, aspect, x, y, coin = torch.rand((5, count), generator=generator)
+    area, aspect, x, y, coin = uniform((5, count), generator, images=1)
     area = 0.8 + 0.2 * area
     most = (-area.log()).clamp_max(np.log(4 / 3))  # of |log(width / height)|: a longer side would leave the image
     aspect = ((2 * aspect - 1) * most).exp()
@@ -130,7 +145,7 @@ def _crop(images: Tensor, maps: Tensor) -> Tensor:
     return torch.nn.functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
-def _jitter(images: Tensor, generator: torch.Generator | None) -> Tensor:
+def _jitter(images: Tensor, generator: torch.Generator | PartOf | None) -> Tensor:
     """Brightness, contrast and saturation times 1 +- 0.2 / 0.2 / 0.1, images (B, 3, h, w) in [0, 1]."""
     from kornia import enhance
 
@@ -140,21 +155,29 @@ def _jitter(images: Tensor, generator: torch.Generator | None) -> Tensor:
         (0.1, enhance.adjust_saturation_with_gray_subtraction),
     )
     for most, change in changes:
-        factors = 1 + most * (2 * torch.rand(len(images), generator=generator) - 1)
+        factors = 1 + most * (2 * uniform((len(images),), generator) - 1)
         images = change(images, factors.to(images.device)).clamp(0, 1)
     return images
 
 
 def transform(size: int, mean: Sequence[float], std: Sequence[float], resized: int | None = None):
     """-> a function from a PIL image or a path to (3, size, size) float32: what `Batches` makes of the same file, the
-    whole image. resized: the shorter side becomes that long and the middle size x size of it is cut out."""
+    whole image. resized: the shorter side becomes that long and the middle size x size of it is cut out (the function's
+    `resized`)."""
 
     def apply(image: Image.Image | str) -> Tensor:
-        pixels = read_image(image)
-        if resized:
-            pixels = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]
-            pixels = F.resize(pixels, [resized], InterpolationMode.BICUBIC, antialias=True)
-            return prepare(F.center_crop(pixels, [size, size]), size, mean, std)[0]
-        return prepare(torch.from_numpy(resize(pixels, size).copy()).permute(2, 0, 1)[None], size, mean, std)[0]
+        pixels = torch.from_numpy(sized(image, size, resized)).permute(2, 0, 1)[None]
+        return prepare(pixels, size, mean, std)[0]
 
+    apply.resized = resized
     return apply
+
+
+def sized(image: Image.Image | str, size: int, resized: int | None = None) -> np.ndarray:
+    """A PIL image or a path -> the pixels that `transform` normalises, (size, size, 3) uint8."""
+    pixels = read_image(image)
+    if not resized:
+        return resize(pixels, size).copy()
+    whole = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]
+    whole = F.resize(whole, [resized], InterpolationMode.BICUBIC, antialias=True)
+    return F.center_crop(whole, [size, size])[0].permute(1, 2, 0).contiguous().numpy()

@@ -68,14 +68,15 @@ class DatasetSpec:
 
 
 _IMAGENET = {"layout": "{train,val}/<class>/*.JPEG", "origin": "https://image-net.org"}
-# The addresses and digests of CIFAR-10, EuroSAT and Imagenette are those of torchvision.datasets.
+# The addresses and digests of EuroSAT and Imagenette are those of torchvision.datasets; of CIFAR-10, whose version there
+# consists of pickles, those of the binary version on its publisher's page.
 _SPECS = {entry.name: entry for entry in (
     DatasetSpec("synthetic", "synthetic aerial scenes", 10),
     DatasetSpec("synthetic_closeups", "synthetic aerial close-ups", 10),
     DatasetSpec(
         "cifar10", "CIFAR-10", 10, ("cifar10", "CIFAR10", "CIFAR-10"), "{train,test}/<class>/*",
-        url="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
-        images=60_000, md5="c58f30108f718f92721af3b95e74349a",
+        url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz", inner="cifar-10-batches-bin",
+        images=60_000, md5="c32a1d4ab5d03f1284b67883e8d87530",
     ),
     DatasetSpec(
         "eurosat", "EuroSAT RGB", 10, ("eurosat", "eurosat/2750", "EuroSAT", "EuroSAT/2750", "EuroSAT_RGB"),

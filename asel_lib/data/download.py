@@ -19,9 +19,12 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PureWindowsPath
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from asel_lib.errors import DatasetError, DatasetMissing
+
+if TYPE_CHECKING:
+    import numpy as np
 
 CHUNK = 1 << 20  # bytes
 Unpacker = Callable[[Path, Path, str], Path]  # archive, destination, inner -> destination
@@ -119,23 +122,40 @@ def unpack(archive: Path, destination: Path, inner: str = "") -> Path:
 
 
 def unpack_cifar10(archive: Path, destination: Path, inner: str = "") -> Path:
-    """CIFAR-10's pickled batches as `{train,test}/<class>/NNNNN.png`, numbered as in the batches."""
+    """CIFAR-10's binary batches as `{train,test}/<class>/NNNNN.png`, numbered as in the batches. (Its Python version
+    holds pickles, which nothing here runs.) DatasetError where a batch is not made of records of label and 32 x 32
+    pixels, or a label has no name."""
     from PIL import Image
-    from torchvision.datasets import CIFAR10
     from tqdm.auto import tqdm
 
     with staged(destination) as stage:
-        unpack(archive, stage / "batches", inner)
-        for part in ("train", "test"):
-            batches = CIFAR10(stage / "batches", train=part == "train")
-            folders = [stage / "images" / part / name for name in batches.classes]
-            for folder in folders:
-                folder.mkdir(parents=True)
-            pairs = zip(batches.data, batches.targets, strict=True)
-            for number, (pixels, label) in enumerate(tqdm(pairs, f"cifar10 {part}", len(batches.targets))):
-                Image.fromarray(pixels).save(folders[label] / f"{number:05d}.png")
+        batches = unpack(archive, stage / "batches", inner)
+        try:
+            classes = (batches / "batches.meta.txt").read_text().split()
+            if not all(name.isidentifier() for name in classes):
+                raise ValueError(f"class names {classes}")
+            for part, pattern in (("train", "data_batch_*.bin"), ("test", "test_batch.bin")):
+                folders = [stage / "images" / part / name for name in classes]
+                for folder in folders:
+                    folder.mkdir(parents=True)
+                records = [record for file in sorted(batches.glob(pattern)) for record in _cifar10_records(file)]
+                for number, (label, pixels) in enumerate(tqdm(records, f"cifar10 {part}")):
+                    Image.fromarray(pixels).save(folders[label] / f"{number:05d}.png")
+        except (FileNotFoundError, IndexError, ValueError) as error:
+            raise DatasetError(f"{archive} does not hold CIFAR-10's binary batches ({error}); download it again") from error
         os.replace(stage / "images", destination)
     return destination
+
+
+def _cifar10_records(file: Path) -> Iterator[tuple[int, "np.ndarray"]]:
+    """(label, pixels uint8 (32, 32, 3)): a byte, then the red, green and blue planes, row by row."""
+    import numpy as np
+
+    content = np.frombuffer(file.read_bytes(), np.uint8)
+    if not len(content) or len(content) % 3073:
+        raise ValueError(f"{file.name} has {len(content)} bytes, expected a multiple of 3073")
+    for record in content.reshape(-1, 3073):
+        yield int(record[0]), record[1:].reshape(3, 32, 32).transpose(1, 2, 0).copy()
 
 
 @contextlib.contextmanager

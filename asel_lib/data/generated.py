@@ -53,5 +53,11 @@ class _Column:
 def identities(name: str, count: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(names, digests) of the scenes: what the bytes of files are elsewhere is here the version of the drawing, so
     that scenes drawn in another way are another data set."""
-    names = tuple(f"{name}/{SEEDS[name]}/{index:06d}" for index in range(count))
-    return names, tuple(hashlib.sha256(f"version {synthetic.VERSION}/{n}".encode()).hexdigest()[:16] for n in names)
+    scenes = [identity(name, index) for index in range(count)]
+    return tuple(scene for scene, _ in scenes), tuple(digest for _, digest in scenes)
+
+
+def identity(name: str, index: int) -> tuple[str, str]:
+    """(name, digest) of one scene."""
+    scene = f"{name}/{SEEDS[name]}/{index:06d}"
+    return scene, hashlib.sha256(f"version {synthetic.VERSION}/{scene}".encode()).hexdigest()[:16]

@@ -70,9 +70,12 @@ def read_generator(file: str | Path) -> Generator:
     if first is None or first.ndim != 4:
         raise CheckpointError(f"{file}: not the generator of informative drawings: it lacks model0.1.weight")
     blocks = len({key.split(".")[1] for key in state if key.startswith("model2.")})
-    network = Generator(first.shape[1], blocks, first.shape[0])
     try:
+        # Of the widest layer's size at most: what is read off the file's tensors is as large as they are.
+        if state.get("model1.3.weight", first).numel() < 8 * first.shape[0] ** 2:
+            raise RuntimeError("model1.3.weight is missing or too small")
+        network = Generator(first.shape[1], blocks, first.shape[0])
         network.load_state_dict(state)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise CheckpointError(f"{file}: not the generator of informative drawings: {error}") from error
     return network.eval().requires_grad_(False)

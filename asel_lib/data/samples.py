@@ -1,14 +1,15 @@
 """A few images to look at: a folder's, or some of the kind that a checkpoint was trained on."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from asel_lib.data import catalog, synthetic
-from asel_lib.data.decode import read_image
+from asel_lib.data import catalog, generated, synthetic
+from asel_lib.data.decode import digest_of, read_image, resize
 from asel_lib.data.sets import open_recorded
-from asel_lib.errors import DatasetError
+from asel_lib.errors import AselError, DatasetError
 
 SEED = 2  # synthetic scenes of a seed of their own: none was trained on
 
@@ -30,11 +31,44 @@ def some_images(record: dict, folder: str | Path = "", count: int = 8) -> list[I
     return [Image.fromarray(np.asarray(images.pixels[index])) for index in chosen]
 
 
+def named_images(source: str | Path, names: Sequence[str], digests: Sequence[str], size: int) -> dict[str, np.ndarray]:
+    """name -> (size, size, 3) uint8 of those of these images of a data set that are here and are the same by their
+    digests; nothing of a set that is not here. source: its name, or its folder. No other image is read."""
+    if catalog.is_generated(source):
+        name = catalog.spec(source).name
+        found = (_scene(name, image, digest, size) for image, digest in zip(names, digests, strict=True))
+    else:
+        try:
+            root = catalog.find(source).root
+        except AselError:
+            return {}
+        found = (_file(root / image, digest, size) for image, digest in zip(names, digests, strict=True))
+    return {name: pixels for name, pixels in zip(names, found, strict=True) if pixels is not None}
+
+
+def _scene(name: str, image: str, digest: str, size: int) -> np.ndarray | None:
+    """Scene `image` of a generated set ("synthetic/0/000012"), where it is still drawn as it was."""
+    number = image.rpartition("/")[2]
+    if not number.isdigit() or (image, digest) != generated.identity(name, int(number)):
+        return None
+    return synthetic.scene(int(number), generated.SEEDS[name], size, name == "synthetic_closeups").image
+
+
+def _file(file: Path, digest: str, size: int) -> np.ndarray | None:
+    try:
+        content = file.read_bytes()
+        return resize(read_image(content), size) if digest_of(content) == digest else None
+    except (OSError, DatasetError):
+        return None
+
+
 def _image_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder; give a folder of images")
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in catalog.EXTENSIONS)
     files = [file for file in files if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
     if not files:
-        raise DatasetError(f"{folder}: no images in it; expected files ending in {', '.join(sorted(catalog.EXTENSIONS))}")
+        raise DatasetError(
+            f"{folder}: no images in it; expected files ending in {', '.join(sorted(catalog.EXTENSIONS))}"
+        )
     return files

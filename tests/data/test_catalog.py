@@ -305,7 +305,7 @@ def test_a_data_folder_that_cannot_be_written_is_named(published, tmp_path, monk
 
 
 @pytest.mark.parametrize(
-    ("name", "module"), [("cifar10", "cifar"), ("eurosat", "eurosat"), ("imagenette", "imagenette")]
+    ("name", "module"), [("eurosat", "eurosat"), ("imagenette", "imagenette")]
 )
 def test_addresses_and_digests_are_those_of_torchvision(name, module):
     source = inspect.getsource(importlib.import_module(f"torchvision.datasets.{module}"))

@@ -1,9 +1,12 @@
+import json
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from asel_lib import paths
-from asel_lib.data import decode, generated
+from asel_lib.data import catalog, decode, generated
 from asel_lib.errors import DatasetError
 
 
@@ -24,12 +27,73 @@ def test_images_are_decoded_once_and_again_when_a_file_changes(image_folder, mon
     assert changed.fingerprint != first.fingerprint
 
 
-def test_a_damaged_cache_is_rebuilt(image_folder):
+def test_a_file_replaced_under_its_old_size_and_time_is_seen(image_folder, capsys):
+    """As unpacking or `cp -p` leaves them: only the time that the system sets differs."""
+    root = image_folder({"a": 6, "b": 6}, name="raw")
+    for number, file in enumerate(sorted(root.rglob("*.png"))):
+        Image.new("RGB", (16, 16), (number, 0, 0)).save(file.with_suffix(".bmp"))
+        file.unlink()
+    file, other = root / "a" / "000.bmp", root / "a" / "001.bmp"
+    first = decode.load(root, 16)
+    status = file.stat()
+    file.write_bytes(other.read_bytes())
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert file.stat().st_size == status.st_size
+    assert decode.load(root, 16).fingerprint != first.fingerprint
+    assert "changed: made again" in capsys.readouterr().out
+
+
+def about(**changes):
+    def change(folder):
+        held = json.loads((folder / "about.json").read_text())
+        (folder / "about.json").write_text(json.dumps(held | changes))
+
+    return change
+
+
+def array(made):
+    return lambda folder: np.save(folder / "pixels.npy", made)
+
+
+def bytes_of(name, change):
+    return lambda folder: (folder / name).write_bytes(change((folder / name).read_bytes()))
+
+
+DAMAGES = {
+    "truncated": bytes_of("pixels.npy", lambda content: content[:2000]),
+    "only a header's beginning": bytes_of("pixels.npy", lambda content: content[:20]),
+    "empty": bytes_of("pixels.npy", lambda content: b""),
+    "garbage": bytes_of("pixels.npy", lambda content: bytes(range(256)) * 40),
+    "gone": lambda folder: (folder / "pixels.npy").unlink(),
+    "a pickle": lambda folder: np.save(folder / "pixels.npy", np.array([{}]), allow_pickle=True),
+    "wrong shape": array(np.zeros((12, 8, 8, 3), np.uint8)),
+    "wrong shape, said so": lambda folder: (
+        array(np.zeros((12, 16, 16), np.uint8))(folder), about(shapes={"pixels": [12, 16, 16]})(folder)
+    ),
+    "fewer images, said so": lambda folder: (
+        array(np.zeros((11, 16, 16, 3), np.uint8))(folder), about(shapes={"pixels": [11, 16, 16, 3]})(folder)
+    ),
+    "wrong type": array(np.zeros((12, 16, 16, 3), np.float32)),
+    "facts torn": bytes_of("about.json", lambda content: content[: len(content) // 2]),
+    "facts of another kind": bytes_of("about.json", lambda content: b"[]"),
+    "places beyond the files": about(kept=list(range(1, 13))),
+    "places that are none": about(kept=[0.5] * 12),
+    "digests that are none": about(digests=[1] * 12),
+    "digests too few": about(digests=["a"] * 11),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_cache_is_made_again_and_that_is_said(image_folder, damage, capsys):
     root = image_folder({"a": 6, "b": 6})
-    first = np.array(decode.load(root, 16).pixels)
-    array = next(paths.cache().glob("*/pixels.npy"))
-    array.write_bytes(array.read_bytes()[:200])
-    assert np.array_equal(decode.load(root, 16).pixels, first)
+    first = decode.load(root, 16)
+    pixels = np.array(first.pixels)  # a copy: the file itself is about to change
+    DAMAGES[damage](next(paths.cache().iterdir()))
+    again = decode.load(root, 16)
+    assert np.array_equal(again.pixels, pixels) and again.fingerprint == first.fingerprint
+    assert "made again" in capsys.readouterr().out
+    assert np.array_equal(decode.load(root, 16).pixels, pixels)
+    assert "made again" not in capsys.readouterr().out
 
 
 def test_small_images_of_one_size_keep_it(image_folder):
@@ -43,6 +107,7 @@ def test_every_kind_of_image_becomes_rgb(tmp_path):
     Image.fromarray(np.stack([grey] * 3, -1)).convert("CMYK").save(tmp_path / "cmyk.tif")
     Image.fromarray(np.stack([grey] * 4, -1)).save(tmp_path / "alpha.png")
     Image.fromarray(grey).convert("P").save(tmp_path / "palette.png")
+    Image.fromarray(np.stack([grey] * 3, -1)).save(tmp_path / "phone.jpg", "MPO", quality=100)
     Image.fromarray(np.full((8, 8), 200, np.uint16)).save(tmp_path.parent / "dark.png")
     assert decode.read_image(tmp_path.parent / "dark.png").max() == 1
     for file in sorted(tmp_path.iterdir()):
@@ -110,3 +175,25 @@ def test_real_images_are_read(real_data, monkeypatch, tmp_path):
     images = decode.load("rsscn7", 32)
     assert len(images.classes) == 7
     assert images.pixels.std() > 20
+
+
+def test_pixels_go_to_a_file_as_they_are_decoded_and_stay_in_order(image_folder, monkeypatch):
+    root = image_folder({"a": 130, "b": 130})
+    (root / "a" / "torn.jpg").write_bytes(b"no image")
+    monkeypatch.setattr(decode, "AT_ONCE", 7)
+    found = catalog.find(str(root))
+    arrays, about = decode._decode_all(found, 16)
+    assert isinstance(arrays["pixels"], np.memmap) and len(arrays["pixels"]) == len(about["kept"]) == 260
+    for row in (0, 6, 7, 131, 259):
+        file = found.files[about["kept"][row]]
+        np.testing.assert_array_equal(arrays["pixels"][row], decode.resize(decode.read_image(file), 16))
+
+
+def test_without_room_for_a_file_pixels_are_kept_in_memory(image_folder, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(decode.os, "posix_fallocate", full)
+    root = image_folder({"a": 3, "b": 3})
+    arrays, _ = decode._decode_all(catalog.find(str(root)), 16)
+    assert not isinstance(arrays["pixels"], np.memmap) and arrays["pixels"].shape == (6, 16, 16, 3)

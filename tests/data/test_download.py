@@ -10,7 +10,9 @@ import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from asel_lib.data import download
 from asel_lib.data.download import fetch, obtain, unpack
@@ -340,21 +342,19 @@ def test_processes_that_want_the_same_set_fetch_it_once(server, tmp_path):
     assert not list((tmp_path / "data" / ".downloads").glob("*.zip*"))  # the archive is not kept
 
 
-def test_cifar10_batches_become_images_in_class_folders(tmp_path, monkeypatch):
-    import numpy as np
-    from PIL import Image
-    from torchvision.datasets import CIFAR10
+def cifar10(labels, seed=0):
+    """Binary batches of noise: (bytes, pixels (n, 32, 32, 3))."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (len(labels), 32, 32, 3), dtype=np.uint8)
+    planes = pixels.transpose(0, 3, 1, 2).reshape(len(labels), -1)
+    return np.column_stack([np.array(labels, np.uint8), planes]).tobytes(), pixels
 
-    class TinyCIFAR10:  # torchvision's own checks each batch's digest, which no made-up one can meet
-        def __init__(self, root, train):
-            assert (root / "batches.bin").exists()
-            self.classes = ["airplane", "cat"]
-            self.targets = [1, 0, 1] if train else [0, 1]
-            self.data = np.arange(len(self.targets) * 12, dtype=np.uint8).reshape(-1, 2, 2, 3)
 
-    monkeypatch.setattr("torchvision.datasets.CIFAR10", TinyCIFAR10)
-    archive = make_tar(tmp_path / "archive", {"batches.bin": b""}, mode="w:gz")
-    download.unpack_cifar10(archive, tmp_path / "cifar10")
+def test_cifar10_batches_become_images_in_class_folders(tmp_path):
+    (first, _), (second, shown), (tested, _) = cifar10([1, 0]), cifar10([1], seed=1), cifar10([0, 1], seed=2)
+    files = {"data_batch_2.bin": second, "data_batch_1.bin": first, "test_batch.bin": tested}
+    files |= {"batches.meta.txt": b"airplane\ncat\n\n", "readme.html": b"<html>"}
+    archive = make_tar(tmp_path / "archive", {f"bin/{name}": content for name, content in files.items()}, mode="w:gz")
+    download.unpack_cifar10(archive, tmp_path / "cifar10", "bin")
     found = sorted(path.relative_to(tmp_path / "cifar10").as_posix() for path in tmp_path.rglob("*.png"))
     assert found == [
         "test/airplane/00000.png",
@@ -363,6 +363,17 @@ def test_cifar10_batches_become_images_in_class_folders(tmp_path, monkeypatch):
         "train/cat/00000.png",
         "train/cat/00002.png",
     ]
-    pixels = np.asarray(Image.open(tmp_path / "cifar10" / "train" / "airplane" / "00001.png"))
-    assert (pixels == np.arange(12, 24).reshape(2, 2, 3)).all()
-    assert CIFAR10.base_folder == "cifar-10-batches-py"  # what the real class looks for below its root
+    assert (np.asarray(Image.open(tmp_path / "cifar10/train/cat/00002.png")) == shown[0]).all()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"data_batch_1.bin": cifar10([1])[0][:-1]}, {"data_batch_1.bin": cifar10([7])[0]}, {"batches.meta.txt": b""}],
+    ids=["cut", "label without a name", "no names"],
+)
+def test_cifar10_batches_that_are_none_leave_nothing_behind(tmp_path, change):
+    files = {"data_batch_1.bin": cifar10([1])[0], "test_batch.bin": cifar10([0])[0], "batches.meta.txt": b"a\nb\n"}
+    archive = make_tar(tmp_path / "archive", files | change)
+    with pytest.raises(DatasetError, match="archive does not hold CIFAR-10's binary batches"):
+        download.unpack_cifar10(archive, tmp_path / "out" / "cifar10")
+    assert os.listdir(tmp_path / "out") == []
