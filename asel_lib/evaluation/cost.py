@@ -1,13 +1,10 @@
 """What a forward costs: multiply-accumulates, latency and throughput, memory."""
 
 import itertools
-import json
 import logging
-import os
-import tempfile
 from collections.abc import Sequence
+from functools import partial
 from math import prod
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from asel_lib.devices import autocast
+from asel_lib.evaluation import memory, timing
 from asel_lib.selection import keep_count
 from asel_lib.selection.slot import Call as SlotCall
 
@@ -42,14 +40,6 @@ class Macs(NamedTuple):
 
     total: float
     selector: float
-
-
-class Latency(NamedTuple):
-    """Time of a forward of a batch: median and interquartile range over rounds, ms; throughput in img/s."""
-
-    median_ms: float
-    iqr_ms: float
-    throughput: float
 
 
 def gmacs(
@@ -137,28 +127,20 @@ def choosing(
     """
     was_training = model.training
     model.eval()
-    calls = {
-        policy: f"model.select(images, ratio, {policy!r}, model.patch_drop.brought({policy!r}, lines))"
-        for policy in policies
-    }
-    calls[""] = "model(images, ratio, 'central')"
+    calls = {policy: partial(_choose, model, images, ratio, policy, lines) for policy in policies}
+    calls[""] = partial(model, images, ratio, "central")
     try:
         with torch.inference_mode(), autocast(images.device, precision):
-            names = {"model": model, "images": images, "ratio": ratio, "lines": lines}
-            timers = {name: _timed(call, **names) for name, call in calls.items()}
-            repeats = {n: max(1, int(seconds / len(calls) / rounds / t.timeit(1).mean)) for n, t in timers.items()}
-            times = {name: [] for name in calls}
-            for _ in range(rounds):
-                for name, timer in timers.items():
-                    times[name].append(timer.timeit(repeats[name]).mean * 1e3)
+            times = timing.in_turn(calls, seconds / len(calls), rounds)
     finally:
         model.train(was_training)
     rows = []
     for policy in policies:
-        low, middle, high = np.percentile(np.array(times[policy]) / np.array(times[""]), [25, 50, 75])
+        share = timing.ratio(times[policy], times[""])
         rows.append(
             {"policy": policy, "keep_ratio": ratio, "choosing_ms": np.median(times[policy]),
-             "vit_ms": np.median(times[""]), "share": middle, "share_low": low, "share_high": high}
+             "vit_ms": np.median(times[""]), "share": share.middle, "share_low": share.low,
+             "share_high": share.high}
         )  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -193,7 +175,7 @@ def latencies(
     seconds: float = 1.0,
     rounds: int = 5,
     lines: Tensor | None = None,
-) -> dict[tuple[str | None, float], Latency]:
+) -> dict[tuple[str | None, float], timing.Latency]:
     """Time every (policy, ratio) in turn, round after round, so that a drift of the machine hits all alike.
 
     seconds: what each pair gets over all rounds, at least one forward a round. Warm-up forwards are not
@@ -204,18 +186,16 @@ def latencies(
     asked, pairs = pairs, [pair for pair in pairs if pair[1] != 1 or pair[0] == policies[0]]
     was_training = model.training
     model.eval()
-    times: dict[tuple[str | None, float], list[float]] = {pair: [] for pair in pairs}
+    calls = {
+        (policy, ratio): partial(model, images, ratio, policy, model.patch_drop.brought(policy, lines))
+        for policy, ratio in pairs
+    }
     try:
         with torch.inference_mode(), autocast(images.device, precision):
-            timers = {pair: _timer(model, images, lines, *pair) for pair in pairs}
-            # The first forward, which pays for allocation and algorithm choice, is not counted; it tells how many fit.
-            repeats = {pair: max(1, int(seconds / rounds / t.timeit(1).mean)) for pair, t in timers.items()}
-            for _ in range(rounds):
-                for pair, timer in timers.items():
-                    times[pair].append(timer.timeit(repeats[pair]).mean)
+            times = timing.in_turn(calls, seconds, rounds)
     finally:
         model.train(was_training)
-    found = {pair: _latency(measured, len(images)) for pair, measured in times.items()}
+    found = {pair: timing.latency(measured, len(images)) for pair, measured in times.items()}
     return {pair: found[pair if pair in found else (policies[0], pair[1])] for pair in asked}
 
 
@@ -233,10 +213,9 @@ def peak_memory(
     model.eval()
     try:
         with torch.inference_mode(), autocast(images.device, precision):
-            measure = _cuda_peak if images.device.type == "cuda" else _cpu_peak
             lines = model.patch_drop.brought(policy, lines)
             model(images, keep_ratio, policy, lines)  # what is allocated once and kept is not a forward's own
-            return measure(lambda: model(images, keep_ratio, policy, lines), images.device) / 1e6
+            return memory.peak(lambda: model(images, keep_ratio, policy, lines), images.device) / 1e6
     finally:
         model.train(was_training)
 
@@ -300,43 +279,5 @@ def _attention_macs(inputs: list, outputs: list) -> int:
     return prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
 
 
-def _timer(model: nn.Module, images: Tensor, lines: Tensor | None, policy: str | None, keep_ratio: float):
-    call, lines = "model(images, keep_ratio, policy, lines)", model.patch_drop.brought(policy, lines)
-    return _timed(call, model=model, images=images, lines=lines, keep_ratio=keep_ratio, policy=policy)
-
-
-def _timed(call: str, **names):
-    from torch.utils.benchmark import Timer
-
-    # Timer takes one thread unless told; a user's forward takes torch's setting.
-    return Timer(call, globals=names, num_threads=torch.get_num_threads())
-
-
-def _latency(times: list[float], batch: int) -> Latency:
-    low, median, high = np.percentile(times, [25, 50, 75])
-    return Latency(float(median * 1e3), float((high - low) * 1e3), float(batch / median))
-
-
-def _cuda_peak(forward, device: torch.device) -> int:
-    torch.cuda.synchronize(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device)
-    forward()
-    torch.cuda.synchronize(device)
-    return torch.cuda.max_memory_allocated(device) - before
-
-
-def _cpu_peak(forward, device: torch.device) -> int:
-    """Highest running sum of the allocator's events, in bytes. They are read from the exported trace: in the
-    profiler's Python list, events inside an operator are folded into it and the order is lost."""
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler writes its own start and end to stderr
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        forward()
-    with tempfile.TemporaryDirectory() as folder:
-        trace = Path(folder) / "trace.json"
-        profile.export_chrome_trace(str(trace))
-        events = json.loads(trace.read_text())["traceEvents"]
-    events = sorted((event for event in events if event.get("name") == "[memory]"), key=lambda event: event["ts"])
-    if not events:
-        return 0
-    return max(0, max(itertools.accumulate(event["args"]["Bytes"] for event in events)))
+def _choose(model: nn.Module, images: Tensor, ratio: float, policy: str, lines: Tensor | None) -> Tensor:
+    return model.select(images, ratio, policy, model.patch_drop.brought(policy, lines))

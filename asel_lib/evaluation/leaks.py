@@ -7,10 +7,12 @@ import numpy as np
 import pandas as pd
 import torch
 from torch.utils.data import DataLoader, random_split
+from tqdm.auto import tqdm
 
 from asel_lib.data.decode import ImageArray
 from asel_lib.data.sets import open_recorded, recorded_batches, split_of
-from asel_lib.evaluation.accuracy import evaluate
+from asel_lib.devices import autocast
+from asel_lib.evaluation.accuracy import evaluate, interval
 from asel_lib.evaluation.cost import analytic_gmacs, gmacs
 from asel_lib.evaluation.protocol import PROTOCOLS, Protocol, leaked
 from asel_lib.models import SelectiveViT
@@ -73,16 +75,79 @@ def cached_split(
 
     -> test_images; moved, those that are not in the first run's test part; trained_on, their share.
     """
-    parts = []
-    for trained in (True, False):
-        shared = torch.Generator().manual_seed(seed)
-        loader = DataLoader(range(warmup_images), batch_size, shuffle=True, generator=shared)
-        for _ in range(epochs if trained else 0):
-            next(iter(loader))  # the epoch's order is drawn with its first batch
-        train, test = random_split(range(images), [0.8, 0.2], generator=shared)
-        parts.append((set(train.indices), set(test.indices)))
-    moved = len(parts[1][1] - parts[0][1])
-    return {"test_images": len(parts[1][1]), "moved": moved, "trained_on": moved / len(parts[1][1])}
+    first = _published_split(images, seed, warmup_images, epochs, batch_size)[1]
+    again = _published_split(images, seed)[1]
+    moved = len(set(again) - set(first))
+    return {"test_images": len(again), "moved": moved, "trained_on": moved / len(again)}
+
+
+def _published_split(
+    images: int, seed: int, warmup_images: int = 0, epochs: int = 0, batch_size: int = 64
+) -> tuple[np.ndarray, np.ndarray]:
+    """(train, test), positions as the published notebook draws them after `epochs` of a warm-up: 0 where it is
+    cached."""
+    shared = torch.Generator().manual_seed(seed)
+    for _ in range(epochs):
+        # The epoch's order is drawn with its first batch.
+        next(iter(DataLoader(range(warmup_images), batch_size, shuffle=True, generator=shared)))
+    train, test = random_split(range(images), [0.8, 0.2], generator=shared)
+    return np.array(train.indices), np.array(test.indices)
+
+
+def moved_split(
+    model, ratios: Sequence[float], seed: int = 42, precision: str = "float32", batch_size: int = 64,
+    progress: bool = True,
+) -> pd.DataFrame:  # fmt: skip
+    """What the third leak does to an accuracy: score one checkpoint on its own test part, and on the one that the
+    published notebook draws of the same images where the warm-up is cached, which is then not the part that the
+    checkpoint was kept from.
+
+    model: of `checkpoints.load`; by its own selector. -> a row a part and keep ratio: trained_on (the share of its
+    images that the model was trained on or chosen by), n_images, accuracy with its interval. The moved part is also
+    told apart into what was trained on and what was not; a row is left out where there is no such image.
+    """
+    record = model.record
+    images, split = open_recorded(record)
+    seen = np.concatenate([split.train, split.val])
+    moved = _published_split(len(images), seed)[1]
+    known = np.isin(moved, seen)
+    parts = {
+        "its own": split.test,
+        "moved": moved,
+        "moved, trained on before": moved[known],
+        "moved, not trained on": moved[~known],
+    }
+    # An image's answer is the same in each of the parts: each is asked for once.
+    asked = np.unique(np.concatenate([split.test, moved]))
+    correct = _correct(model, recorded_batches(images, asked, record, batch_size, _device(model)), ratios, precision,
+                       progress)  # fmt: skip
+    rows = []
+    for name, indices in parts.items():
+        for ratio, right in correct.items():
+            if len(indices):
+                count = int(right[np.searchsorted(asked, indices)].sum())
+                low, high = interval(count, len(indices))
+                about = {"split": name, "trained_on": float(np.isin(indices, seen).mean()), "keep_ratio": ratio}
+                found = {"accuracy": count / len(indices), "accuracy_low": low, "accuracy_high": high}
+                rows.append(about | {"n_images": len(indices)} | found)
+    return pd.DataFrame(rows)
+
+
+@torch.inference_mode()
+def _correct(model, batches, ratios: Sequence[float], precision: str, progress: bool) -> dict[float, np.ndarray]:
+    """keep ratio -> (n,) whether each image is answered right, by the model's own selector."""
+    model.eval()
+    right = {ratio: [] for ratio in ratios}
+    for images, labels, *drawn in tqdm(batches, desc="moved split", unit="batch", disable=not progress):
+        with autocast(images.device, precision):
+            for ratio, found in right.items():
+                answers = model(images, ratio, None, drawn[0] if drawn else None).argmax(dim=1)
+                found.append((answers == labels).cpu().numpy())
+    return {ratio: np.concatenate(found) for ratio, found in right.items()}
+
+
+def _device(model) -> torch.device:
+    return next(model.parameters()).device
 
 
 def attention_macs(architecture: str = "vit_tiny_patch16_224") -> pd.DataFrame:

@@ -39,6 +39,11 @@ class PatchSelector(nn.Module):
     def attach(self, model: nn.Module) -> None:
         """The model that this selector chooses for, with its patch embedding and blocks."""
 
+    def prepared(self, grid: tuple[int, int], image_size: tuple[int, int]) -> "PatchSelector":
+        """For inference on images of one size: a selector with the same scores that has laid ready what it can, and
+        does not follow later changes of this one's weights; this one, where there is nothing to lay ready."""
+        return self
+
     def forward(self, patches: Tensor, grid: tuple[int, int], lines: Tensor | None = None) -> Tensor:
         raise NotImplementedError
 

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from asel_lib.reproducibility import uniform
 from asel_lib.selection.base import best, keep_count, register
 from asel_lib.selection.reducers import TokenReducer, Tokens, behind, stages, through
 
@@ -78,8 +79,8 @@ def drawn(odds: Tensor, there: Tensor, keep: int, generator: torch.Generator | N
     """Gumbel-softmax, hard: log-probabilities (B, n, 2) and which tokens are there (B, n) -> (B, n), 1 for the `keep`
     of them whose draw is most in favour, with the gradient of the soft draw."""
     # Drawn on the CPU, so that a GPU run keeps the same tokens as a CPU run of the same seed.
-    uniform = torch.rand(odds.shape, generator=generator).clamp(1e-20, 1 - 1e-7).to(odds.device)
-    noisy = odds - torch.log(-torch.log(uniform))
+    even = uniform(tuple(odds.shape), generator).clamp(1e-20, 1 - 1e-7).to(odds.device)
+    noisy = odds - torch.log(-torch.log(even))
     favour = (noisy[..., 0] - noisy[..., 1]).masked_fill(there == 0, -torch.inf)
     hard = torch.zeros_like(there).scatter(1, best(favour.detach(), keep), 1.0)
     soft = F.softmax(noisy, dim=-1)[..., 0]

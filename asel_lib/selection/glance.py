@@ -2,6 +2,7 @@
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from asel_lib.selection import blue_noise
 from asel_lib.selection.base import PatchSelector, register
@@ -17,7 +18,7 @@ class GlanceSelector(PatchSelector):
     make one number a patch, each from the 38 points (almost five patches) around its middle.
 
     It reads pixels, not embedded patches: a linear embedding of 16 x 16 pixels does not tell a small network what is in
-    them (trials in the README), and so only the kept patches need be embedded. It takes 1.7 % of the
+    them (trials in docs/anytime.md), and so only the kept patches need be embedded. It takes 1.7 % of the
     operations of a ViT-Tiny with 6 blocks at 128 px.
 
     width: channels of the first layer. choice: "sample", K patches drawn in proportion to exp(score) without
@@ -53,8 +54,9 @@ class GlanceSelector(PatchSelector):
         # Shrinking by a whole factor and the first convolution are one convolution with wider kernels, which reads the
         # image once: 2.3 times as fast as the two (64 images of 128 pixels, one thread).
         conv, *rest = self.network[0]
-        wide = conv.weight.repeat_interleave(factor, 2).repeat_interleave(factor, 3) / factor**2
-        hidden = F.conv2d(images, wide, stride=conv.stride[0] * factor, padding=conv.padding[0] * factor)
+        hidden = F.conv2d(
+            images, _widened(conv.weight, factor), stride=conv.stride[0] * factor, padding=conv.padding[0] * factor
+        )
         for layer in (*rest, *self.network[1:]):
             hidden = layer(hidden)
         return hidden.flatten(1)
@@ -75,6 +77,56 @@ class GlanceSelector(PatchSelector):
         if self.choice == "spread":
             return weights + blue_noise.gumbel(grid, weights.device)
         return weights if seeds is None else weights + gumbel(seeds, weights.shape[1])
+
+    def prepared(self, grid: tuple[int, int], image_size: tuple[int, int]) -> PatchSelector:
+        points = tuple(int(cells) * 2**SCALES for cells in grid)
+        factor = image_size[0] // points[0]
+        if tuple(image_size) != (points[0] * factor, points[1] * factor):
+            return self
+        return PreparedGlance(self, grid, factor)
+
+
+class PreparedGlance(PatchSelector):
+    """A trained `glance` for images that are `factor` times as large as what it looks at: its first convolution widened
+    by that, each batch normalisation folded into its convolution, the noise laid out. 0.6 ms for an image of 128
+    pixels, against 0.9 (one thread)."""
+
+    reads_patches = False
+    reads_images = True
+    trained = True
+
+    def __init__(self, glance: GlanceSelector, grid: tuple[int, int], factor: int):
+        super().__init__()
+        self.name, self.stochastic = glance.name, glance.stochastic
+        *layers, last = glance.network.eval()
+        self.convolutions = nn.ModuleList(fuse_conv_bn_eval(layer[0], layer[1]) for layer in layers)
+        first = self.convolutions[0]
+        first.weight = nn.Parameter(_widened(first.weight.detach(), factor), requires_grad=False)
+        first.stride, first.padding = (tuple(side * factor for side in pair) for pair in (first.stride, first.padding))
+        self.last = last
+        noise = blue_noise.gumbel(grid, last.weight.device) if glance.choice == "spread" else None
+        self.register_buffer("noise", noise, persistent=False)
+
+    def forward(
+        self,
+        patches: Tensor,
+        grid: tuple[int, int],
+        lines: Tensor | None = None,
+        images: Tensor | None = None,
+        seeds: Tensor | None = None,
+    ) -> Tensor:
+        hidden = images
+        for convolution in self.convolutions:
+            hidden = convolution(hidden).relu()
+        weights = self.last(hidden).flatten(1)
+        if self.noise is not None:
+            return weights + self.noise
+        return weights if seeds is None else weights + gumbel(seeds, weights.shape[1])
+
+
+def _widened(weight: Tensor, factor: int) -> Tensor:
+    """A kernel (..., h, w) that on an image does what `weight` does on the image shrunk by that factor."""
+    return weight.repeat_interleave(factor, 2).repeat_interleave(factor, 3) / factor**2
 
 
 def _layer(before: int, after: int, size: int, stride: int) -> nn.Sequential:

@@ -49,7 +49,7 @@ class LineGuidedSelector(PatchSelector):
                 f"(B, 1, {self.size}, {self.size}), or make the model with lines=xdog"
             )
         if self.lines == BLANK:
-            return images.new_zeros(len(images), 1, self.size, self.size)
+            return images.new_zeros(images.shape[0], 1, self.size, self.size)
         return drawings.draw(images, self.lines, self.size)
 
     def forward(

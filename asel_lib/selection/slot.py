@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from asel_lib.data.lines import grey_of
+from asel_lib.reproducibility import PartOf, uniform
 from asel_lib.selection import base
 from asel_lib.selection.fixed import image_seeds
 from asel_lib.selection.reducers import TokenReducer
@@ -67,17 +68,17 @@ def masked(patches: Tensor, scores: Tensor, keep: int) -> tuple[Tensor, Tensor]:
     return patches * (hard + (scores - scores.detach())).unsqueeze(-1), kept
 
 
-def gumbel_top_k(scores: Tensor, keep: int, generator: torch.Generator | None = None) -> Tensor:
+def gumbel_top_k(scores: Tensor, keep: int, generator: torch.Generator | PartOf | None = None) -> Tensor:
     """Draw K patches without replacement, in proportion to their odds s / (1 - s): top-k of the log-odds plus
     Gumbel noise (Kool et al. 2019). scores in (0, 1), (B, N) -> kept (B, K)."""
     return draw_order(torch.logit(scores.float(), eps=1e-6), generator)[:, :keep]
 
 
-def draw_order(weights: Tensor, generator: torch.Generator | None = None) -> Tensor:
+def draw_order(weights: Tensor, generator: torch.Generator | PartOf | None = None) -> Tensor:
     """Log-weights (B, N) -> all patches (B, N), drawn one after the other in proportion to their weights."""
     # Drawn on the CPU, so that a GPU run keeps the same patches as a CPU run of the same seed.
-    uniform = torch.rand(weights.shape, generator=generator).clamp_min(1e-20).to(weights.device)
-    return base.best(weights.detach() - torch.log(-torch.log(uniform)), weights.shape[1])
+    even = uniform(tuple(weights.shape), generator).clamp_min(1e-20).to(weights.device)
+    return base.best(weights.detach() - torch.log(-torch.log(even)), weights.shape[1])
 
 
 @functools.lru_cache(maxsize=32)
@@ -115,24 +116,37 @@ class PatchSelection(nn.Module):
     def score(self, patches: Tensor | None, call: Call) -> Tensor:
         """(B, N, D) -> (B, N), by the model's own selector or, for this call, another policy. patches None: they are
         not embedded yet, which is all the same to a selector that does not read them."""
-        selector = self.chooser(call)
+        return self.score_by(self.chooser(call), patches, call.grid, call.images, call.lines, call.draw)
+
+    def score_by(
+        self,
+        selector: base.PatchSelector,
+        patches: Tensor | None,
+        grid: tuple[int, int],
+        images: Tensor,
+        lines: Tensor | None = None,
+        draw: int = 0,
+    ) -> Tensor:
+        """`score`, with all that a call says given one by one."""
         if patches is None:
-            patches = call.images.new_empty(len(call.images), call.grid[0] * call.grid[1], 0)
-        extra = {"images": call.images.float()} if selector.reads_images else {}
+            patches = images.new_empty(images.shape[0], grid[0] * grid[1], 0)
+        extra = {"images": images.float()} if selector.reads_images else {}
         if selector.stochastic:
-            extra["seeds"] = image_seeds(call.images, call.draw)
-        lines = call.lines
+            extra["seeds"] = image_seeds(images, draw)
         # In float32 also under autocast: eight bits of score would tie, and ties keep the top rows of the image.
         with torch.autocast(patches.device.type, enabled=False):
             if selector.reads_lines and lines is None:
-                lines = self.drawings(call.images, call.policy)
-            return selector(patches.float(), call.grid, lines, **extra)
+                lines = self._draw(selector, images)
+            return selector(patches.float(), grid, lines, **extra)
 
     def drawings(self, images: Tensor, policy: str | None = None) -> Tensor:
         """The line drawings (B, 1, h, w) that a policy which reads them makes of normalised images (B, 3, H, W)."""
+        return self._draw(self.chooser(Call(policy=policy)), images)
+
+    def _draw(self, selector: base.PatchSelector, images: Tensor) -> Tensor:
         # In float32 also under autocast, as the scores that are made of them.
         with torch.autocast(images.device.type, enabled=False):
-            return self.chooser(Call(policy=policy)).draw(grey_of(images.float(), self.mean, self.std))
+            return selector.draw(grey_of(images.float(), self.mean, self.std))
 
     def brought(self, policy: str | None, lines: Tensor | None) -> Tensor | None:
         """The drawings that came with the images, for the policy they are meant for: the model's own. Another one has

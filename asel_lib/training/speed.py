@@ -1,78 +1,150 @@
 """How fast each training is: a few steps of each, in turn, in one process."""
 
-from dataclasses import replace
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from PIL import Image
 from tqdm.auto import tqdm
 
 from asel_lib import reproducibility
+from asel_lib.data import catalog
 from asel_lib.data.batches import Batches
+from asel_lib.data.decode import ImageArray
 from asel_lib.data.sets import open_set
 from asel_lib.devices import default_device, resolve_precision
 from asel_lib.models import build
 from asel_lib.profiles import ModelSettings, Profile, StageSettings
 from asel_lib.training.anytime import AnytimeRun
+from asel_lib.training.published_loop import Files, PublishedLoop
 from asel_lib.training.reinforcement import AgentRun
 from asel_lib.training.supervised import train
 
 
+@dataclass(frozen=True)
+class _Training:
+    recipe: str
+    model: ModelSettings
+    settings: StageSettings
+    kind: Callable | None = None
+
+
 def in_turn(
     profile: Profile, dataset: str = "", images: int = 512, rounds: int = 5, device: str | torch.device | None = None,
-    progress: bool = True,
+    base: str = "paper", only: tuple[str, ...] = (), workers: int | None = None, progress: bool = True,
 ) -> pd.DataFrame:  # fmt: skip
     """Train each model on the same few images, round after round; the first round is a warm-up and not counted.
 
     -> a row a training: "paper" and "dropped" (ASEL's recipes, at the mean keep ratio of the line-guided schedule),
     "anytime" (at the ratios of its settings), "agent" (AgentViT's agent), all four on the line-guided backbone by its
-    schedule; "agentvit" (AgentViT's own network and schedule). img/s, median and quartiles over rounds, and
-    `times_paper`, the median of the rounds' ratios to "paper". Without the agent's own learning: a small step in 50
-    batches.
+    schedule; "agentvit" (AgentViT's own network and schedule); where it is the `base`, "published" (the authors' loop,
+    `training.published_loop`, with so many `workers`, None: one for each core). only: these of them, with the base.
+    img/s, median and quartiles over rounds, and `times_<base>` with quartiles, of the rounds' ratios to the base.
+    Without the agent's own learning: a small step in 50 batches.
     """
     device = torch.device(device) if device else default_device()
-    profile = profile.for_line_guided()
-    precision, agent = resolve_precision(profile.precision, device), partial(AgentRun, agent=profile.agent)
-    anytime = partial(AnytimeRun, anytime=profile.anytime)
-    schedule = profile.line_guided
-    mean = (schedule.ratio_low + schedule.ratio_high) / 2
-    schedule = replace(schedule, ratio_low=mean, ratio_high=mean)
-    trainings: dict[str, tuple[str, ModelSettings, StageSettings, object]] = {
-        "paper": ("paper", replace(profile.model, selector="learned"), schedule, None),
-        "dropped": ("dropped", replace(profile.model, selector="learned"), schedule, None),
-        "anytime": ("anytime", replace(profile.model, selector=profile.anytime.selector), schedule, anytime),
-        "agent": ("agent", replace(profile.model, selector="agent"), schedule, agent),
-        "agentvit": ("agent", profile.agentvit_model, profile.agentvit, agent),
-    }
-    speeds = {name: [] for name in trainings}
-    for number in tqdm(range(rounds + 1), desc="rounds of training", leave=False, disable=not progress):
-        for name, (recipe, model, settings, kind) in trainings.items():
-            found, split = open_set(replace(profile, model=model), dataset or profile.datasets[0])
-            with reproducibility.seeded(number, name):
-                made = build(
-                    model.architecture, len(found.classes), model.selector, img_size=model.image_size, **model.timm
-                ).to(device)
-            batches = Batches(
-                found, split.train[:images], image_size=model.image_size, batch_size=settings.batch_size, device=device
-            )
-            settings = replace(settings, epochs=1, full_epochs=0, warmup_epochs=0)
-            trained = train(
-                made,
-                batches,
-                None,
-                settings,
-                recipe=recipe,
-                seed=number,
-                precision=precision,
-                progress=False,
-                kind=kind,
-            )
-            speeds[name].append(trained.history["images_per_second"].iloc[0])
+    trainings = _trainings(profile.for_line_guided())
+    known = [*trainings, "published"]
+    for name in (base, *only):
+        if name not in known:
+            raise ValueError(f"unknown training {name!r}: expected one of {', '.join(known)}")
+    chosen = [name for name in known if name in (base, *only) or (not only and name != "published")]
+    speeds = {name: [] for name in chosen}
+    with _published(profile, dataset, images, workers, device) if "published" in chosen else _nothing() as loop:
+        for number in tqdm(range(rounds + 1), desc="rounds of training", leave=False, disable=not progress):
+            for name in chosen:
+                rate = loop.epoch() if name == "published" else _rate(
+                    profile, trainings[name], dataset, images, number, name, device
+                )  # fmt: skip
+                speeds[name].append(rate)
     measured = {name: np.array(values[1:]) for name, values in speeds.items()}
     rows = []
     for name, values in measured.items():
         low, middle, high = np.percentile(values, [25, 50, 75])
-        ratio = np.median(values / measured["paper"])
-        rows.append({"training": name, "images_per_second": middle, "low": low, "high": high, "times_paper": ratio})
+        times = dict(zip(("_low", "", "_high"), np.percentile(values / measured[base], [25, 50, 75]), strict=True))
+        rows.append(
+            {"training": name, "images_per_second": middle, "low": low, "high": high}
+            | {f"times_{base}{end}": times[end] for end in ("", "_low", "_high")}
+        )
     return pd.DataFrame(rows)
+
+
+def _trainings(profile: Profile) -> dict[str, _Training]:
+    schedule = profile.line_guided
+    mean = (schedule.ratio_low + schedule.ratio_high) / 2
+    schedule = replace(schedule, ratio_low=mean, ratio_high=mean)
+    agent, anytime = partial(AgentRun, agent=profile.agent), partial(AnytimeRun, anytime=profile.anytime)
+
+    def on(selector: str) -> ModelSettings:
+        return replace(profile.model, selector=selector)
+
+    return {
+        "paper": _Training("paper", on("learned"), schedule),
+        "dropped": _Training("dropped", on("learned"), schedule),
+        "anytime": _Training("anytime", on(profile.anytime.selector), schedule, anytime),
+        "agent": _Training("agent", on("agent"), schedule, agent),
+        "agentvit": _Training("agent", profile.agentvit_model, profile.agentvit, agent),
+    }
+
+
+def _rate(
+    profile: Profile, training: _Training, dataset: str, images: int, number: int, name: str, device: torch.device
+) -> float:
+    """Images a second of one short epoch."""
+    profile = replace(profile.for_line_guided(), model=training.model)
+    found, split = open_set(profile, dataset or profile.datasets[0])
+    made = _made(training.model, found, number, name).to(device)
+    settings = replace(training.settings, epochs=1, full_epochs=0, warmup_epochs=0)
+    batches = Batches(
+        found, split.train[:images], image_size=training.model.image_size, batch_size=settings.batch_size, device=device
+    )
+    trained = train(
+        made, batches, None, settings, recipe=training.recipe, seed=number,
+        precision=resolve_precision(profile.precision, device), progress=False, kind=training.kind,
+    )  # fmt: skip
+    return trained.history["images_per_second"].iloc[0]
+
+
+@contextlib.contextmanager
+def _published(
+    profile: Profile, dataset: str, images: int, workers: int | None, device: torch.device
+) -> Iterator[PublishedLoop]:
+    """The authors' loop on the files of the same images; where these are made by the computer, on files of them."""
+    profile = profile.for_line_guided()
+    training = _trainings(profile)["paper"]
+    found, split = open_set(profile, dataset or profile.datasets[0])
+    with tempfile.TemporaryDirectory() as folder:
+        chosen = split.train[:images]
+        files = Files(_files(found, chosen, dataset or profile.datasets[0], Path(folder)), found.labels[chosen],
+                      training.model.image_size)  # fmt: skip
+        made = _made(training.model, found, 0, "published").to(device)
+        workers = (os.cpu_count() or 1) if workers is None else workers
+        yield PublishedLoop(made, files, replace(training.settings, full_epochs=0), workers, device)
+
+
+@contextlib.contextmanager
+def _nothing() -> Iterator[None]:
+    yield None
+
+
+def _made(model: ModelSettings, found: ImageArray, number: int, name: str):
+    with reproducibility.seeded(number, name):
+        return build(model.architecture, len(found.classes), model.selector, img_size=model.image_size, **model.timm)
+
+
+def _files(found: ImageArray, chosen: np.ndarray, dataset: str, folder: Path) -> list[Path]:
+    if not catalog.is_generated(dataset):
+        images = catalog.find(dataset)
+        files = dict(zip(images.names, images.files, strict=True))
+        return [files[found.names[index]] for index in chosen]
+    files = [folder / f"{index}.jpg" for index in chosen]
+    for index, file in zip(chosen, files, strict=True):
+        Image.fromarray(np.asarray(found.pixels[index])).save(file, quality=95)
+    return files

@@ -12,6 +12,7 @@ from asel_lib.evaluation.leaks import (
     in_common,
     leaks,
     moved_by_labels,
+    moved_split,
     second_test_part,
 )
 from asel_lib.evaluation.protocol import Protocol
@@ -143,6 +144,44 @@ def test_a_cached_warmup_moves_the_published_split():
     found = cached_split(500, warmup_images=1000, epochs=2)
     assert found["test_images"] == 100 and 0.7 < found["trained_on"] < 0.9
     assert cached_split(500, warmup_images=1000, epochs=0)["moved"] == 0  # nothing drawn before, the same split
+
+
+class Rote(torch.nn.Module):
+    """Knows the class of the images that it was shown, with all patches; nothing else."""
+
+    def __init__(self, shown):
+        super().__init__()
+        self.known = {image.numpy().tobytes(): int(label) for images, labels in shown for image, label in
+                      zip(images, labels, strict=True)}  # fmt: skip
+        self.unused = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, images, keep_ratio, policy, lines):
+        answers = torch.tensor([self.known.get(image.numpy().tobytes(), 10) for image in images])
+        return torch.nn.functional.one_hot(answers if keep_ratio == 1 else torch.full_like(answers, 10), 11).float()
+
+
+def test_on_the_moved_split_what_was_trained_on_is_known_again(workplace):
+    from asel_lib.data.sets import open_set, recorded_batches
+
+    images, split = open_set(profiles.load("smoke"), "synthetic")
+    record = {
+        "name": "rote", "source": "synthetic", "images": len(images), "dataset_fingerprint": images.fingerprint,
+        "split": split.record(), "transform": {"size": 32, "mean": [0.5] * 3, "std": [0.5] * 3},
+        "model": {"selector": "learned"},
+    }  # fmt: skip
+    seen = np.concatenate([split.train, split.val])
+    model = Rote(recorded_batches(images, seen, record))
+    model.record = record
+    table = moved_split(model, [1.0, 0.5], batch_size=16, progress=False).set_index(["split", "keep_ratio"])
+    assert table.loc[("its own", 1.0), ["accuracy", "trained_on", "n_images"]].tolist() == [0, 0, 40]
+    moved = table.loc[("moved", 1.0)]
+    assert 0.6 < moved["trained_on"] < 0.95 and moved["n_images"] == 40
+    assert moved["accuracy"] == moved["trained_on"] and moved["accuracy_low"] < moved["accuracy"] < 1
+    assert table.loc[("moved, trained on before", 1.0), "accuracy"] == 1
+    assert table.loc[("moved, not trained on", 1.0), "accuracy"] == 0
+    counts = table["n_images"].unstack()[1.0]
+    assert counts["moved, trained on before"] + counts["moved, not trained on"] == 40
+    assert (table.xs(0.5, level="keep_ratio")["accuracy"] == 0).all()
 
 
 def test_without_the_attention_operator_the_count_lacks_all_that_is_quadratic():

@@ -1,0 +1,100 @@
+"""Which patches a policy keeps of which image, and by which scores, as a table: what a sheet of patches is drawn from
+by whoever has the images, and what is left to see of it where nobody has."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from asel_lib.data.decode import ImageArray
+from asel_lib.selection.base import PatchSelector, written
+from asel_lib.selection.line_guided import LineGuidedSelector, centre, log_joint
+from asel_lib.selection.reducers import TokenReducer
+from asel_lib.selection.slot import Call
+
+
+@torch.inference_mode()
+def kept_patches(
+    model,
+    batch: Tensor,
+    images: ImageArray,
+    indices: np.ndarray,
+    keep_ratio: float,
+    policy: str | None = None,
+    lines: Tensor | None = None,
+    **about,
+) -> pd.DataFrame:
+    """A row an image, with the columns of `about` in front.
+
+    model: with `classes`; batch (n, C, S, S) normalised: the images at `indices` of `images`; policy None: the model's
+    own; lines (n, 1, h, w): their drawings, for the model's own selector where that does not draw them itself.
+    -> policy, keep_ratio, image, digest (name and digest of its file), pixels (S), class, answer (names), rows, columns
+    (of the grid), kept (numbers in raster order, best first), scores (of every patch, before any draw), scores_of (what
+    they are, or why there are none), centre (of gravity of the line drawing, y and x in [0, 1]). Several numbers in a
+    cell are separated by spaces; a cell is empty where there is nothing of the kind.
+    """
+    was_training, lines = model.training, model.patch_drop.brought(policy, lines)
+    model.eval()
+    try:
+        logits, selection = model(batch, keep_ratio, policy, lines, return_selection=True)
+        kept = model.kept_of(selection, batch, policy, lines)
+        scores, scores_of_what = scores_of(model, batch, policy, lines)
+        middle = _centres(model, batch, policy, lines)
+    finally:
+        model.train(was_training)
+    rows, columns = (int(side) for side in model.patch_embed.dynamic_feat_size(batch.shape[-2:]))
+    return pd.DataFrame(
+        [
+            about
+            | {
+                "policy": policy or written(model.selector),
+                "keep_ratio": keep_ratio,
+                "image": images.names[index],
+                "digest": images.digests[index],
+                "pixels": batch.shape[-1],
+                "class": images.classes[int(images.labels[index])],
+                "answer": model.classes[answer],
+                "rows": rows,
+                "columns": columns,
+                "kept": _numbers(kept[place]),
+                "scores": "" if scores is None else _numbers(scores[place].tolist()),
+                "scores_of": scores_of_what,
+                "centre": "" if middle is None else _numbers(middle[place].tolist()),
+            }
+            for place, (index, answer) in enumerate(zip(indices, logits.argmax(dim=1).tolist(), strict=True))
+        ]
+    )
+
+
+def scores_of(
+    model, images: Tensor, policy: str | None = None, lines: Tensor | None = None
+) -> tuple[Tensor | None, str]:
+    """What the policy keeps patches by, (B, N), before any draw, and its name; None and the reason where there is
+    nothing that is worth a look. images (B, C, H, W) normalised; lines as for the model."""
+    chooser = model.patch_drop.chooser(Call(policy=policy))
+    if isinstance(chooser, TokenReducer):
+        return None, f"{chooser.name} takes tokens out between the blocks: it has no scores before them"
+    if isinstance(chooser, LineGuidedSelector):
+        drawn = _drawings(model, images, policy, lines)
+        grid = tuple(int(side) for side in model.patch_embed.dynamic_feat_size(images.shape[-2:]))
+        return log_joint(drawn, grid, chooser.sigma), f"log-probabilities from {chooser.lines} line drawings"
+    if type(chooser).log_weights is not PatchSelector.log_weights:
+        return model.weigh(images, policy=policy), f"log-weights of {chooser.name}"
+    if chooser.stochastic:
+        return None, f"{chooser.name} draws the patches: it has no scores"
+    return model.scores(images, policy, lines), f"scores of {chooser.name}"
+
+
+def _centres(model, images: Tensor, policy: str | None, lines: Tensor | None) -> Tensor | None:
+    chooser = model.patch_drop.chooser(Call(policy=policy))
+    return centre(_drawings(model, images, policy, lines)) if isinstance(chooser, LineGuidedSelector) else None
+
+
+def _drawings(model, images: Tensor, policy: str | None, lines: Tensor | None) -> Tensor:
+    return (model.patch_drop.drawings(images, policy) if lines is None else lines).float()
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return " ".join(f"{value:.4g}" for value in values)

@@ -1,0 +1,90 @@
+"""A SelectiveViT at one keep ratio as a plain module: what is compiled, exported, or run image by image."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from asel_lib.models.kept_embed import KeptPatchEmbed, take_patches
+from asel_lib.selection.base import best, keep_count
+from asel_lib.selection.reducers import TokenReducer
+from asel_lib.selection.slot import Call, take
+
+
+class AtRatio(nn.Module):
+    """images (B, C, H, W), normalised, of the model's own size -> logits (B, classes), those of
+    `model(images, keep_ratio, policy)` to 1e-5 in float32.
+
+    Nothing but images goes in, and no settings are handed to the slot behind timm's back, so torch.compile and an
+    exporter see one graph; position embeddings and what the selector can prepare are laid ready, so a call of one image
+    is shorter. It shares the model's weights (but the selector's, where those are prepared), and is for inference.
+
+    precision "bfloat16", "float16": a copy of the model with its weights in that format, but for the selector, whose
+    scores would tie. Under autocast they are converted anew at each call, which for one image takes as long as the
+    rest; logits differ from autocast's by what the last bit of a number is.
+    ValueError for a keep ratio outside (0, 1], an unknown policy, one that takes tokens out between the blocks, or an
+    unknown precision.
+    """
+
+    def __init__(self, model, keep_ratio: float, policy: str | None = None, precision: str = "float32"):
+        super().__init__()
+        model = _converted(model.eval(), precision)
+        chooser = model.patch_drop.chooser(Call(policy=policy))
+        if isinstance(chooser, TokenReducer) and keep_ratio < 1:
+            raise ValueError(
+                f"policy {chooser.name!r} takes tokens out between the blocks: expected one that keeps patches"
+            )
+        self.model, self.keep_ratio = model, keep_ratio
+        self.grid = tuple(int(side) for side in model.patch_embed.grid_size)
+        self.chooser = chooser.prepared(self.grid, tuple(model.patch_embed.img_size)) if keep_ratio < 1 else chooser
+        self.patches = self.grid[0] * self.grid[1]
+        self.keep = keep_count(self.patches, keep_ratio)
+        self.unseen = isinstance(model.patch_embed, KeptPatchEmbed) and not chooser.reads_patches
+        with torch.no_grad():
+            shape = self.grid if model.dynamic_img_size else (self.patches,)
+            empty = next(model.parameters()).new_zeros(1, *shape, model.embed_dim)
+            placed = model._pos_embed(empty)  # what timm's own adds to nothing: prefix tokens, position embeddings
+        prefix, places = placed.split([model.num_prefix_tokens, self.patches], dim=1)
+        self.register_buffer("prefix", prefix, persistent=False)
+        self.register_buffer("places", places[0], persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens = self.tokens(images)
+        for block in self.model.blocks:
+            tokens = block(tokens)
+        return self.model.forward_head(self.model.norm(tokens))
+
+    def tokens(self, images: Tensor) -> Tensor:
+        """What the first block sees: prefix tokens and the kept patches, (B, P + K, D)."""
+        model, pixels = self.model, images.to(self.places.dtype)
+        if self.keep == self.patches:
+            tokens = self.embed(pixels) + self.places
+        elif self.unseen:
+            kept = best(self._scores(None, images), self.keep)
+            taken = take_patches(pixels, kept, model.patch_embed.patch_size)
+            tokens = model.patch_embed.project(taken) + self.places[kept]
+        else:
+            tokens = self.embed(pixels) + self.places
+            tokens = take(tokens, best(self._scores(tokens, images), self.keep))
+        # shape[0], here and in what is called: len() would make a tracer take the batch for a constant
+        tokens = torch.cat([self.prefix.expand(images.shape[0], -1, -1).to(tokens.dtype), tokens], dim=1)
+        return model.norm_pre(tokens)
+
+    def embed(self, pixels: Tensor) -> Tensor:
+        """All patches, (B, N, D), without their positions."""
+        return self.model.patch_embed(pixels).flatten(1, -2)
+
+    def _scores(self, tokens: Tensor | None, images: Tensor) -> Tensor:
+        return self.model.patch_drop.score_by(self.chooser, tokens, self.grid, images)
+
+
+def _converted(model, precision: str):
+    if precision == "float32":
+        return model
+    if precision not in ("bfloat16", "float16"):
+        raise ValueError(f"precision is {precision!r}: expected 'float32', 'bfloat16' or 'float16'")
+    other = copy.deepcopy(model)
+    selector = copy.deepcopy(other.selector)
+    other.to(getattr(torch, precision))
+    other.patch_drop.selector = selector
+    return other
