@@ -7,21 +7,34 @@ trains the selector (policy gradient; each set is the other's baseline).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from asel_lib.devices import autocast
 from asel_lib.profiles import AnytimeSettings
 from asel_lib.reproducibility import generator
 from asel_lib.selection import keep_count
 from asel_lib.selection.base import best
 from asel_lib.selection.slot import draw_order
+from asel_lib.training import processes
+from asel_lib.training.processes import Piece
 from asel_lib.training.supervised import Run
 
 VALUES = 3.0  # how far apart the log-weights of patches are for a difference of 1 in log-likelihood, N patches alike
+
+
+@dataclass
+class Sets:
+    """The sets of patches of the images that a process has of a batch: log-weights (B, N), None where nothing is
+    learned; orders: see `AnytimeRun._drawn`. seen: of each group, piece after piece, which images, and the classifier's
+    errors on their first and their second sets."""
+
+    seen: list[list[tuple[Tensor, Tensor, Tensor]]]
+    weights: Tensor | None = None
+    orders: list[Tensor] = field(default_factory=list)
 
 
 class AnytimeRun(Run):
@@ -32,44 +45,62 @@ class AnytimeRun(Run):
         self.anytime = anytime
         self.learns = next(model.selector.parameters(), None) is not None and anytime.signal != "none"
 
+    def deal(self, count: int) -> np.ndarray:
+        """Images that pass whole first, both parts group after group, so that each process has some of every work."""
+        images = np.arange(count)
+        return np.lexsort((images, images % self.anytime.groups, images >= self._whole(count)))
+
+    def _whole(self, count: int) -> int:
+        """How many images of a batch pass whole: its first ones."""
+        return round(self.anytime.whole * count)
+
     def _step(
         self, epoch: int, step: int, positions: np.ndarray, images: Tensor, labels: Tensor, lines: Tensor | None = None
     ) -> None:
-        noise = generator(self.seed, "noise", step)
         ratios = group_ratios(self.anytime, generator(self.seed, "keep ratio", step))
-        with autocast(images.device, self.precision):
-            loss, logits = self.loss(images, labels, lines, ratios, noise, step)
-        self.descend(loss, logits, positions, labels, step, sum(ratios) / len(ratios))
+        count, rows = len(positions), np.concatenate(processes.dealt(self.deal(len(positions)), self.accelerator))
+        noise, sets = self.drawing(rows, count, "noise", step), Sets([[] for _ in ratios])
 
-    def loss(
-        self, images: Tensor, labels: Tensor, lines: Tensor | None, ratios: list[float], noise, step: int
-    ) -> tuple[Tensor, Tensor]:
-        """-> the loss of a step, and logits (B, classes) of a pass of each image with few patches."""
-        settings, model, count = self.anytime, self.model, len(images)
-        whole = round(settings.whole * count)
-        loss, answers = images.new_zeros(()), labels.new_zeros(count, model.num_classes, dtype=torch.float32)
-        taught = None
+        def compute(piece: Piece) -> tuple[Tensor, Tensor]:
+            if not sets.orders:  # for all pieces of this process at once: the selector is small
+                sets.weights, sets.orders = self._drawn(images, lines, noise, step)
+            return self.loss(piece, ratios, sets)
+
+        self.descend(compute, positions, images, labels, lines, step, sum(ratios) / len(ratios))
+
+    def loss(self, piece: Piece, ratios: list[float], sets: "Sets") -> tuple[Tensor, Tensor]:
+        """-> a piece's part of the loss of a step, and logits (B, classes) of a pass of each image with few patches.
+        The selector is judged with the last piece."""
+        model, images, labels = self.model, piece.images, piece.labels
+        whole = int((piece.rows < self._whole(piece.count)).sum())
+        answers = labels.new_zeros(len(images), model.num_classes, dtype=torch.float32)
+        loss, taught = images.new_zeros(()) if len(images) else processes.untouched(model), None
         if whole:
             logits = model(images[:whole])
-            loss = loss + F.cross_entropy(logits.float(), labels[:whole], reduction="sum") / count
+            loss = loss + F.cross_entropy(logits.float(), labels[:whole], reduction="sum") / piece.count
             taught = logits.detach().float().softmax(dim=1)
-        weights, orders = self._drawn(images, lines, noise, step)
-        for first, ratio in enumerate(ratios):
+        for number, ratio in enumerate(ratios):
             # Every so manieth image, so that each group has its share of those that passed whole.
-            if first >= count:
+            if number >= piece.count:
                 break  # a last batch of a few images
-            group = torch.arange(first, count, len(ratios), device=images.device)
-            keep = keep_count(orders[0].shape[1], ratio)
-            # All sets of a group in one pass: fewer and larger matrix products.
-            twice = group.repeat(len(orders))
-            logits = model(images[twice], kept=torch.cat([order[group, :keep] for order in orders])).float()
-            errors = F.cross_entropy(logits, labels[twice], reduction="none")
-            loss = loss + self._taught(errors, logits, twice, taught).sum() / count / len(orders)
-            answers[group] = logits[: len(group)].detach()
+            group = torch.from_numpy(np.flatnonzero(piece.rows % len(ratios) == number)).to(images.device)
+            here, keep = group + piece.start, keep_count(sets.orders[0].shape[1], ratio)
+            errors = images.new_zeros(0)
+            if len(group):
+                # All sets of a group in one pass: fewer and larger matrix products.
+                twice = group.repeat(len(sets.orders))
+                kept = torch.cat([order[here, :keep] for order in sets.orders])
+                logits = model(images[twice], kept=kept).float()
+                errors = F.cross_entropy(logits, labels[twice], reduction="none")
+                taken = self._taught(errors, logits, twice, taught)
+                loss = loss + taken.sum() / piece.count / len(sets.orders)
+                answers[group] = logits[: len(group)].detach()
             if self.learns:
-                sets = [order[group] for order in orders]
-                judged = self._judged(weights[group], sets, errors.detach().chunk(2), keep)
-                loss = loss + judged.sum() / count
+                sets.seen[number].append((here, *errors.detach().chunk(2)) if len(group) else (here, errors, errors))
+                if piece.last:
+                    here, *errors = map(torch.cat, zip(*sets.seen[number], strict=True))
+                    judged = self._judged(sets.weights[here], [order[here] for order in sets.orders], errors, keep)
+                    loss = loss + judged.sum() / piece.count
         return loss, answers
 
     def _drawn(
@@ -87,6 +118,7 @@ class AnytimeRun(Run):
         if selector.reads_patches:  # what judges patches must not change them
             with torch.no_grad():
                 tokens = model.patch_tokens(images)
+            torch.clear_autocast_cache()  # or the passes to come would take over weights without a gradient
             weights = model.weigh(images, tokens)
         else:
             weights = model.weigh(images)
@@ -115,12 +147,13 @@ class AnytimeRun(Run):
         if self.anytime.signal == "values":
             sums = [weights.gather(1, order[:, :keep]).sum(dim=1) for order in orders]
             return (VALUES * better - (sums[0] - sums[1]) / weights.shape[1]).square()
+        # Of another size at each keep ratio; not centred: the other set is the baseline already.
+        better = better / (processes.mean(better.square(), self.accelerator).sqrt() + 1e-3)
         odds = log_probability(weights, orders[0], keep)
         if self.anytime.signal == "policy_gradient":
             odds = (odds - log_probability(weights, orders[1], keep)) / 2
-        # Of another size at each keep ratio; not centred: the other set is the baseline already.
-        better = better / (better.square().mean().sqrt() + 1e-3)
-        entropy = torch.distributions.Categorical(logits=weights).entropy()
+        # Unchecked, as its check cannot take a group of which this process has no image.
+        entropy = torch.distributions.Categorical(logits=weights, validate_args=False).entropy()
         return -better * odds / keep - self.anytime.entropy * entropy
 
     def clip(self, most: float) -> None:

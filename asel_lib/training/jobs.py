@@ -1,6 +1,5 @@
 """One training, whole: what is to be trained, where it stands on the disk, and its record."""
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from accelerate import PartialState
 
 from asel_lib import checkpoints, paths, reproducibility
 from asel_lib.data import lines
@@ -16,11 +16,11 @@ from asel_lib.data.batches import Batches
 from asel_lib.data.decode import ImageArray
 from asel_lib.data.sets import digest, drawings_of, open_set
 from asel_lib.data.splits import Split
-from asel_lib.devices import default_device, resolve_precision
-from asel_lib.errors import CheckpointError
-from asel_lib.files import replace_text
+from asel_lib.devices import resolve_precision
+from asel_lib.files import check_writable, replace_text
 from asel_lib.models import SelectiveViT, build
 from asel_lib.profiles import AgentSettings, ModelSettings, Profile, StageSettings, check_recipe, chosen
+from asel_lib.training import processes as together
 from asel_lib.training.anytime import AnytimeRun
 from asel_lib.training.reinforcement import AgentRun
 from asel_lib.training.supervised import train
@@ -96,26 +96,48 @@ def described(settings: ModelSettings) -> dict:
     return {"architecture": settings.architecture, "timm": settings.timm, "selector": settings.selector}
 
 
-def run(job: Job, retrain: bool, *, device: str | torch.device | None = None, progress: bool = True) -> Stage:
+def run(
+    job: Job, retrain: bool, *, device: str | torch.device | None = None, progress: bool = True, processes: int = 1
+) -> Stage:
+    """Train, or load what was trained with these very settings. processes: how many of this machine share the training,
+    each with a GPU of its own where there are GPUs. A process that was itself launched with others (`accelerate
+    launch`) takes its part, and `processes` says nothing. ValueError for a number that cannot be."""
     if not job.agent:
         check_recipe(job.recipe)
+    state = together.joined(device)
+    together.check(processes, state, alone=bool(job.agent))
+    with together.printing(state):
+        return _run(job, retrain, state, device, progress, processes if state.num_processes == 1 else 1)
+
+
+def _run(
+    job: Job, retrain: bool, state: PartialState, wanted: str | torch.device | None, progress: bool, processes: int
+) -> Stage:
     profile, settings = replace(job.profile, model=job.model), job.settings
-    device = torch.device(device) if device else default_device()
-    images, split = open_set(profile, job.dataset)
+    device = torch.device(wanted) if wanted and state.num_processes == 1 else state.device
     folder = paths.run(profile.name)
-    _check_writable(folder / "checkpoints")
-    model, weights = new_model(job.model, len(images.classes), job.seed, pretrained=job.start is None)
-    start_record = checkpoints.read_record(job.start) if job.start else None
-    drawn = drawings_of(images, job.model.selector, profile.model.image_size, job.drawings)
-    asked = job.fingerprint(images, split, start_record["fingerprint"] if start_record else weights, drawn)
-    name = job.name(images.name)
-    history_file = folder / "checkpoints" / f"{name}_history.csv"
-    if not retrain and (file := checkpoints.reuse(name, asked, folder / "checkpoints")):
+    check_writable(folder / "checkpoints", folder / "state")
+    with state.main_process_first():  # it downloads, decodes and copies; the others find that done
+        images, split = open_set(profile, job.dataset)
+        model, weights = new_model(job.model, len(images.classes), job.seed, pretrained=job.start is None)
+        start_record = checkpoints.read_record(job.start) if job.start else None
+        drawn = drawings_of(images, job.model.selector, profile.model.image_size, job.drawings)
+        asked = job.fingerprint(images, split, start_record["fingerprint"] if start_record else weights, drawn)
+        name = job.name(images.name)
+        history_file = folder / "checkpoints" / f"{name}_history.csv"
+        state_file = folder / "state" / f"{name}.safetensors"
+        found = None if retrain else checkpoints.reuse(name, asked, folder / "checkpoints")
+        if retrain:
+            state_file.unlink(missing_ok=True)
+    if found:
         print(f"{name}: already trained with these settings, loaded")
-        record = checkpoints.read_record(file)
-        history = pd.DataFrame(record["history"])
-        replace_text(history_file, history.to_csv(index=False))
-        return Stage(checkpoints.load(file, device), file, record, history, True)
+        if state.is_main_process:
+            history = pd.DataFrame(checkpoints.read_record(found)["history"])
+            replace_text(history_file, history.to_csv(index=False))
+        return _loaded(found, device, True)
+    if processes > 1:
+        together.launch(_part, (job, retrain, wanted, progress), processes)
+        return _loaded(folder / "checkpoints" / f"{name}.safetensors", device, False)
 
     if job.start:
         checkpoints.fill(model, checkpoints.read_weights(job.start), job.start, leave=("head.",))
@@ -124,9 +146,6 @@ def run(job: Job, retrain: bool, *, device: str | torch.device | None = None, pr
     mean, std = (list(model.pretrained_cfg[key]) for key in ("mean", "std"))
     common = dict(image_size=profile.model.image_size, mean=mean, std=std, device=device, lines=drawn)
     precision = resolve_precision(profile.precision, device)
-    state_file = folder / "state" / f"{name}.pt"
-    if retrain:
-        state_file.unlink(missing_ok=True)
     val = Batches(images, split.val, batch_size=256, **common) if len(split.val) else None
     trained = train(
         model,
@@ -177,21 +196,25 @@ def run(job: Job, retrain: bool, *, device: str | torch.device | None = None, pr
         },
         "history": trained.history.to_dict("records"),
         "training_precision": precision,
+        "training_processes": state.num_processes,
         "environment": reproducibility.environment(),
     }
-    file = checkpoints.save(model, folder / "checkpoints" / name, record)
-    state_file.unlink(missing_ok=True)
-    return Stage(checkpoints.load(file, device), file, checkpoints.read_record(file), trained.history, False)
+    file = folder / "checkpoints" / f"{name}.safetensors"
+    if state.is_main_process:
+        checkpoints.save(model, file.with_suffix(""), record)
+        state_file.unlink(missing_ok=True)
+    state.wait_for_everyone()
+    return replace(_loaded(file, device, False), history=trained.history)
 
 
-def _check_writable(folder: Path) -> None:
-    """An error now rather than after an hour of training."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise CheckpointError(f"cannot write into {folder} ({error}); make it writable or set ASEL_ROOT") from error
+def _part(job: Job, retrain: bool, device: str | torch.device | None, progress: bool) -> None:
+    """What a launched process does."""
+    run(job, retrain, device=device, progress=progress)
+
+
+def _loaded(file: Path, device: torch.device, reused: bool) -> Stage:
+    record = checkpoints.read_record(file)
+    return Stage(checkpoints.load(file, device), file, record, pd.DataFrame(record["history"]), reused)
 
 
 def new_model(settings: ModelSettings, num_classes: int, seed: int, pretrained: bool) -> tuple[SelectiveViT, str]:

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from asel_lib.devices import autocast
 from asel_lib.profiles import AgentSettings
+from asel_lib.training import processes
 from asel_lib.training.dqn import Agent
 from asel_lib.training.environment import PatchSelectionEnv
+from asel_lib.training.processes import Piece
 from asel_lib.training.supervised import Run
 
 
@@ -31,6 +33,7 @@ class AgentRun(Run):
 
     def __init__(self, model, *arguments, agent: AgentSettings):
         super().__init__(model, *arguments)
+        processes.check(1, self.accelerator, alone=True)
         self.key = f"{self.key} {agent}"
         self.agent = Agent(model.selector, agent, self.seed)
         self.env = PatchSelectionEnv(model.patch_embed.num_patches, agent, self._attention, self._fit)
@@ -87,7 +90,11 @@ class AgentRun(Run):
     def _fit(self, batch: tuple, mask: np.ndarray) -> float:
         step, positions, images, labels, *_ = batch
         kept = torch.from_numpy(mask.nonzero()[0]).to(images.device).expand(len(images), -1)
-        with autocast(images.device, self.precision):
-            logits = self.model(images, kept=kept)
-            loss = F.cross_entropy(logits.float(), labels)
-        return self.descend(loss, logits, positions, labels, step, float(mask.mean()))
+
+        def compute(piece: Piece) -> tuple[Tensor, Tensor]:
+            if not len(piece.rows):
+                return processes.untouched(self.model), images.new_zeros(0, self.model.num_classes)
+            logits = self.model(piece.images, kept=kept[: len(piece.images)])
+            return F.cross_entropy(logits.float(), piece.labels) * piece.share, logits
+
+        return self.descend(compute, positions, images, labels, None, step, float(mask.mean()))

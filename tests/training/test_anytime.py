@@ -9,11 +9,13 @@ import torch.nn.functional as F
 from asel_lib import profiles
 from asel_lib.data.batches import Batches
 from asel_lib.data.decode import ImageArray
+from asel_lib.errors import TrainingError
 from asel_lib.models import SelectiveViT
 from asel_lib.profiles import AnytimeSettings
 from asel_lib.selection.slot import draw_order
 from asel_lib.training import supervised
-from asel_lib.training.anytime import AnytimeRun, group_ratios
+from asel_lib.training.anytime import AnytimeRun, Sets, group_ratios
+from asel_lib.training.processes import Piece
 
 SETTINGS = replace(
     profiles.load("smoke").warmup, epochs=8, batch_size=32, lr_backbone=2e-3, lr_selector=5e-3, schedule="cosine"
@@ -95,7 +97,37 @@ def started(model, settings=None, batch=4):
 
 
 def loss_of(loop, images, labels, ratios):
-    return loop.loss(images, labels, None, ratios, torch.Generator().manual_seed(0), 0)
+    sets = Sets([[] for _ in ratios], *loop._drawn(images, None, torch.Generator().manual_seed(0), 0))
+    return loop.loss(Piece(images, labels, None, np.arange(len(images)), len(images), 0, True), ratios, sets)
+
+
+def test_where_memory_runs_out_the_batch_size_is_named(spots, monkeypatch):
+    """Also of halves."""
+    monkeypatch.setattr(AnytimeRun, "loss", lambda *_: torch.empty(2**60, dtype=torch.uint8))
+    with pytest.raises(TrainingError, match="not enough memory on cpu .* batches of 32 images.*batch_size"):
+        run(made(), spots[0])
+
+
+def test_halves_of_a_batch_are_the_same_step(spots, monkeypatch, capsys):
+    parts, _ = spots
+    short, whole, halved, plain = replace(SETTINGS, epochs=1), made(), made(), AnytimeRun.loss
+    run(whole, parts, settings=short)
+
+    def small(self, piece, *others):
+        if len(piece.images) > 20:
+            raise torch.OutOfMemoryError("out of memory")
+        return plain(self, piece, *others)
+
+    monkeypatch.setattr(AnytimeRun, "loss", small)
+    run(halved, parts, settings=short)
+    assert capsys.readouterr().out.count("not enough memory for a batch of 32 images") == 1
+    # Answers, not weights: Adam makes a step of the rounding error of the selector's last bias, which changes nothing.
+    images = next(iter(parts[1]))[0]
+    with torch.inference_mode():
+        for ratio in (1.0, 0.3):
+            torch.testing.assert_close(halved(images, ratio), whole(images, ratio), atol=1e-3, rtol=0)
+        odds = [model.weigh(images).log_softmax(dim=1) for model in (halved, whole)]
+    torch.testing.assert_close(*odds, atol=1e-3, rtol=0)
 
 
 def test_the_loss_without_a_signal_is_the_mean_cross_entropy_of_all_passes():

@@ -10,7 +10,7 @@ from asel_lib import checkpoints, paths, profiles
 from asel_lib.data import lines
 from asel_lib.data.informative import Generator
 from asel_lib.data.sets import open_recorded, recorded_batches
-from asel_lib.errors import CheckpointError
+from asel_lib.errors import AselError, CheckpointError
 from asel_lib.evaluation.accuracy import evaluate
 from asel_lib.training import jobs, stages
 
@@ -133,7 +133,7 @@ def test_a_warm_up_of_changed_settings_is_no_start(smoke):
 def test_a_run_folder_that_cannot_be_written_is_an_error_before_training(smoke, monkeypatch):
     (paths.root() / "benchmarks_results").write_text("a file where the folder should be")
     monkeypatch.setattr(jobs, "train", lambda *_, **__: pytest.fail("trained first"))
-    with pytest.raises(CheckpointError, match="cannot write into .*checkpoints"):
+    with pytest.raises(AselError, match="cannot write into .*checkpoints"):
         stages.warm_up(smoke, recipe="dropped")
 
 
@@ -270,3 +270,40 @@ def test_a_selectors_learning_rates_are_multiplied_by_its_factor_alone(monkeypat
             lr_backbone=plain.lr_backbone * factor,
             lr_head=plain.lr_head * factor,
         )
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_stage_and_the_third_call_finds_what_they_made(workplace, capfd):
+    profile = profiles.load("smoke")
+    stage = stages.warm_up(profile, recipe="anytime", processes=2, progress=False)
+    assert not stage.reused and stage.record["training_processes"] == 2
+    assert len(stage.record["history"]) == 2 and len(list((workplace / "benchmarks_results").rglob("*.pt"))) == 0
+    assert stages.warm_up(profile, recipe="anytime", processes=2, progress=False).reused
+    assert capfd.readouterr().out.count("already trained") == 1
+    again = stages.warm_up(profile, recipe="anytime", retrain=True, progress=False)
+    assert again.record["metrics"]["val_accuracy"] == stage.record["metrics"]["val_accuracy"]
+    columns = ["train_loss", "train_accuracy", "keep_ratio"]
+    np.testing.assert_allclose(again.history[columns], stage.history[columns], atol=1e-4)
+
+
+@pytest.mark.parametrize("processes", [0, True, 1.5])
+def test_a_number_of_processes_that_cannot_be_is_refused(workplace, processes):
+    with pytest.raises(ValueError, match="processes is .*: expected a whole number, at least 1"):
+        stages.warm_up(profiles.load("smoke"), recipe="dropped", processes=processes)
+
+
+def test_an_agent_is_not_shared(workplace):
+    with pytest.raises(ValueError, match="an agent learns in one process, and 2 were asked for"):
+        stages.agentvit(profiles.load("smoke"), processes=2)
+
+
+def test_the_command_line_trains_a_stage_and_names_what_is_wrong(workplace, capsys):
+    from asel_lib.training.__main__ import main
+
+    assert main(["warm_up", "--profile", "smoke", "--recipe", "anytime"]) == 0
+    assert "synthetic_closeups_anytime.safetensors: epoch " in capsys.readouterr().out
+    assert main(["transfer", "--profile", "smoke", "--recipe", "paper"]) == 1
+    assert "error: no synthetic_closeups_warmup.safetensors" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["warm_up", "--selection", "top"])
+    assert "--selection is not an option of warm_up" in capsys.readouterr().err

@@ -167,9 +167,93 @@ def test_a_loss_that_is_not_finite_stops_with_the_batchs_images(tiny, data):
     model = tiny(2)
     with torch.no_grad():
         model.head.weight.fill_(float("nan"))
-    with pytest.raises(TrainingError, match=r"loss is nan in epoch 1, step 0.*images of this batch: \[\d+, ") as error:
+    said = r"loss is nan in epoch 1, step 0.*learning rate 0.001 / 0.002.*images of this batch: \[\d+, "
+    with pytest.raises(TrainingError, match=said) as error:
         run(model, data)
     assert len(str(error.value).split("[")[1].split("]")[0].split(",")) == 16
+
+
+def test_weights_that_are_not_finite_are_never_kept(tiny, data, tmp_path, monkeypatch):
+    """A loss may still be finite in the step that breaks the weights: the last of an epoch."""
+    options = dict(state_file=tmp_path / "run", settings=replace(SETTINGS, epochs=3))
+    original = supervised.Run.descend
+
+    def descend(self, *arguments):
+        value = original(self, *arguments)
+        if self.epoch == 1 and self.step_in_epoch == 2:
+            self.model.head.bias.data[0] = float("inf")
+        return value
+
+    with monkeypatch.context() as patch:
+        patch.setattr(supervised.Run, "descend", descend)
+        with pytest.raises(TrainingError, match="head.bias is no longer finite in epoch 2 .learning rate 0.000413"):
+            run(tiny(2), data, **options)
+    whole, resumed = tiny(2), tiny(2)
+    run(whole, data, **options | {"state_file": None})
+    run(resumed, data, **options)  # the state of the first epoch was kept
+    assert torch.equal(weights(resumed), weights(whole))
+
+
+def larger_than(most, original):
+    """A loss for which memory runs out where more than `most` images pass at once: torch's own error, not a made-up
+    one."""
+
+    def loss(model, images, *arguments, **options):
+        found = original(model, images, *arguments, **options)
+        if len(images) > most:
+            torch.empty(2**60, dtype=torch.uint8)
+        return found
+
+    return loss
+
+
+def too_large_to_go_back(most, model):
+    """Memory runs out in the backward pass, where the head has its gradients already and the first block has not."""
+
+    def check(gradient):
+        if len(gradient) > most:
+            torch.empty(2**60, dtype=torch.uint8)
+
+    def watch(block, given, out):
+        if out.requires_grad:
+            out.register_hook(check)
+
+    model.blocks[0].register_forward_hook(watch)
+
+
+@pytest.mark.parametrize("recipe", profiles.ASEL_RECIPES)
+@pytest.mark.parametrize("clip", [None, 0.05])
+@pytest.mark.parametrize("where", ["forward", "backward"])
+def test_where_memory_runs_out_batches_pass_in_halves_with_the_same_result(
+    tiny, data, monkeypatch, capsys, recipe, clip, where
+):
+    settings = replace(SETTINGS, clip_gradient=clip, full_epochs=1)
+    whole, halved = tiny(2), tiny(2)
+    expected = run(whole, data, recipe=recipe, settings=settings)
+    if where == "forward":
+        monkeypatch.setattr(supervised.objectives, "loss", larger_than(9, supervised.objectives.loss))
+    else:
+        too_large_to_go_back(9, halved)
+    trained = run(halved, data, recipe=recipe, settings=settings)
+    torch.testing.assert_close(weights(halved), weights(whole), atol=2e-4, rtol=0)
+    columns = ["train_loss", "train_accuracy", "keep_ratio"]
+    pd.testing.assert_frame_equal(trained.history[columns], expected.history[columns], rtol=1e-3)
+    assert capsys.readouterr().out.count("not enough memory for a batch of 16 images") == 1
+
+
+def test_where_halves_do_not_fit_either_the_batch_size_is_named(tiny, data, monkeypatch):
+    monkeypatch.setattr(supervised.objectives, "loss", larger_than(4, supervised.objectives.loss))
+    with pytest.raises(TrainingError, match="not enough memory on cpu .*batches of 16 images of 32 pixels.*batch_size"):
+        run(tiny(2), data)
+
+
+def test_an_error_that_is_not_of_memory_is_left_as_it_is(tiny, data, monkeypatch):
+    def wrong(*_, **__):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(supervised.objectives, "loss", wrong)
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        run(tiny(2), data)
 
 
 def test_a_full_disk_does_not_stop_training(tiny, data, tmp_path, monkeypatch):

@@ -1,0 +1,231 @@
+"""Training in several processes, a GPU each (DistributedDataParallel, through accelerate), or in several passes.
+
+What comes out does not depend on how many they are, beyond rounding: a batch is that of all processes together, each
+has some of its images, all that is drawn at random is drawn for the whole of it (`reproducibility.PartOf`), and every
+loss is a sum over images, divided by the size of the whole batch. Every process goes through the same steps; the first
+one writes and prints.
+"""
+
+import contextlib
+import io
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TextIO
+
+import numpy as np
+import torch
+from accelerate import Accelerator, PartialState, notebook_launcher
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs, parse_flag_from_env
+from torch import Tensor, nn
+
+from asel_lib.devices import default_device
+from asel_lib.errors import TrainingError
+
+PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}  # what accelerate calls them
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Images that pass together. rows: their places in the batch of `count`, ascending; `start`: how many this process
+    has of the batch before them; `last`: of this process'. Empty where a batch has fewer images than processes."""
+
+    images: Tensor
+    labels: Tensor
+    lines: Tensor | None
+    rows: np.ndarray
+    count: int
+    start: int
+    last: bool
+
+    @property
+    def share(self) -> float:
+        """Of the batch's images, those in here."""
+        return len(self.rows) / self.count
+
+
+def joined(device: str | torch.device | None = None) -> PartialState:
+    """This process among those that were launched with it (`accelerate launch`, torchrun, `launch`), or alone; its
+    `device`: where it computes. device: "cuda" or "cpu", None: a GPU if there is one, unless launched with --cpu.
+    ValueError for another than the processes were launched on."""
+    on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") if device is None else torch.device(device).type == "cpu"
+    on_cpu = on_cpu or default_device().type == "cpu"
+    state = PartialState(cpu=on_cpu)
+    if (state.device.type == "cpu") == on_cpu:
+        return state
+    if state.num_processes > 1:
+        raise ValueError(
+            f"device is {str(device)!r}, but {state.num_processes} processes were launched on {state.device.type}: "
+            "leave it out, or launch them with --cpu"
+        )
+    AcceleratorState._reset_state(True)  # alone, and another device than in the training before: begin anew
+    return PartialState(cpu=on_cpu)
+
+
+def check(processes: int, state: PartialState, alone: bool = False) -> None:
+    """ValueError for a number of processes that a training cannot be shared by; `alone`: it cannot be shared."""
+    if isinstance(processes, bool) or not isinstance(processes, int) or processes < 1:
+        raise ValueError(f"processes is {processes!r}: expected a whole number, at least 1")
+    if alone and max(processes, state.num_processes) > 1:
+        raise ValueError(
+            f"an agent learns in one process, and {max(processes, state.num_processes)} were asked for: it chooses one "
+            "mask for a whole batch, from the attention of all its images. Leave processes at 1; many such trainings "
+            "run side by side (docs/cluster.md)"
+        )
+    if processes > 1 and state.device.type == "cuda" and processes > (there := torch.cuda.device_count()):
+        raise ValueError(f"processes is {processes}, and this machine has {there} GPUs: one for each, at most")
+
+
+def accelerator(device: torch.device, precision: str) -> Accelerator:
+    """Made once for each training. precision: a resolved one (`devices.resolve_precision`). ValueError for float16 on a
+    CPU, where accelerate would train in float32 and say nothing."""
+    if precision == "float16" and device.type == "cpu":
+        raise ValueError("precision is 'float16', which trains on a GPU alone: take bfloat16 or float32 on a CPU")
+    joined(device)
+    # It keeps the first one's precision for the life of the process; in a notebook, trainings differ.
+    AcceleratorState._reset_state()
+    # Which parameters take part differs: a selector where patches are chosen, none where a process has no image left.
+    uneven = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
+    return Accelerator(
+        mixed_precision=PRECISIONS[precision],
+        cpu=device.type == "cpu",
+        device_placement=False,
+        kwargs_handlers=[uneven],
+    )
+
+
+class Passes(nn.Module):
+    """The module that accelerate wraps. A step calls the model several times, and its selector apart; DDP, and
+    autocast, are to see all of that as one pass."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, compute: Callable[[Piece], tuple[Tensor, Tensor]], piece: Piece) -> tuple[Tensor, Tensor]:
+        return compute(piece)
+
+
+def dealt(order: np.ndarray, accelerator: Accelerator) -> list[np.ndarray]:
+    """The images of a batch (all its rows, in the order in which they are dealt out like cards) -> rows of each piece
+    of this process, ascending; pieces: accelerate's gradient accumulation steps."""
+    processes, pieces = accelerator.num_processes, accelerator.gradient_accumulation_steps
+    hands = [np.sort(order[first :: processes * pieces]) for first in range(processes * pieces)]
+    return hands[accelerator.process_index :: processes]
+
+
+def added(values: Sequence[float], accelerator: Accelerator) -> list[float]:
+    """Numbers of this process -> their sums over all processes; of one alone, the very same."""
+    if accelerator.num_processes == 1:
+        return list(values)
+    return accelerator.reduce(torch.tensor(values, dtype=torch.float64, device=accelerator.device), "sum").tolist()
+
+
+def mean(values: Tensor, accelerator: Accelerator) -> Tensor:
+    """The mean of all processes' values (n), n differing and possibly 0; no gradient goes through it."""
+    if accelerator.num_processes == 1:
+        return values.mean()
+    total = torch.stack([values.sum(), values.new_tensor(float(len(values)))])
+    total = accelerator.reduce(total, "sum")
+    return total[0] / total[1].clamp_min(1)
+
+
+def untouched(model: nn.Module) -> Tensor:
+    """The loss of no image: 0, with a gradient of 0 to what has one already, or to the head, so that a process without
+    images takes part in adding up the others' gradients."""
+    touched = [p for p in model.parameters() if p.grad is not None] or list(model.head.parameters())
+    return sum(0.0 * parameter.sum() for parameter in touched)
+
+
+def same_place(place: Sequence[int], accelerator: Accelerator) -> None:
+    """TrainingError where processes go on from different places."""
+    if [value * accelerator.num_processes for value in place] != added(place, accelerator):
+        raise TrainingError(
+            f"process {accelerator.process_index} would go on from epoch {place[0] + 1}, step {place[1]}, and others "
+            "from elsewhere: put the results (ASEL_ROOT) on a disk that all machines share, or remove the state file"
+        )
+
+
+@contextlib.contextmanager
+def joint_statistics(model: nn.Module, accelerator: Accelerator) -> Iterator[None]:
+    """For the time of an epoch, batch norms normalise by the images of all processes. torch's SyncBatchNorm does so on
+    GPUs alone, so that nothing of it could be tested on a CPU."""
+    found = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = found if accelerator.num_processes > 1 else []
+    for norm in norms:
+        norm.forward = partial(_normalised, norm)
+    try:
+        yield
+    finally:
+        for norm in norms:
+            del norm.forward
+
+
+def _normalised(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """(B, C, h, w) -> the same, as `norm` makes it of all processes' images together."""
+    if not norm.training:
+        return nn.BatchNorm2d.forward(norm, x)
+    places = (0, 2, 3)
+    count = _Sum.apply(x.new_tensor(float(x.numel() // x.shape[1])))
+    average = _Sum.apply(x.sum(places)) / count
+    centred = x - average[:, None, None]
+    variance = _Sum.apply(centred.square().sum(places)) / count
+    with torch.no_grad():
+        norm.num_batches_tracked += 1
+        norm.running_mean.lerp_(average, norm.momentum)
+        norm.running_var.lerp_(variance * count / (count - 1), norm.momentum)
+    scale = norm.weight * (variance + norm.eps).rsqrt()
+    return centred * scale[:, None, None] + norm.bias[:, None, None]
+
+
+class _Sum(torch.autograd.Function):
+    """Over all processes; what each process' loss says of it is summed too."""
+
+    @staticmethod
+    def forward(ctx, values: Tensor) -> Tensor:
+        total = values.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        total = gradient.contiguous().clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+
+def printing(state: PartialState) -> contextlib.AbstractContextManager:
+    """All but the first process are silent."""
+    return contextlib.nullcontext() if state.is_main_process else contextlib.redirect_stdout(io.StringIO())
+
+
+def launch(function: Callable, arguments: tuple, processes: int) -> None:
+    """Call the function in so many new processes of this machine, from a notebook too, and wait for them. They are
+    forks: on a machine with GPUs, nothing may have been computed on one before. The error of one is raised here."""
+    AcceleratorState._reset_state(True)  # this process was alone, its children are not
+    # A fork of a process whose threads have worked must not start threads of its own (OpenMP waits for ever).
+    before, out = os.environ.get("OMP_NUM_THREADS"), sys.stdout
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # the launcher calls CPUs "CUDAs"
+            notebook_launcher(_started, (function, arguments, out), num_processes=processes, use_port=_free_port())
+    finally:
+        os.environ.pop("OMP_NUM_THREADS")
+        if before is not None:
+            os.environ["OMP_NUM_THREADS"] = before
+
+
+def _started(function: Callable, arguments: tuple, out: TextIO) -> None:
+    torch.set_num_threads(1)
+    with contextlib.redirect_stdout(out):
+        function(*arguments)
+
+
+def _free_port() -> str:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return str(one.getsockname()[1])
