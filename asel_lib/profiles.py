@@ -206,6 +206,33 @@ class EvaluationSettings:
 
 
 @dataclass(frozen=True)
+class SpeedSettings:
+    """What 09_speed measures: `ratios` and `batches` of inference, how many images each training is timed on, and for
+    the curves of growth sides of images and of patches in pixels, numbers of classes and of images. compiled: also by
+    torch.compile."""
+
+    ratios: tuple[float, ...] = (1.0, 0.5, 0.3, 0.2, 0.1)
+    batches: tuple[int, ...] = (1, 8, 64)
+    compiled: bool = True
+    training_images: int = 512
+    image_sizes: tuple[int, ...] = (64, 128, 256, 512, 1024)
+    patch_sizes: tuple[int, ...] = (32, 16, 8)
+    classes: tuple[int, ...] = (10, 100, 1000, 10_000, 100_000)
+    images: tuple[int, ...] = (1000, 10_000, 100_000, 1_000_000)
+    seconds: float = 1.0
+    rounds: int = 7
+
+    def __post_init__(self):
+        for name in ("ratios", "batches", "image_sizes", "patch_sizes", "classes", "images"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+            for value in getattr(self, name):
+                _number(f"{name} of speed", value, above=0)
+        for name in ("training_images", "rounds"):
+            _whole(name, getattr(self, name), 1)
+        _number("seconds", self.seconds, above=0)
+
+
+@dataclass(frozen=True)
 class Profile:
     """All settings of a run; `load(name)` reads one. `line_guided`: the training of 03_line_guided_training,
     `line_guided_epochs`: its length on data sets that differ from it, `line_guided_rates`: what its learning rates are
@@ -213,7 +240,7 @@ class Profile:
     it, `line_guided_model`: its backbone, None: `model`;
     `selectors`: the policies it is run with in a whole run, none: it is not. `agentvit_model`, `agentvit`, `agent`: the
     network, its schedule and its agent in 04_agentvit_baseline; `agentvit_runs`: the settings ("published", "equal") of
-    it in a whole run. `anytime`: what a step of that recipe consists of."""
+    it in a whole run. `anytime`: what a step of that recipe consists of. `speed`: what 09_speed measures."""
 
     name: str
     purpose: str
@@ -236,6 +263,7 @@ class Profile:
     agentvit_runs: tuple[str, ...] = ()
     anytime: AnytimeSettings = field(default_factory=AnytimeSettings)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    speed: SpeedSettings = field(default_factory=SpeedSettings)
     precision: str = "auto"
     protocol: str = "train-val-test"
     split_seed: int = 42
@@ -293,6 +321,7 @@ def from_dict(settings: dict) -> Profile:
         "agent": AgentSettings,
         "anytime": AnytimeSettings,
         "evaluation": EvaluationSettings,
+        "speed": SpeedSettings,
     }
     built = {key: _build(parts[key], value, key) if key in parts else value for key, value in settings.items()}
     return _build(Profile, built, "profile")

@@ -11,12 +11,13 @@ import pandas as pd
 from asel_lib.reporting import published_values as published
 from asel_lib.reporting import tables, verdicts
 from asel_lib.reporting.comparison import telling
+from asel_lib.reporting.figures import XDOG
 from asel_lib.reporting.paper import chain
 from asel_lib.reproducibility import commit
 
 COLUMNS = (
     "claim", "where", "its own record", "data set", "recipe", "start", "measured", "verdict", "why", "checkpoint",
-    "device", "commit",
+    "notebook", "device", "commit",
 )  # fmt: skip
 
 
@@ -33,7 +34,8 @@ class Claim:
 
 
 def table(frame: pd.DataFrame) -> pd.DataFrame:
-    """frame: results (`tables.read`). -> COLUMNS, a row a claim and what it was tested on."""
+    """frame: results (`tables.read`). -> COLUMNS, a row a claim and what it was tested on. notebook: what made the
+    row's numbers, of these checkpoints; a run names its executed copies <notebook>_<checkpoint>."""
     lines = []
     for claim in claims():
         about = {"claim": claim.text, "where": claim.where, "its own record": claim.record}
@@ -45,6 +47,7 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
             else:
                 finding, one = claim.check(rows, recipe), rows.iloc[0]
                 line |= {name: one[name] for name in ("checkpoint", "device", "commit")} | {"start": _setting(rows)}
+                line["notebook"] = "08_claims" if one["checkpoint"] == "-" else "05_benchmark"
             lines.append(line | {"measured": finding.measured, "verdict": finding.verdict, "why": finding.why})
     return pd.DataFrame(lines, columns=list(COLUMNS))
 
@@ -62,14 +65,18 @@ def _chains(dataset: str, recipes=("paper", "anytime")):
     return rows
 
 
-def _method(method: str, recipe: str, datasets: tuple[str, ...], policies: tuple[str, ...], own: bool = False):
-    """Of a method's models; own: each policy by the models trained with it."""
+def _method(
+    method: str, recipe: str, datasets: tuple[str, ...], policies: tuple[str, ...], own: bool = False,
+    common: bool = False,
+):  # fmt: skip
+    """Of a method's models; own: each policy by the models trained with it; common: over the seeds that all of the
+    policies have, since they are compared."""
 
     def rows(frame: pd.DataFrame):
         for dataset in datasets:
             part = frame[(frame["dataset"] == dataset) & (frame["method"] == method) & (frame["recipe"] == recipe)]
             part = part[part["policy"].isin(policies)]
-            part = telling(tables.own(part) if own and len(part) else part)
+            part = telling(tables.own(part) if own and len(part) else part, common)
             yield dataset, recipe, part
 
     return rows
@@ -123,7 +130,6 @@ def _record_figure(dataset: str, method: str, ratio: float) -> str:
 
 
 AID_IMAGES = 10_000
-XDOG = "line_guided:lines=xdog,choice=sample"
 
 
 @cache
@@ -165,7 +171,8 @@ def _asel() -> Iterator[Claim]:
     yield Claim(text, "ASEL", _record_speed("cifar10", 0.5), aid, verdicts.faster(0.5, 2.0))
     text, record = "cached checkpoints skip training and go on to the benchmark", "the split moves with the cache"
     yield Claim(text, "README", record, _alone("aid"), _cached_split)
-    record = "plotted 1.09 at 1: a count without the fused attention operator, which is all that is quadratic"
+    one = published.costs().query("method == 'ASEL'").iloc[0]
+    record = f"plotted {one['gmacs']:g} at {one['keep_ratio']:g}: a {one['how']}, which is all that is quadratic"
     yield Claim("GFLOPs follow a quadratic curve", "5.4", record, aid, verdicts.quadratic())
 
 
@@ -175,15 +182,19 @@ def _agentvit() -> Iterator[Claim]:
     check = verdicts.levels({0.2: 0.69}, "agent", start="random")
     yield Claim("AID: AgentViT falls to about 69 % at 0.2", "ASEL, Fig. 6a", record, aid, check)
     text = "AgentViT's GFLOPs are in proportion to the keep ratio"
-    yield Claim(text, "Fig. 6d", "the formula 1.1 x keep ratio, not a count", aid, verdicts.cost_in_proportion())
-    record = "CIFAR-10: agent 75.80 %, random 73.31 %"
+    (how,) = published.costs().query("method == 'AgentViT'")["how"].unique()
+    yield Claim(text, "Fig. 6d", f"{how}, not a count", aid, verdicts.cost_in_proportion())
+    original = published.agentvit().set_index("policy")["accuracy"] * 100
+    record = f"CIFAR-10: agent {original['agent']:.2f} %, random {original['random']:.2f} %"
     every = _method("agentvit", "agent", ("cifar10", "aid", "rsscn7"), ("agent", "random"))
     where = "AgentViT (Cauteruccio et al. 2025)"
     yield Claim("the agent's patches beat random ones", where, record, every, verdicts.ahead("agent", "random", (0.5,)))
 
 
 def _line_guided() -> Iterator[Claim]:
-    rows = _method("line_guided", "dropped", ("rsscn7", "aid", "imagenet10"), (XDOG, "random"), own=True)
+    sets = ("rsscn7", "aid", "imagenet10")
+    rows = _method("line_guided", "dropped", sets, (XDOG,), own=True)
+    both = _method("line_guided", "dropped", sets, (XDOG, "random"), own=True, common=True)
     where, table = "line-guided README", published.line_guided()
     whole, some = (published.value(table, ratio) * 100 for ratio in (1.0, 0.3))
     record = f"ImageNet-10: {some:.1f} % at 0.3, {whole:.1f} % at 1"
@@ -194,9 +205,9 @@ def _line_guided() -> Iterator[Claim]:
     yield Claim(text, f"{where}, picture", "flat within about a point", rows, verdicts.flat(0.2, 1.0, XDOG))
     record = f"{published.value(table, 0.1) * 100:.0f} % at 0.1, random 4 to 5 lower"
     ahead = verdicts.ahead(XDOG, "random", (0.1,), points=4.0)
-    yield Claim("line-guided is 4 to 5 points ahead of random at 0.1", f"{where}, picture", record, rows, ahead)
+    yield Claim("line-guided is 4 to 5 points ahead of random at 0.1", f"{where}, picture", record, both, ahead)
     text, ratios = "random is within a point of line-guided above 0.2", tuple(k / 10 for k in range(3, 10))
-    yield Claim(text, f"{where}, picture", "within a point", rows, verdicts.close(XDOG, "random", ratios, 1.0))
+    yield Claim(text, f"{where}, picture", "within a point", both, verdicts.close(XDOG, "random", ratios, 1.0))
     costs = [published.value(table, ratio, "gflops") for ratio in (0.3, 1.0)]
     record = f"{costs[0]:g} / {costs[1]:g} = {costs[0] / costs[1]:.2f}, attention not counted"
     share = verdicts.cost_share(0.3, costs[0] / costs[1], XDOG)
@@ -207,5 +218,8 @@ def _setting(rows: pd.DataFrame) -> str:
     if "seeds" not in rows:  # nothing was trained
         return "-"
     seeds, one = int(rows["seeds"].max()), rows.iloc[0]
-    seen = f"{seeds} seed{'s' if seeds > 1 else ''}, {rows['n_images'].max():g} images"
+    seen = f"{seeds} seed{'s' if seeds > 1 else ''}"
+    if left := int(rows["seeds_left_out"].max()):
+        seen += f" that both have (one has {left} more)"
+    seen += f", {rows['n_images'].max():g} images"
     return f"{one['start'].replace('_', ' ')}; {one['profile']}, {seen}"

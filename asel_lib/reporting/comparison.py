@@ -211,17 +211,24 @@ def alike(rows: pd.DataFrame, like: pd.DataFrame, columns: Sequence[str]) -> pd.
     return rows[(rows[list(columns)] == last[list(columns)]).all(axis=1)]
 
 
-def telling(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of rows of one model: those measured alike in the setting that is nearest to the paper's (its own profile, else
-    the next smaller one), there the last; means over seeds, with columns that say what they are of. Maybe empty."""
+def telling(rows: pd.DataFrame, common: bool = False) -> pd.DataFrame:
+    """Of rows of one model, or of each policy's own: those measured alike in the setting that is nearest to the paper's
+    (its own profile, else the next smaller one), there the last; means over seeds, with columns that say what they are
+    of. common: policies are compared, so only over the seeds that all of them have; seeds_left_out is how many that
+    are not, of the policy that has most. Maybe empty."""
     if rows.empty:
         return rows
     rank = rows["profile"].map(lambda name: NEAREST.index(name) if name in NEAREST else len(NEAREST))
     rows = rows[rank == rank.min()]
     rows = latest(alike(rows, rows, (*MEASURED, "start")))
+    most = rows.groupby("policy")["seed"].nunique().max()
+    if common:
+        rows = rows[rows["seed"].isin(set.intersection(*rows.groupby("policy")["seed"].agg(set)))]
+        if rows.empty:
+            return rows
     about = {name: ", ".join(dict.fromkeys(rows[name])) for name in ("checkpoint", "commit")}
     about |= {name: rows[name].iloc[-1] for name in ("start", "recipe", "profile", "device", "dtype", "dataset")}
-    return tables.over_seeds(rows).assign(**about)
+    return tables.over_seeds(rows).assign(**about, seeds_left_out=most - rows["seed"].nunique() if common else 0)
 
 
 def _means(found: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:

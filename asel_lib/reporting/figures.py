@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from asel_lib.reporting import tables
-from asel_lib.reporting.style import COLUMN, LINES, MORE, axes_grid, drawn_from, nothing, save, styled
+from asel_lib.reporting import published_values, tables
+from asel_lib.reporting.style import COLUMN, FAINT, LINES, MORE, axes_grid, drawn_from, nothing, save, styled
 
 # What a figure's own table says of each point; the rest is in the results table.
 DRAWN = (
@@ -19,6 +19,9 @@ DRAWN = (
     "accuracy_low", "accuracy_high", "gmacs", "selector_gmacs", "latency_ms", "latency_iqr_ms", "throughput",
     "device", "dtype", "commit",
 )  # fmt: skip
+
+
+XDOG = "line_guided:lines=xdog,choice=sample"  # line guidance as published
 
 
 @styled
@@ -143,21 +146,38 @@ def tradeoff(frame: pd.DataFrame, dataset: str) -> Figure:
 
 
 @styled
-def gmacs_scaling(table: pd.DataFrame) -> Figure:
-    """GMACs of an image against keep ratio, a line an architecture, as shares of all patches' cost; table from
-    `evaluation.cost.scaling`."""
-    figure = Figure(figsize=(COLUMN, 2.35), layout="constrained")
-    axes = figure.subplots()
-    styles = list(LINES.values())
-    for number, (architecture, rows) in enumerate(table.groupby("architecture", sort=False)):
-        full = rows.loc[rows["keep_ratio"] == 1, "gmacs"].iloc[0]
-        label = f"{architecture} (all: {full:.3g} GMACs)"
-        axes.plot(rows["keep_ratio"], rows["gmacs"] / full * 100, label=label, **styles[number % len(styles)])
+def gmacs_scaling(table: pd.DataFrame, results: pd.DataFrame | None = None) -> Figure:
+    """GMACs of an image against keep ratio, as shares of all patches' cost: by formula a line an architecture (table
+    from `evaluation.cost.scaling`), as filled markers what was counted of our models, choosing included (results, of
+    line-guided choosing, else of random patches), as hollow ones what the line-guided README published."""
+    parts = {f"{name}, formula": rows for name, rows in table.groupby("architecture", sort=False)}
+    looks = [look | {"markersize": 0} for look in LINES.values()][: len(parts)]
+    for profile, rows in (results if results is not None else pd.DataFrame({"profile": []})).groupby("profile"):
+        chosen = next((name for name in (XDOG, "random") if name in set(rows["policy"])), None)
+        if chosen is not None:
+            means = rows[rows["policy"] == chosen].groupby("keep_ratio", as_index=False)["gmacs"].mean()
+            parts[f"counted: profile {profile}, {policy_label(chosen)}"] = means
+            color, marker, _ = MORE[len(parts) % len(MORE)]
+            looks.append({"color": color, "marker": marker, "linestyle": "none", "markersize": 3})
+    old = published_values.line_guided().dropna(subset=["gflops"]).rename(columns={"gflops": "gmacs"})
+    parts["published: line-guided README, attention not counted"] = old
+    looks.append({"color": "#000000", "marker": "D"} | FAINT)
+
+    figure = Figure(figsize=(COLUMN * 1.25, 3.2), layout="constrained")
+    axes, drawn = figure.subplots(), []
+    for (label, rows), look in zip(parts.items(), looks, strict=True):
+        full = rows.loc[rows["keep_ratio"] == 1, "gmacs"]
+        if full.empty:
+            continue  # a share of what was not counted
+        name = f"{label} (1: {full.iloc[0]:.3g} GMACs)"
+        axes.plot(rows["keep_ratio"], rows["gmacs"] / full.iloc[0] * 100, label=name, **look)
+        share = rows["gmacs"] / full.iloc[0]
+        drawn.append(rows[["keep_ratio", "gmacs"]].assign(series=label, share=share))
     axes.plot([0, 1], [0, 100], color="#777777", linewidth=0.8, label="in proportion")
-    axes.set(xlabel="keep ratio", ylabel="cost of an image (%)", xlim=(0, 1.03), ylim=(0, 104))
-    axes.legend(loc="upper left")
-    figure.set_label("GMACs against keep ratio, only the kept patches embedded")
-    return drawn_from(figure, table)
+    axes.set(xlabel="keep ratio", ylabel="cost (% of that of all patches)", xlim=(0, 1.03), ylim=(0, 104))
+    figure.legend(loc="outside upper center", ncols=1)
+    figure.set_label("GMACs against keep ratio as a share of all patches' cost, only the kept patches embedded")
+    return drawn_from(figure, pd.concat(drawn, ignore_index=True)[["series", "keep_ratio", "gmacs", "share"]])
 
 
 # The ASEL paper's four and the line-guided paper's, under their published names.

@@ -17,12 +17,10 @@ from torch import Tensor
 
 from asel_lib.errors import AselError
 from asel_lib.evaluation import cost
+from asel_lib.evaluation.patches import scores_of
 from asel_lib.reporting.sheets import bare, greyed
 from asel_lib.reporting.style import PAGE, styled
-from asel_lib.selection.base import PatchSelector, keep_count, names, parse, written
-from asel_lib.selection.line_guided import LineGuidedSelector, log_joint
-from asel_lib.selection.reducers import TokenReducer
-from asel_lib.selection.slot import Call
+from asel_lib.selection.base import keep_count, names, parse, written
 
 SIDE = 384  # pictures are about that wide and high, pixels
 BEST = 3  # classes shown
@@ -68,7 +66,7 @@ def look(model, image: Image.Image | Tensor, keep_ratio: float, policy: str | No
         with torch.inference_mode():
             logits, selection = model(images, keep_ratio, policy, return_selection=True)
             places = model.kept_of(selection, images, policy)[0] if keep_ratio < 1 else list(range(kept))
-            scores, heat_of = _scores(model, images, policy)
+            scores, heat_of = scores_of(model, images, policy)
             ms = _milliseconds(model, images, keep_ratio, policy)
     finally:
         model.train(was_training)
@@ -78,7 +76,7 @@ def look(model, image: Image.Image | Tensor, keep_ratio: float, policy: str | No
     gmacs = _gmacs(model, tuple(images.shape[-2:]), keep_ratio, policy)
     return View(
         shown=Image.fromarray(greyed(pixels, places, grid)),
-        heat=None if scores is None else _heat(scores, grid, pixels.shape[:2], places),
+        heat=None if scores is None else _heat(scores[0], grid, pixels.shape[:2], places),
         heat_of=heat_of,
         kept=kept,
         patches=model.patch_embed.num_patches,
@@ -118,23 +116,6 @@ def sheet(model, image: Image.Image | Tensor, ratios: Sequence[float], policy: s
         f"patches kept by {policy or 'the model own selector'}, keep ratios {', '.join(f'{r:g}' for r in ratios)}"
     )
     return figure
-
-
-def _scores(model, images: Tensor, policy: str | None) -> tuple[Tensor | None, str]:
-    """What the policy keeps patches by, (N,), before any draw, and its name; None and the reason where there is
-    nothing that is worth a look."""
-    chooser = model.patch_drop.chooser(Call(policy=policy))
-    if isinstance(chooser, TokenReducer):
-        return None, f"{chooser.name} takes tokens out between the blocks: it has no scores before them"
-    if isinstance(chooser, LineGuidedSelector):
-        drawn = model.patch_drop.drawings(images, policy).float()
-        grid = tuple(int(side) for side in model.patch_embed.dynamic_feat_size(images.shape[-2:]))
-        return log_joint(drawn, grid, chooser.sigma)[0], f"log-probabilities from {chooser.lines} line drawings"
-    if type(chooser).log_weights is not PatchSelector.log_weights:
-        return model.weigh(images, policy=policy)[0], f"log-weights of {chooser.name}"
-    if chooser.stochastic:
-        return None, f"{chooser.name} draws the patches: it has no scores"
-    return model.scores(images, policy)[0], f"scores of {chooser.name}"
 
 
 def _milliseconds(model, images: Tensor, keep_ratio: float, policy: str | None) -> float:

@@ -11,16 +11,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from asel_lib.reporting import published_values, tables
 from asel_lib.reporting.comparison import MEASURED, alike, latest, telling
-from asel_lib.reporting.figures import DRAWN, policy_label
-from asel_lib.reporting.style import LINES, PAGE, drawn_from, save, styled
+from asel_lib.reporting.figures import DRAWN, XDOG, policy_label
+from asel_lib.reporting.style import FAINT, LINES, PAGE, drawn_from, save, styled
 
 RECIPES = ("paper", "anytime")
 POLICIES = ("learned", "glance", "random", "central")
 OWN = {"paper": "learned", "anytime": "glance"}  # the selector that a recipe trains
-FAINT = {"markerfacecolor": "none", "linestyle": "none", "alpha": 0.5, "markersize": 4.5, "zorder": 1}
 
 
 @styled
@@ -102,7 +102,8 @@ def dataset_figure(frame: pd.DataFrame, dataset: str) -> Figure:
 
 @styled
 def costs(frame: pd.DataFrame, dataset: str) -> Figure:
-    """Figure 5: (a) latency of a batch, (b) GMACs against keep ratio."""
+    """Figure 5: (a) latency of a batch, (b) GMACs against keep ratio, both on a logarithmic axis: what was published,
+    of larger images on a faster machine, stands beside ours without pressing it flat."""
     figure, panels = _grid(2)
     used = []
     for column, recipe in enumerate(RECIPES):
@@ -112,25 +113,21 @@ def costs(frame: pd.DataFrame, dataset: str) -> Figure:
             axes = panels[row][column]
             for policy in POLICIES:
                 _line(axes, "keep_ratio", rows[rows["policy"] == policy], policy, policy_label(policy), y)
+            _in_proportion(axes, rows, y)
+            _faint(axes, "keep_ratio", _published_costs(dataset, "ASEL"), "learned", "learned, published", y)
             _titled(axes, "ab"[row], dataset, recipe, rows)
             batch = f" of {rows['batch_size'].iloc[0]:g} images" if len(rows) else ""
-            axes.set(xlabel="keep ratio", ylabel=f"latency{batch} (ms)" if row == 0 else "cost of an image (GMACs)")
-            axes.set_ylim(bottom=0)
-    old = published_values.asel(dataset).query("policy == 'learned'").assign(source="log: 64 / throughput, RTX 5090")
-    for axes in panels[0]:
-        old_ms = old.assign(latency_ms=64e3 / old["throughput"])
-        twin = {"marker": "o", "color": LINES["learned"]["color"], "label": "learned, published (RTX 5090)"} | FAINT
-        axes.plot(old_ms["keep_ratio"], old_ms["latency_ms"], **twin)
-    return _finished(figure, panels, used, dataset, "published latency: 64 images over the logged throughput")
+            _logarithmic(axes, f"latency{batch} (ms)" if row == 0 else "cost of an image (GMACs)")
+    note = "published: 224 px; latency: 64 images over the logged throughput of an RTX 5090; GMACs at 1: attention not "
+    return _finished(figure, panels, used, dataset, f"{note}counted; axes are logarithmic")
 
 
 @styled
 def against_agentvit(frame: pd.DataFrame, dataset: str) -> Figure:
     """Figure 6: ASEL against AgentViT: (a) accuracy against keep ratio, (b) against throughput (Pareto), (c) latency,
-    (d) GMACs; recipe `paper` and `anytime` left and right."""
+    (d) GMACs; recipe `paper` and `anytime` left and right. (b) to (d) on logarithmic axes, as in `costs`."""
     figure, panels = _grid(4)
     used = []
-    old = published_values.comparison(dataset)
     for column, recipe in enumerate(RECIPES):
         rows = chain(frame, dataset, recipe)
         agent = frame[(frame["dataset"] == dataset) & (frame["method"] == "agentvit") & (frame["policy"] == "agent")]
@@ -147,24 +144,38 @@ def against_agentvit(frame: pd.DataFrame, dataset: str) -> Figure:
             ("keep_ratio", "latency_ms"),
             ("keep_ratio", "gmacs"),
         ]
-        names = {
-            "accuracy": "top-1 accuracy (%)",
-            "latency_ms": "latency of a batch (ms)",
-            "gmacs": "cost of an image (GMACs)",
-        }
+        names = {"latency_ms": "latency of a batch (ms)", "gmacs": "cost of an image (GMACs)"}
         for row, (x, y) in enumerate(shown):
             axes = panels[row][column]
             _line(axes, x, ours, OWN[recipe], f"ASEL, {recipe}" if recipe == "paper" else "anytime", y)
             _line(axes, x, agent, "agent", "AgentViT", y)
-            if (x, y) == ("keep_ratio", "accuracy"):
-                for name, policy in (("ASEL", "learned"), ("AgentViT", "agent")):
-                    _faint(axes, x, old[old["method"] == name], policy, f"{name}, published")
+            for name, policy in (("ASEL", "learned"), ("AgentViT", "agent")):
+                _faint(axes, x, _published_costs(dataset, name), policy, f"{name}, published", y)
             _titled(axes, "abcd"[row], dataset, recipe, ours)
-            axes.set(xlabel="keep ratio" if x == "keep_ratio" else "throughput (img/s)", ylabel=names[y])
-            if y != "accuracy":
-                axes.set_ylim(bottom=0)
-    note = "published: its test images were mostly trained on, and AgentViT was told the labels (08_claims)"
+            if y in names:
+                _logarithmic(axes, names[y])
+            elif x == "throughput":
+                axes.set(xscale="log", xlabel="throughput (img/s)")
+            else:
+                axes.set_xlabel("keep ratio")
+    note = (
+        "published: 224 px; its test images were mostly trained on, and AgentViT was told the labels (08_claims); "
+        "throughput and latency: ASEL's own log, RTX 5090 (no numbers of AgentViT's); GMACs: ASEL's without attention, "
+        "AgentViT's by the formula 1.1 x keep ratio; (b) to (d) have logarithmic axes"
+    )
     return _finished(figure, panels, used, dataset, note)
+
+
+def _published_costs(dataset: str, method: str) -> pd.DataFrame:
+    """keep_ratio, accuracy (of the published comparison), throughput, latency_ms (of 64 images), gmacs of "ASEL" or
+    "AgentViT", NaN where it was not published."""
+    rows = published_values.comparison(dataset).query("method == @method")[["keep_ratio", "accuracy"]]
+    if method == "ASEL":
+        log = published_values.asel(dataset).query("policy == 'learned'")[["keep_ratio", "throughput"]]
+        rows = rows.merge(log.assign(latency_ms=64e3 / log["throughput"]), on="keep_ratio", how="outer")
+    counted = published_values.costs().query("method == @method")[["keep_ratio", "gmacs"]]
+    wanted = ["keep_ratio", "accuracy", "throughput", "latency_ms", "gmacs"]
+    return rows.merge(counted, on="keep_ratio", how="outer").reindex(columns=wanted)
 
 
 @styled
@@ -175,7 +186,7 @@ def line_guided(frame: pd.DataFrame, dataset: str) -> Figure:
     panels = figure.subplots(1, 2, squeeze=False)
     rows = frame[(frame["dataset"] == dataset) & (frame["method"] == "line_guided")]
     wanted = {
-        ("line_guided:lines=xdog,choice=sample", "dropped"): "line-guided (xdog, sample)",
+        (XDOG, "dropped"): "line-guided (xdog, sample)",
         ("random", "dropped"): "random",
         ("glance", "anytime"): "anytime",
     }
@@ -212,6 +223,21 @@ def confused(pairs: pd.DataFrame) -> list[str]:
     return shown
 
 
+def patch_sheets(chosen: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Of a table of `tables.patches`, the sheets to show, (file name, rows) each: of each data set one of a line-guided
+    policy (by a model trained with it, the published way of choosing first, else of recipe `dropped` as those are) and
+    one of the selector that recipe `anytime` trains."""
+    shown = []
+    for _, rows in chosen.groupby("dataset", sort=True):
+        guided = rows["policy"].str.startswith("line_guided")
+        names = sorted(rows.loc[guided, "checkpoint"].unique(), key=lambda n: (
+            "_xdog_sample" not in n, "_line_guided_" not in n, "_dropped" not in n, n))  # fmt: skip
+        shown += [(f"{name}_selection", rows[guided & (rows["checkpoint"] == name)]) for name in names[:1]]
+        own = rows[~guided & rows["recipe"].str.startswith("anytime")]
+        shown += [(f"{name}_own_selection", own[own["checkpoint"] == name]) for name in own["checkpoint"].unique()[:1]]
+    return shown
+
+
 def chain(frame: pd.DataFrame, dataset: str, recipe: str) -> pd.DataFrame:
     """Means over seeds of the model that was warmed up and transferred (as the paper has it) by a recipe, all policies;
     of the warm-up's own data set, the warm-up. Where it was measured in several ways, see `telling`. Maybe empty."""
@@ -235,10 +261,27 @@ def _line(axes: Axes, x: str, rows: pd.DataFrame, policy: str, label: str, y: st
         axes.fill_between(rows[x], low, high, color=style["color"], alpha=0.13, linewidth=0)
 
 
-def _faint(axes: Axes, x: str, rows: pd.DataFrame, policy: str, label: str) -> None:
+def _faint(axes: Axes, x: str, rows: pd.DataFrame, policy: str, label: str, y: str = "accuracy") -> None:
+    """What was published of (x, y), as hollow markers; nothing where it was not."""
+    rows = rows.dropna(subset=[x, y])
     if len(rows):
         look = {key: LINES[policy][key] for key in ("color", "marker")}
-        axes.plot(rows[x], rows["accuracy"] * 100, label=label, **look | FAINT)
+        axes.plot(rows[x], rows[y] * (100 if y == "accuracy" else 1), label=label, **look | FAINT)
+
+
+def _in_proportion(axes: Axes, rows: pd.DataFrame, y: str) -> None:
+    """What ours would cost in proportion to the keep ratio: on a logarithmic axis the eye needs it."""
+    whole = rows.loc[rows["keep_ratio"] == 1, y]
+    if len(whole):
+        ratios = np.linspace(rows["keep_ratio"].min(), 1, 50)
+        axes.plot(ratios, ratios * whole.iloc[0], color="#777777", linewidth=0.8, label="in proportion to ours at 1")
+
+
+def _logarithmic(axes: Axes, ylabel: str) -> None:
+    axes.set(yscale="log", xlabel="keep ratio", ylabel=ylabel)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _titled(axes: Axes, letter: str, dataset: str, recipe: str, rows: pd.DataFrame) -> None:

@@ -46,6 +46,17 @@ def line_guided() -> pd.DataFrame:
     ]
 
 
+def costs() -> pd.DataFrame:
+    """method ("ASEL", "AgentViT"), keep_ratio, gmacs, how (it was counted, or that it was not), source."""
+    return _read("costs.csv")
+
+
+def agentvit() -> pd.DataFrame:
+    """dataset, policy ("all" patches, "agent", "random"), accuracy, source of the original AgentViT."""
+    rows = _read("agentvit.csv")
+    return rows.assign(accuracy=rows["accuracy_pct"] / 100)[["dataset", "policy", "accuracy", "source"]]
+
+
 def value(table: pd.DataFrame, ratio: float, column: str = "accuracy", **where: str) -> float:
     """One number; KeyError where it was not published."""
     for name, wanted in where.items():

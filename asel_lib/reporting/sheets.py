@@ -2,7 +2,8 @@
 
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 from asel_lib.reporting.style import COLUMN, drawn_from, nothing, styled
 
 _RIGHT, _WRONG = ("✓", "#00714f"), ("✗", "#b34700")
+_GROUND, _KEPT = 235, (52, 90, 120)  # where no image is: as light as a dropped patch is, and what was kept
 
 
 @styled
@@ -107,53 +109,93 @@ def weights_sheet(model, images, pixels: np.ndarray, ratio: float = 0.2, average
 
 
 @styled
-def selection_sheet(
-    model,
-    images,
-    pixels: np.ndarray,
-    ratio: float = 0.3,
-    policy: str | None = None,
-    lines=None,
+def patch_sheet(
+    table: pd.DataFrame, pixels: Mapping[str, np.ndarray] = MappingProxyType({}), drawn: Mapping | None = None
 ) -> Figure:
-    """How line drawings choose: a row an image, colour | lines | scores | kept patches, the drawing's centre of
-    gravity marked by a cross. The first 6 are shown.
+    """What a policy keeps, a row an image: colour | line drawing, of a line-guided one | scores | kept patches, the
+    drawing's centre of gravity marked by a cross. The first 6 are shown.
 
-    images (n, C, S, S) normalised, on the model's device; pixels (n, S', S', 3) uint8, the same to look at; lines
-    (n, 1, h, w), None: made of the images. Scores are the distribution that patches are drawn from or ranked by.
-    ValueError where the policy is not line-guided.
+    table: rows of `evaluation.patches.kept_patches`, of one policy of one checkpoint; pixels: image -> (S, S, 3)
+    uint8. An image that is not among them is not drawn: its kept patches are shown on a neutral ground, and the sheet
+    says so. drawn: image -> its line drawing (h, w) in [0, 1]; None: `xdog` and `sobel` are drawn of the pixels.
     """
+    rows = table.head(6).to_dict("records")
+    if not rows:
+        return nothing("no table of kept patches")
+    about, there = rows[0], [row["image"] for row in rows if row["image"] in pixels]
+    drawn = _drawings(about["policy"], rows, pixels) if drawn is None else drawn
+    parts = ["colour"] if there else []
+    parts += ["lines"] if any(row["image"] in drawn for row in rows) else []
+    parts += ["scores"] if about["scores"] else []
+    parts += [f"kept {about['keep_ratio']:.0%}"]
+    figure = Figure(figsize=(max(len(parts) * 1.2 + 0.3, COLUMN), 1.2 * len(rows) + 0.65), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
+    axes = figure.subplots(len(rows), len(parts), squeeze=False)
+    for row, cells in zip(rows, axes, strict=True):
+        for part, cell in zip(parts, cells, strict=True):
+            cell.imshow(**_part(part, row, pixels.get(row["image"]), drawn.get(row["image"])), extent=(0, 1, 1, 0))
+            if row["centre"]:
+                y, x = map(float, row["centre"].split())
+                cell.plot(x, y, marker="+", color="#D55E00", markersize=7, markeredgewidth=1.5)
+            bare(cell)
+        right = row["answer"] == row["class"]
+        sign, color = _RIGHT if right else _WRONG
+        said = _short(row["class"]) + ("" if right else f",\nsays {_short(row['answer'])}")
+        cells[0].set_ylabel(f"{sign} {said}", color=color, fontsize=6.5)
+    for cell, title in zip(axes[0], parts, strict=True):
+        cell.set_title(title, fontsize=8, pad=3)
+    return _explained(figure, table.head(6), len(there))
+
+
+def _part(name: str, row: dict, pixels: np.ndarray | None, drawn: np.ndarray | None) -> dict:
+    """What `imshow` is to draw in a cell of `patch_sheet`."""
+    grid = row["rows"], row["columns"]
+    if name == "lines":
+        return {"X": np.ones((1, 1)) if drawn is None else 1 - drawn, "cmap": "gray", "vmin": 0, "vmax": 1}
+    if name == "scores":
+        scores = np.array(row["scores"].split(), dtype=float).reshape(grid)
+        # Of line drawings as published, the distribution itself.
+        return {"X": np.exp(scores) if row["scores_of"].startswith("log-prob") else scores, "cmap": "viridis"}
+    shown = np.full((*grid, 3), _GROUND, np.uint8) if pixels is None else pixels
+    if name == "colour":
+        return {"X": shown}
+    kept = [int(place) for place in row["kept"].split()]
+    return {"X": greyed(np.full((*grid, 3), _KEPT, np.uint8) if pixels is None else shown, kept, grid)}
+
+
+def _drawings(policy: str, rows: Sequence[dict], pixels: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Image -> line drawing, of those that are here, by a policy that draws without weights."""
     import torch
 
-    from asel_lib.selection.line_guided import centre, log_joint
-    from asel_lib.selection.slot import Call
+    from asel_lib.data import lines
+    from asel_lib.selection.base import parse
 
-    chooser = model.patch_drop.chooser(Call(policy=policy))
-    if not chooser.reads_lines:
-        raise ValueError(f"policy {policy or type(chooser).__name__!r} reads no line drawings: expected line_guided")
-    images, pixels = images[:6], np.asarray(pixels[:6])
-    grid = tuple(int(side) for side in model.patch_embed.dynamic_feat_size(images.shape[-2:]))
-    with torch.inference_mode():
-        drawn = model.patch_drop.drawings(images, policy) if lines is None else lines[:6]
-        joint = log_joint(drawn.float(), grid, chooser.sigma).exp().view(-1, *grid).cpu().numpy()
-        middle = centre(drawn.float()).cpu().numpy()
-        kept = model.select(images, ratio, policy, drawn).cpu().numpy()
-    drawn = drawn[:, 0].cpu().numpy()
-    figure = Figure(figsize=(4 * 1.2, 1.2 * len(pixels) + 0.25), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
-    axes = figure.subplots(len(pixels), 4, squeeze=False)
-    frame = {"extent": (0, 1, 1, 0)}  # one coordinate system for grids of different fineness
-    for row, cells in enumerate(axes):
-        cells[0].imshow(pixels[row], **frame)
-        cells[1].imshow(1 - drawn[row], cmap="gray", vmin=0, vmax=1, **frame)
-        cells[2].imshow(joint[row], cmap="viridis", **frame)
-        cells[3].imshow(greyed(pixels[row], kept[row], grid), **frame)
-        for cell in cells:
-            cell.plot(middle[row, 1], middle[row, 0], marker="+", color="#D55E00", markersize=7, markeredgewidth=1.5)
-            bare(cell)
-    for cell, title in zip(axes[0], ("colour", "lines", "scores", f"kept {ratio:.0%}"), strict=True):
-        cell.set_title(title, fontsize=8, pad=3)
-    figure.set_label(f"patch selection by {policy or 'the model own selector'}, keep ratio {ratio:g}")
-    return figure
+    extractor = parse(policy)[1].get("lines")
+    there = [row["image"] for row in rows if row["image"] in pixels]
+    if extractor not in ("xdog", "sobel") or not there:
+        return {}
+    seen = torch.from_numpy(np.stack([pixels[name] for name in there])).permute(0, 3, 1, 2).float() / 255
+    return dict(zip(there, lines.draw(seen, extractor)[:, 0].numpy(), strict=True))
+
+
+def _explained(figure: Figure, table: pd.DataFrame, there: int) -> Figure:
+    """What the sheet is of, below it and in words."""
+    one, right = table.iloc[0], int((table["class"] == table["answer"]).sum())
+    where = f"{one['checkpoint']} on {one['dataset']}, {one['policy']}, keep ratio {one['keep_ratio']:g}"
+    missing = len(table) - there
+    lacks = f"{missing if there else 'the'} images are not here: their patches on a neutral ground" if missing else ""
+    scores = one["scores_of"].replace("log-prob", "prob")  # these are drawn as probabilities
+    note = textwrap.wrap(
+        "; ".join(filter(None, (where, scores, lacks))), int(figure.get_figwidth() * 17), break_on_hyphens=False
+    )
+    figure.supxlabel("\n".join(note), fontsize=6.5, color="#555555")
+    each = "; ".join(
+        f"{row['image']} ({row['class']}, taken for {row['answer']}): {len(row['kept'].split())} of "
+        f"{row['rows'] * row['columns']} patches"
+        for row in table.to_dict("records")
+    )
+    figure.set_label(f"Patches kept by {where}, {right} of {len(table)} images right. {each}. {lacks}".strip())
+    return drawn_from(figure, table)
 
 
 @styled

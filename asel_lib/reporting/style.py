@@ -24,6 +24,8 @@ LINES = {
     "glance": {"color": "#0072B2", "marker": "h", "linestyle": "-"},
 }
 MORE = [("#CC79A7", "D", "-."), ("#E69F00", "v", "--"), ("#56B4E9", "P", ":"), ("#000000", "X", "-")]
+# Of what others published: hollow and faint.
+FAINT = {"markerfacecolor": "none", "linestyle": "none", "alpha": 0.5, "markersize": 4.5, "zorder": 1}
 STYLE = {
     "font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7,
     "legend.fontsize": 7, "lines.linewidth": 1.2, "lines.markersize": 3.5, "axes.spines.top": False,

@@ -13,21 +13,47 @@ from asel_lib.errors import AselError
 from asel_lib.files import replace_text
 
 TEXT = ("dataset", "checkpoint", "method", "policy", "recipe", "profile", "start", "split", "device", "dtype", "torch",
-        "commit", "timestamp")  # fmt: skip
+        "commit", "timestamp", "task", "baseline", "runtime")  # fmt: skip
 COLUMNS = (
     "dataset", "checkpoint", "method", "policy", "recipe", "profile", "start", "keep_ratio", "kept_patches", "seed",
     "split", "n_images", "accuracy", "accuracy_low", "accuracy_high", "top5", "object_kept", "gmacs",
     "selector_gmacs", "latency_ms", "latency_iqr_ms", "throughput", "peak_memory_mb", "batch_size", "device", "dtype",
     "compiled", "torch", "commit", "timestamp",
 )  # fmt: skip
+# Of measurements of speed, memory and growth, and of exported models, alone (evaluation.speed, .growth, .deployed);
+# `task` says which. agreement: share of images answered as torch does; file_mb: of the exported file.
+SPEED = (
+    "task", "image_size", "patches", "classes", "images", "threads", "baseline", "speed_up", "speed_up_low",
+    "speed_up_high", "ideal", "floor_ms", "runtime", "agreement", "file_mb",
+)  # fmt: skip
 CONFUSION = ("dataset", "checkpoint", "policy", "recipe", "keep_ratio", "class", "answer", "images")
+PATCHES = (
+    "dataset", "checkpoint", "recipe", "split", "policy", "keep_ratio", "image", "digest", "pixels", "class", "answer",
+    "rows", "columns", "kept", "scores", "scores_of", "centre",
+)  # fmt: skip
+PICTURED = (
+    "dataset",
+    "checkpoint",
+    "recipe",
+    "split",
+    "policy",
+    "image",
+    "digest",
+    "class",
+    "answer",
+    "kept",
+    "scores",
+    "scores_of",
+    "centre",
+)  # text in CONFUSION and PATCHES
 ENDINGS = r"(?:_(?:paper|anytime))?(?:_seed\d+)?"  # of a checkpoint's name, behind its selector's
 # What makes two rows incomparable: rows that differ in one of these are never averaged.
 SETTINGS = ("method", "recipe", "profile", "start", "split", "device", "dtype", "batch_size", "compiled")
 
 
-def read(paths: str | os.PathLike | Sequence[str | os.PathLike]) -> pd.DataFrame:
-    """Rows of one results file, or of several in their order, with COLUMNS.
+def read(paths: str | os.PathLike | Sequence[str | os.PathLike], speed: bool = False) -> pd.DataFrame:
+    """Rows of one results file, or of several in their order: the accuracy sweeps with COLUMNS, or, with `speed`, the
+    measurements of speed, with SPEED too.
 
     AselError, naming file and column, where a file is missing, empty, no CSV, or lacks a column.
     """
@@ -35,13 +61,15 @@ def read(paths: str | os.PathLike | Sequence[str | os.PathLike]) -> pd.DataFrame
         paths = [paths]
     if not paths:
         raise AselError("no results file given: run the benchmark first, or name the files to read")
-    return pd.concat([_read_one(Path(path)) for path in paths], ignore_index=True)
+    frame = pd.concat([_read_one(Path(path)) for path in paths], ignore_index=True)
+    mine = frame[(frame["task"] != "") == speed].reset_index(drop=True)
+    return mine if speed else mine[list(COLUMNS)]
 
 
-def read_all(source: str | os.PathLike) -> pd.DataFrame:
+def read_all(source: str | os.PathLike, speed: bool = False) -> pd.DataFrame:
     """Rows of one results file, or of every CSV in a folder."""
     source = Path(source)
-    return read(sorted(source.glob("*.csv")) if source.is_dir() else source)
+    return read(sorted(source.glob("*.csv")) if source.is_dir() else source, speed)
 
 
 def with_reference(frame: pd.DataFrame, reference: str | os.PathLike) -> pd.DataFrame:
@@ -53,27 +81,66 @@ def with_reference(frame: pd.DataFrame, reference: str | os.PathLike) -> pd.Data
     return pd.concat([frame, others[new]], ignore_index=True)
 
 
+def with_speed(frame: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
+    """A table for `write`: the rows of `frame`, and measurements of speed, which lack what only sweeps have."""
+    if measured.empty:
+        return frame
+    return pd.concat([frame, measured.reindex(columns=[*COLUMNS, *SPEED])], ignore_index=True)
+
+
 def confusions(folder: str | os.PathLike, reference: str | os.PathLike) -> pd.DataFrame:
     """Rows of `accuracy.confusion` of every checkpoint in a folder of CSV files, and of the table `reference` those of
-    other data sets. Empty where there are none."""
-    found = [pd.read_csv(file) for file in sorted(Path(folder).glob("*.csv"))]
-    mine = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=list(CONFUSION))
+    other data sets. Empty where there are none. AselError names a file that is no such table."""
+    return _with_other_sets(folder, reference, CONFUSION)
+
+
+def patches(folder: str | os.PathLike, reference: str | os.PathLike) -> pd.DataFrame:
+    """Rows of `evaluation.patches.kept_patches`, from the same two places."""
+    return _with_other_sets(folder, reference, PATCHES)
+
+
+def _with_other_sets(folder: str | os.PathLike, reference: str | os.PathLike, columns: Sequence[str]) -> pd.DataFrame:
+    found = [_read_csv(file, columns, PICTURED) for file in sorted(Path(folder).glob("*.csv"))]
+    mine = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=list(columns))
     if not Path(reference).is_file():
         return mine
-    others = pd.read_csv(reference)
+    others = _read_csv(Path(reference), columns, PICTURED)
     return pd.concat([mine, others[~others["dataset"].isin(mine["dataset"])]], ignore_index=True)
 
 
 def write(frame: pd.DataFrame, path: str | os.PathLike) -> Path:
-    """Write the table; what was there stays whole until the new file is. AselError where a column is
-    missing."""
+    """Write the table, sweeps and measurements of speed alike; what was there stays whole until the new file is.
+    AselError where a column is missing."""
     path = Path(path)
     _check_columns(frame, str(path))
+    columns = [*COLUMNS, *(SPEED if "task" in frame else ())]
     try:
-        replace_text(path, frame[list(COLUMNS)].to_csv(index=False))
+        replace_text(path, frame.reindex(columns=columns).to_csv(index=False))
     except OSError as error:
-        raise AselError(f"{path} could not be written ({error}); make the folder writable or set ASEL_ROOT") from error
+        raise AselError(f"{path} could not be written: {error}") from error
     return path
+
+
+def append(frame: pd.DataFrame, path: str | os.PathLike, patience: float = 60.0) -> Path:
+    """Add rows to the table, which need not be there yet. Processes that do so at once take turns (a lock file beside
+    it), so that no row is lost or torn; AselError where the lock cannot be had within `patience` seconds."""
+    from filelock import FileLock, Timeout
+
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(f".{path.name}.lock"), timeout=patience):
+            return write(_joined(_read_one(path), frame) if path.is_file() else frame, path)
+    except Timeout:
+        raise AselError(f"{path} is being written by another process for {patience:g} s: wait, or stop it") from None
+    except OSError as error:
+        raise AselError(f"{path} could not be written: {error}") from error
+
+
+def _joined(before: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
+    """With the columns of SPEED only where a row needs them."""
+    plain = "task" not in frame and before["task"].eq("").all()
+    return pd.concat([before[list(COLUMNS)] if plain else before, frame])
 
 
 def runs(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -189,30 +256,40 @@ def to_markdown(frame: pd.DataFrame) -> str:
 
 
 def _read_one(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise AselError(f"{path}: no such results file; run the benchmark first")
+    frame = _read_csv(path, COLUMNS, TEXT, SPEED)  # older files, and sweeps, have none of the latter
+    return frame.assign(**frame[list(TEXT)].fillna(""))
+
+
+def _read_csv(path: Path, columns: Sequence[str], text: Sequence[str], optional: Sequence[str] = ()) -> pd.DataFrame:
+    """The columns of a CSV file, those of `text` as they stand there, all others but "compiled" numbers; `optional`
+    ones may be missing. AselError, naming file and column, where it is empty, no CSV, lacks a column, or holds what is
+    no number."""
     again = "run the benchmark again to write it anew"
     try:
-        frame = pd.read_csv(path, dtype=dict.fromkeys(TEXT, str))  # a commit such as 12e4567 is no number
-    except FileNotFoundError:
-        raise AselError(f"{path}: no such results file; run the benchmark first") from None
+        # A commit such as 12e4567 is no number, nor is a list of one patch; a class may be called "null".
+        numbers = {name: ["", "nan"] for name in (*columns, *optional) if name not in text}
+        frame = pd.read_csv(path, dtype=dict.fromkeys(text, str), keep_default_na=False, na_values=numbers)
     except pd.errors.EmptyDataError:
-        raise AselError(f"{path}: the results file is empty; {again}") from None
-    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise AselError(f"{path}: the table is empty; {again}") from None
+    except (OSError, ValueError, OverflowError, pd.errors.ParserError) as error:
         raise AselError(f"{path}: not a CSV file of results ({error}); {again}") from error
-    _check_columns(frame, str(path))
+    _check_columns(frame, str(path), columns)
     if frame.empty:
-        raise AselError(f"{path}: the results file has a header and no rows; {again}")
-    for name in COLUMNS:
-        if name not in (*TEXT, "compiled"):
+        raise AselError(f"{path}: the table has a header and no rows; {again}")
+    frame = frame.reindex(columns=[*columns, *optional])
+    for name in (*columns, *optional):
+        if name not in (*text, "compiled"):
             try:
                 frame[name] = pd.to_numeric(frame[name])
             except (ValueError, TypeError) as error:
                 raise AselError(f"{path}: column {name} holds what is not a number ({error}); {again}") from error
-    text = frame[list(TEXT)].fillna("")
-    return frame.assign(**text)[list(COLUMNS)]
+    return frame
 
 
-def _check_columns(frame: pd.DataFrame, path: str) -> None:
-    missing = [name for name in COLUMNS if name not in frame.columns]
+def _check_columns(frame: pd.DataFrame, path: str, columns: Sequence[str] = COLUMNS) -> None:
+    missing = [name for name in columns if name not in frame.columns]
     if missing:
         raise AselError(f"{path}: not a table of results, it lacks the column(s) {', '.join(missing)}")
 

@@ -124,6 +124,9 @@ def test_without_results_nothing_is_testable_and_all_claims_are_there():
         "log: random ahead at 0.7, 0.8; figure: central ahead at 0.1, 0.2"
     )
     assert "13,356 / 9,944 = 1.34x" in records["80 % of the patches are 50 % faster"]
+    assert records["GFLOPs follow a quadratic curve"].startswith("plotted 1.09 at 1: a count without the fused")
+    assert records["AgentViT's GFLOPs are in proportion to the keep ratio"].startswith("the formula 1.1 x keep ratio")
+    assert records["the agent's patches beat random ones"] == "CIFAR-10: agent 75.80 %, random 73.31 %"
 
 
 def test_a_claim_is_tested_on_the_rows_of_its_data_set_and_recipe():
@@ -136,9 +139,34 @@ def test_a_claim_is_tested_on_the_rows_of_its_data_set_and_recipe():
     loss = judged.loc[("AID: keeping 0.2 of the patches costs 2.1 points", "paper")]
     assert loss["verdict"] == verdicts.NOT and loss["measured"].startswith("+60.0 points")
     assert loss["start"] == "random; compact, 1 seed, 100 images"
-    assert loss["checkpoint"] == "aid_finetuned" and loss["commit"] == "c"
+    assert loss["checkpoint"] == "aid_finetuned" and loss["commit"] == "c" and loss["notebook"] == "05_benchmark"
+    assert set(judged.xs("-", level="recipe")["notebook"]) == {"08_claims"}
     # The paper's own setting decides, also where a smaller one was measured later.
     larger = frame.assign(profile="paper", accuracy=0.8, accuracy_low=0.79, accuracy_high=0.81, timestamp="s")
     again = claims.table(pd.concat([larger, frame])).set_index(["claim", "recipe"])
     assert again.loc[("AID: keeping 0.2 of the patches costs 2.1 points", "paper"), "verdict"] == verdicts.REPRODUCED
     assert judged.loc[("AID: keeping 0.2 of the patches costs 2.1 points", "anytime"), "verdict"] == verdicts.UNTESTABLE
+
+
+def test_policies_are_compared_over_the_seeds_that_both_have():
+    def of(policy, stem, seed, accuracy):
+        return made(policy, half=0.001, accuracy=accuracy).assign(
+            seed=seed, checkpoint=f"aid_line_guided_{stem}" + (f"_seed{seed}" if seed else ""), dataset="aid",
+            method="line_guided", recipe="dropped", split="test", device="cpu", dtype="float32", batch_size=64,
+            compiled=False, n_images=100, commit="c", timestamp="t",
+        )  # fmt: skip
+
+    guided = [of(claims.XDOG, "xdog_sample", 0, [0.7, 0.8, 0.8])]
+    random = [of("random", "random", seed, [0.4 if seed else 0.69, 0.8, 0.8]) for seed in range(3)]
+    frame = pd.concat(guided + random).reindex(columns=list(tables.COLUMNS)).replace({"keep_ratio": {0.2: 0.1}})
+    judged = claims.table(frame).query("`data set` == 'aid' and recipe == 'dropped'").set_index("claim")
+    ahead = judged.loc["line-guided is 4 to 5 points ahead of random at 0.1"]
+    assert ahead["measured"].startswith("+1.0 ")  # not +20.7, against the mean of three seeds
+    assert ahead["start"] == "random; compact, 1 seed that both have (one has 2 more), 100 images"
+    assert ahead["checkpoint"] == "aid_line_guided_xdog_sample, aid_line_guided_random"
+    alone = judged.loc["30 % of the patches cost a third of the operations"]
+    assert alone["start"] == "random; compact, 1 seed, 100 images" and "random" not in alone["checkpoint"]
+
+    apart = pd.concat([guided[0].assign(seed=7), *random]).reindex(columns=list(tables.COLUMNS))
+    judged = claims.table(apart).query("`data set` == 'aid' and recipe == 'dropped'").set_index("claim")
+    assert judged.loc["line-guided is 4 to 5 points ahead of random at 0.1", "verdict"] == verdicts.UNTESTABLE

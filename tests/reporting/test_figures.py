@@ -6,7 +6,7 @@ from PIL import Image
 
 from asel_lib.data.batches import transform
 from asel_lib.evaluation.accuracy import confusion
-from asel_lib.reporting import figures, sheets, tables
+from asel_lib.reporting import figures, sheets, style, tables
 
 
 @pytest.fixture
@@ -112,8 +112,27 @@ def test_scaling_is_drawn_as_a_share_of_all_patches():
     table = pd.DataFrame({"architecture": ["a", "a", "b", "b"], "keep_ratio": [0.5, 1.0] * 2, "gmacs": [1, 4, 30, 60]})
     figure = figures.gmacs_scaling(table)
     drawn = lines(figure.axes[0])
-    np.testing.assert_allclose(drawn["a (all: 4 GMACs)"], [[0.5, 25], [1, 100]])
-    np.testing.assert_allclose(drawn["b (all: 60 GMACs)"], [[0.5, 50], [1, 100]])
+    np.testing.assert_allclose(drawn["a, formula (1: 4 GMACs)"], [[0.5, 25], [1, 100]])
+    np.testing.assert_allclose(drawn["b, formula (1: 60 GMACs)"], [[0.5, 50], [1, 100]])
+
+
+def test_scaling_shows_what_was_counted_and_what_was_published_beside_the_formula(frame):
+    table = pd.DataFrame({"architecture": "a", "keep_ratio": [0.5, 1.0], "gmacs": [1, 4]})
+    compact = frame.assign(profile="compact", gmacs=2 * frame["keep_ratio"] ** 2)
+    guided = compact.assign(policy=figures.XDOG, gmacs=frame["keep_ratio"] * 3)
+    without = frame[frame["keep_ratio"] < 1].assign(profile="smoke")  # not counted at 1: no share to draw
+    figure = figures.gmacs_scaling(table, pd.concat([compact, guided, frame.assign(profile="demo"), without]))
+    drawn, marks = lines(figure.axes[0]), {line.get_label(): line for line in figure.axes[0].get_lines()}
+    np.testing.assert_allclose(
+        drawn["counted: profile compact, line-guided (xdog, sample) (1: 3 GMACs)"], [[0.1, 10], [0.5, 50], [1, 100]]
+    )
+    assert "counted: profile demo, random (1: 1 GMACs)" in drawn and not any("smoke" in label for label in drawn)
+    (label,) = (label for label in drawn if label.startswith("published"))
+    np.testing.assert_allclose(sorted(drawn[label]), [[0.3, 100 * 0.448 / 1.408], [1, 100]])
+    assert marks[label].get_markerfacecolor() == "none" and "attention not counted" in label
+    looks = {(line.get_marker(), line.get_linestyle(), line.get_color()) for line in marks.values()}
+    assert len(looks) == len(marks)
+    assert set(figure.rows) == {"series", "keep_ratio", "gmacs", "share"} and len(figure.rows) == 2 + 3 + 3 + 2
 
 
 def test_a_data_set_without_results_says_so_in_the_figures_place(frame):
@@ -134,9 +153,9 @@ def test_the_figures_are_saved_under_their_published_names(frame, tmp_path):
             image = Image.open(path)
             assert image.info["dpi"] == pytest.approx((150, 150), abs=0.1)
             assert np.asarray(image.convert("L")).std() > 10
-    before = paths[0].read_bytes()
-    figures.all_figures(frame, "aid", tmp_path)
-    assert paths[0].read_bytes() == before
+    before = [path.read_bytes() for path in paths[:3]]  # PNG, PDF and CSV
+    again = figures.save(figures.strategies(frame, "aid"), tmp_path, "aid_1_strategies")
+    assert again == paths[:3] and [path.read_bytes() for path in again] == before
 
 
 def test_the_sheet_greys_the_dropped_patches_and_them_alone(tiny):
@@ -190,22 +209,62 @@ def test_the_sheet_shows_what_is_left_of_methods_that_take_tokens_out_between_th
     assert few == kept
 
 
-def test_the_selection_sheet_shows_the_drawing_its_centre_and_what_is_kept(tiny):
-    model = tiny(selector="line_guided:lines=sobel,choice=top")
-    images, pixels = torch.zeros(2, 3, 32, 32), np.full((2, 32, 32, 3), (200, 30, 30), np.uint8)
-    drawn = torch.zeros(2, 1, 64, 64)
-    drawn[0, 0, 48:, 48:] = 1  # all lines in a corner
-    sheet = sheets.selection_sheet(model, images, pixels, 0.25, lines=drawn)
+def kept_rows(**changes):
+    """A table of kept patches: two images on a grid of 4 x 4, four patches kept of each."""
+    row = dict.fromkeys(tables.PATCHES, "") | {
+        "dataset": "aid", "checkpoint": "c", "policy": "line_guided:lines=sobel,choice=top", "keep_ratio": 0.25,
+        "image": "a/1.png", "class": "a", "answer": "a", "rows": 4, "columns": 4, "kept": "15 14 11 10",
+        "scores": " ".join(f"{-15 + n}" for n in range(16)), "scores_of": "log-probabilities from sobel line drawings",
+        "centre": "0.875 0.9",
+    }  # fmt: skip
+    return pd.DataFrame([row | changes, row | {"image": "b/2.png", "answer": "b"} | changes])
+
+
+def test_the_patch_sheet_shows_the_drawing_the_scores_and_what_is_kept():
+    red, drawn = np.full((32, 32, 3), (255, 0, 0), np.uint8), np.zeros((64, 64))
+    drawn[48:, 48:] = 1
+    rows = kept_rows()
+    sheet = sheets.patch_sheet(rows, {"a/1.png": red, "b/2.png": red}, {"a/1.png": drawn})
     colour, line, scores, kept = sheet.axes[:4]
-    assert (shown(colour) == pixels[0]).all()
-    np.testing.assert_allclose(shown(line), 1 - drawn[0, 0].numpy())
-    assert np.unravel_index(shown(scores).argmax(), (4, 4)) == (3, 3)
+    assert (shown(colour) == red).all()
+    np.testing.assert_allclose(shown(line), 1 - drawn)
+    np.testing.assert_allclose(shown(scores).ravel(), np.exp(np.arange(16) - 15.0))
+    assert coloured(shown(kept)) == {10, 11, 14, 15}
     cross = [mark for mark in kept.get_lines() if mark.get_marker() == "+"]
-    np.testing.assert_allclose(cross[0].get_xydata(), [[55.5 / 64 + 0.5 / 64, 55.5 / 64 + 0.5 / 64]], atol=0.02)
-    same = (shown(kept) == pixels[0]).all(-1)
-    assert same.mean() == 0.25 and same[24:, 24:].all()
-    with pytest.raises(ValueError, match="'central' reads no line drawings"):
-        sheets.selection_sheet(model, images, pixels, policy="central")
+    np.testing.assert_allclose(cross[0].get_xydata(), [[0.9, 0.875]])
+    assert (
+        sheet.axes[0].get_ylabel() == "✓ a" and sheet.axes[4].get_ylabel().startswith("✗ a") and sheet.rows is not rows
+    )
+    assert "1 of 2 images right" in sheet.get_label() and "not here" not in sheet.get_label()
+
+
+def test_drawings_are_made_of_the_images_that_are_there():
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[:, 32:] = 255
+    sheet = sheets.patch_sheet(kept_rows(), {"b/2.png": image})
+    assert [axes.get_title() for axes in sheet.axes[:4]] == ["colour", "lines", "scores", "kept 25%"]
+    line = shown(sheet.axes[5])
+    assert line[:, 31:33].max() < 0.1 and line[:, :25].min() > 0.9
+    assert shown(sheet.axes[1]).min() == 1, "of the image that is not there"
+    assert "1 images are not here" in sheet.get_label()
+
+
+def test_without_the_images_the_kept_patches_are_shown_on_a_neutral_ground_and_it_is_said():
+    sheet = sheets.patch_sheet(kept_rows())
+    assert [axes.get_title() for axes in sheet.axes[:2]] == ["scores", "kept 25%"]
+    ground = shown(sheet.axes[1]).astype(int)
+    assert (ground[3, 3] == ground[2, 2]).all() and len(np.unique(ground.reshape(16, 3), axis=0)) == 2
+    assert abs(ground[3, 3].mean() - ground[0, 0].mean()) > 60, "told apart in grey"
+    assert "the images are not here" in sheet.get_supxlabel().replace("\n", " ")
+    said = style.describe(sheet)
+    assert "the images are not here" in said and "a/1.png (a, taken for a): 4 of 16 patches" in said
+
+
+def test_a_policy_without_scores_or_lines_has_no_panel_for_them():
+    rows = kept_rows(policy="random", scores="", scores_of="random draws the patches: it has no scores", centre="")
+    sheet = sheets.patch_sheet(rows, {"a/1.png": np.zeros((8, 8, 3), np.uint8)})
+    assert [axes.get_title() for axes in sheet.axes[:2]] == ["colour", "kept 25%"]
+    assert not sheets.patch_sheet(rows[:0]).axes
 
 
 def test_drawings_are_shown_dark_on_white():

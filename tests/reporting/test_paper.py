@@ -69,8 +69,34 @@ def test_the_comparison_with_agentvit_has_its_four_parts(frame):
     assert len(figure.axes) == 8
     assert [axes.get_title()[:3] for axes in figure.axes[::2]] == ["(a)", "(b)", "(c)", "(d)"]
     np.testing.assert_allclose(drawn(figure.axes[6])["AgentViT"], [[0.1, 0.1], [0.5, 0.5], [1, 1]])
-    np.testing.assert_allclose(drawn(figure.axes[0])["AgentViT, published"][1], [0.2, 58.2])
     assert "anytime" in drawn(figure.axes[1])
+
+
+def test_what_was_published_stands_in_every_part_of_the_comparison_that_has_it(frame):
+    accuracy, pareto, latency, gmacs = (drawn(axes) for axes in paper.against_agentvit(frame, "aid").axes[::2])
+    np.testing.assert_allclose(accuracy["AgentViT, published"][1], [0.2, 58.2])
+    np.testing.assert_allclose(pareto["ASEL, published"][-1], [9994, 97.3])
+    np.testing.assert_allclose(latency["ASEL, published"][-1], [1, 64e3 / 9994])
+    np.testing.assert_allclose(gmacs["ASEL, published"], [[1, 1.09]])
+    np.testing.assert_allclose(gmacs["AgentViT, published"][:, 1], 1.1 * gmacs["AgentViT, published"][:, 0])
+    assert "AgentViT, published" not in pareto and "AgentViT, published" not in latency, "it was not published"
+
+
+@pytest.mark.parametrize("draw", [paper.costs, paper.against_agentvit])
+def test_published_costs_leave_ours_room_to_be_read(frame, draw):
+    figure = draw(frame.assign(gmacs=frame["gmacs"] * 0.19), "aid")
+    assert [axes.get_xlabel() for axes in figure.axes].count("throughput (img/s)") == (
+        draw is paper.against_agentvit
+    ) * 2
+    assert all(axes.get_xlabel() for axes in figure.axes)
+    costs = [axes for axes in figure.axes if "accuracy" not in axes.get_ylabel()]
+    for axes in costs:
+        assert axes.get_yscale() == "log"
+        low, high = np.log(axes.get_ylim())
+        ours = next(line for line in axes.get_lines() if "published" not in line.get_label()).get_ydata()
+        assert np.ptp(np.log(ours)) > 0.25 * (high - low)
+        assert any("published" in line.get_label() for line in axes.get_lines())
+    assert "logarithmic" in figure.get_supxlabel()
 
 
 def test_cost_is_drawn_as_latency_and_as_gmacs(frame):
@@ -111,6 +137,9 @@ def test_what_was_published_is_read_as_it_was_logged():
     assert published_values.asel("synthetic").empty
     with pytest.raises(KeyError, match="0.15"):
         published_values.value(log, 0.15, policy="learned")
+    counted = published_values.costs()
+    assert published_values.value(counted, 1.0, "gmacs", method="ASEL") == 1.09
+    assert set(published_values.agentvit()["accuracy"].round(4)) == {0.7939, 0.7580, 0.7331}
     table = published_values.line_guided()
     assert published_values.value(table, 0.3, "gflops") / published_values.value(table, 1.0, "gflops") < 0.32
 
@@ -121,3 +150,24 @@ def test_of_each_data_set_one_line_guided_confusion_and_one_of_anytime_are_shown
     pairs = pd.DataFrame([{"dataset": d, "checkpoint": n} for d, each in names.items() for n in each])
     assert paper.confused(pairs) == ["aid_line_guided_xdog_sample", "aid_anytime", "b_warmup"]
     assert paper.confused(pairs[:0]) == []
+
+
+def test_of_each_data_set_a_sheet_by_lines_and_one_of_what_anytime_chooses():
+    lines = "line_guided:lines=xdog,choice=sample"
+    made = [
+        ("aid", "aid_anytime", "anytime", "glance"), ("aid", "aid_anytime", "anytime", "line_guided"),
+        ("aid", "aid_finetuned_dropped", "dropped", "line_guided"),
+        ("aid", "aid_finetuned_dropped", "dropped", "learned"),
+        ("b", "b_finetuned_dropped", "dropped", "line_guided"), ("b", "b_line_guided_xdog_sample", "dropped", lines),
+        ("c", "c_anytime", "anytime", "line_guided"), ("c", "c_anytime", "anytime", "glance"),
+    ]  # fmt: skip
+    rows = pd.DataFrame(made, columns=["dataset", "checkpoint", "recipe", "policy"])
+    shown = {stem: part["policy"].tolist() for stem, part in paper.patch_sheets(rows)}
+    assert shown == {
+        "aid_finetuned_dropped_selection": ["line_guided"],
+        "aid_anytime_own_selection": ["glance"],
+        "b_line_guided_xdog_sample_selection": [lines],
+        "c_anytime_selection": ["line_guided"],
+        "c_anytime_own_selection": ["glance"],
+    }
+    assert paper.patch_sheets(rows[:0]) == []

@@ -1,3 +1,5 @@
+import multiprocessing
+
 import pandas as pd
 import pytest
 
@@ -41,6 +43,36 @@ def test_a_folder_that_cannot_be_written_is_named_and_the_old_table_stays(tmp_pa
     with pytest.raises(AselError, match="results.csv could not be written.*Permission denied"):
         tables.write(results(accuracy=0.0), path)
     assert tables.read(path)["accuracy"].tolist() == results()["accuracy"].tolist()
+
+
+def append_many(path, process, times):
+    for number in range(times):
+        tables.append(results(checkpoint=f"process {process}", seed=number), path)
+
+
+def test_processes_that_append_at_once_lose_and_tear_no_row(tmp_path):
+    """Each process in its own Python, released together; every append is a read, a concatenation and a rename."""
+    path, times = tmp_path / "results.csv", 15
+    processes = [multiprocessing.Process(target=append_many, args=(path, name, times)) for name in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    found = tables.read(path)
+    assert len(found) == 3 * times * 6
+    for name in range(3):
+        mine = found[found["checkpoint"] == f"process {name}"]
+        assert mine["seed"].tolist() == [number for number in range(times) for _ in range(6)]
+        assert mine["commit"].eq("12e4567").all()
+
+
+def test_a_table_that_somebody_keeps_locked_is_named(tmp_path):
+    from filelock import FileLock
+
+    with FileLock(tmp_path / ".results.csv.lock"):
+        with pytest.raises(AselError, match="results.csv is being written by another process for 0.1 s"):
+            tables.append(results(), tmp_path / "results.csv", patience=0.1)
 
 
 def test_a_folder_is_read_whole(tmp_path):
@@ -114,3 +146,13 @@ def test_the_objects_share_is_shown_where_it_is_known():
     assert set(table["data set"]) == {"synthetic"}
     line = table[table["policy"] == "random"].iloc[0]
     assert line["at 0.5"] == "60.0 / 62.5"
+
+
+def test_measurements_of_speed_stand_in_the_same_table_apart_from_the_sweeps(tmp_path):
+    measured = pd.DataFrame([{"task": "inference", "policy": "plain", "latency_ms": 2.0, "speed_up": 1.5}])
+    path = tables.write(tables.with_speed(results(), measured), tmp_path / "results.csv")
+    assert len(tables.read(path)) == 6 and list(tables.read(path).columns) == list(tables.COLUMNS)
+    (row,) = tables.read(path, speed=True).to_dict("records")
+    assert (row["task"], row["speed_up"], row["dataset"]) == ("inference", 1.5, "")
+    tables.append(results(dataset="rsscn7"), path)
+    assert len(tables.read(path)) == 12 and len(tables.read(path, speed=True)) == 1
