@@ -1,9 +1,12 @@
 # One executed notebook a rule, all paths relative to benchmarks_results/runs/<profile>/, where it runs.
 # run_all.sh starts it (pipeline/run.py); by hand: snakemake --cores 2 --config profile=demo
 #
-# A rule runs again when its notebook, its profile, the library or an input from another rule changed in content.
+# A rule runs again when its notebook, its profile, the library or an input from another rule changed in content. What
+# is not made here is no input but a digest among the rule's parameters: its time does not count, so that a clock that
+# went back hides no change, and a file from the future does not make Snakemake throw away what was trained by it.
 # Checkpoints are marked update(): they are not deleted before a training notebook runs again, so that the
 # library can see whether they still match what is asked, and then trains only if they do not.
+import hashlib
 import json
 import os
 import re
@@ -30,7 +33,10 @@ workdir: str(run_folder)
 
 trainings = {training.name: training for training in plan.trainings}
 # Chains (recipe, seed) are independent: side by side, each on its share of the cores.
-training_threads = max(1, (workflow.cores or 1) // len(plan.warmups))
+# On a cluster there are none to share; its profile says how many each job gets (set-threads).
+on_cluster = str(config.get("cluster", False)).lower() == "true"
+all_cores = 1 if on_cluster else workflow.cores or 1
+training_threads = max(1, all_cores // len(plan.warmups))
 runner = [sys.executable, os.path.join(workflow.basedir, "pipeline", "notebook.py")]
 
 
@@ -48,6 +54,15 @@ profile_file = from_run("asel_lib", "profiles", f"{profile.name}.yaml")
 
 def notebook(name):
     return from_run("notebooks", f"{name}.ipynb")
+
+
+def content(*files):
+    """A digest of files as seen from the run's folder; of one that is not there Snakemake itself says so."""
+    digest = hashlib.sha256()
+    for file in files:
+        place = Path(os.path.normpath(run_folder / file))
+        digest.update(f"\0{file}\0".encode() + (place.read_bytes() if place.is_file() else b""))
+    return digest.hexdigest()[:16]
 
 
 def any_of(names):
@@ -110,10 +125,6 @@ rule all:
 
 
 rule warmup:
-    input:
-        notebook=notebook("01_cifar10_warmup"),
-        profile=profile_file,
-        library=library,
     output:
         update("checkpoints/{name}.safetensors"),
         update("checkpoints/{name}.json"),
@@ -122,20 +133,19 @@ rule warmup:
     wildcard_constraints:
         name=any_of(t.name for t in plan.warmups),
     params:
-        training_parameters,
+        notebook=notebook("01_cifar10_warmup"),
+        given=training_parameters,
+        content=content(notebook("01_cifar10_warmup"), profile_file, *library),
     threads: training_threads
     message:
         "01_cifar10_warmup {wildcards.name}"
     shell:
-        "exec {runner:q} {input.notebook:q} {output.notebook:q} {params:q}"
+        "exec {runner:q} {params.notebook:q} {output.notebook:q} {params.given:q}"
 
 
 rule transfer:
     input:
         lambda wildcards: f"checkpoints/{trainings[wildcards.name].start}.safetensors",
-        notebook=notebook("02_remote_sensing_transfer"),
-        profile=profile_file,
-        library=library,
     output:
         update("checkpoints/{name}.safetensors"),
         update("checkpoints/{name}.json"),
@@ -144,19 +154,17 @@ rule transfer:
     wildcard_constraints:
         name=any_of(t.name for t in plan.transfers),
     params:
-        training_parameters,
+        notebook=notebook("02_remote_sensing_transfer"),
+        given=training_parameters,
+        content=content(notebook("02_remote_sensing_transfer"), profile_file, *library),
     threads: training_threads
     message:
         "02_remote_sensing_transfer {wildcards.name}"
     shell:
-        "exec {runner:q} {input.notebook:q} {output.notebook:q} {params:q}"
+        "exec {runner:q} {params.notebook:q} {output.notebook:q} {params.given:q}"
 
 
 rule line_guided:
-    input:
-        notebook=notebook("03_line_guided_training"),
-        profile=profile_file,
-        library=library,
     output:
         update("checkpoints/{name}.safetensors"),
         update("checkpoints/{name}.json"),
@@ -165,19 +173,17 @@ rule line_guided:
     wildcard_constraints:
         name=any_of(t.name for t in plan.line_guided),
     params:
-        training_parameters,
+        notebook=notebook("03_line_guided_training"),
+        given=training_parameters,
+        content=content(notebook("03_line_guided_training"), profile_file, *library),
     threads: training_threads
     message:
         "03_line_guided_training {wildcards.name}"
     shell:
-        "exec {runner:q} {input.notebook:q} {output.notebook:q} {params:q}"
+        "exec {runner:q} {params.notebook:q} {output.notebook:q} {params.given:q}"
 
 
 rule agentvit:
-    input:
-        notebook=notebook("04_agentvit_baseline"),
-        profile=profile_file,
-        library=library,
     output:
         update("checkpoints/{name}.safetensors"),
         update("checkpoints/{name}.json"),
@@ -186,41 +192,43 @@ rule agentvit:
     wildcard_constraints:
         name=any_of(t.name for t in plan.agentvit),
     params:
-        training_parameters,
-    threads: workflow.cores  # alone on the machine: it times its training against the others'
+        notebook=notebook("04_agentvit_baseline"),
+        given=training_parameters,
+        content=content(notebook("04_agentvit_baseline"), profile_file, *library),
+    threads: all_cores  # alone on the machine: it times its training against the others'
     message:
         "04_agentvit_baseline {wildcards.name}"
     shell:
-        "exec {runner:q} {input.notebook:q} {output.notebook:q} {params:q}"
+        "exec {runner:q} {params.notebook:q} {output.notebook:q} {params.given:q}"
 
 
 rule benchmark:
     input:
         "checkpoints/{name}.safetensors",
-        notebook=notebook("05_benchmark"),
-        profile=profile_file,
-        library=library,
     output:
         "results/{name}.csv",
         "confusion/{name}.csv",
+        "patches/{name}.csv",
         "figures/{name}_kept_patches.png",
         "figures/{name}_kept_patches.pdf",
         notebook="notebooks/05_benchmark_{name}.ipynb",
     wildcard_constraints:
         name=any_of(t.name for t in plan.benchmarked),
     params:
-        lambda wildcards: json.dumps({"profile": profile.name, "checkpoint": wildcards.name}),
-    threads: workflow.cores  # alone on the machine, or its timings would be those of a busy one
+        notebook=notebook("05_benchmark"),
+        given=lambda wildcards: json.dumps({"profile": profile.name, "checkpoint": wildcards.name}),
+        content=content(notebook("05_benchmark"), profile_file, *library),
+    threads: all_cores  # alone on the machine, or its timings would be those of a busy one
     message:
         "05_benchmark {wildcards.name}"
     shell:
-        "exec {runner:q} {input.notebook:q} {output.notebook:q} {params:q}"
+        "exec {runner:q} {params.notebook:q} {output.notebook:q} {params.given:q}"
 
 
 # What 06 and 08 read besides the run: committed results of other data sets, and what was published.
 REFERENCE = [
     from_run(os.path.relpath(file, workflow.basedir))
-    for file in (paths.results() / "results.csv", paths.results() / "confusion.csv")
+    for file in (paths.results() / f"{name}.csv" for name in ("results", "confusion", "patches"))
     if file.is_file()
 ]
 REFERENCE += [
@@ -231,21 +239,21 @@ REFERENCE += [
 
 rule figures:
     input:
-        REFERENCE,
         expand("results/{name}.csv", name=[t.name for t in plan.benchmarked]),
         expand("confusion/{name}.csv", name=[t.name for t in plan.benchmarked]),
-        notebook=notebook("06_paper_figures"),
-        library=library,
+        expand("patches/{name}.csv", name=[t.name for t in plan.benchmarked]),
     output:
         "results.csv",
         figures,
         notebook="notebooks/06_paper_figures.ipynb",
     params:
-        json.dumps({"profile": profile.name}),
+        notebook=notebook("06_paper_figures"),
+        given=json.dumps({"profile": profile.name}),
+        content=content(notebook("06_paper_figures"), *library, *REFERENCE),
     message:
         "06_paper_figures"
     shell:
-        "exec {runner:q} {input.notebook:q} {output.notebook:q} {params:q}"
+        "exec {runner:q} {params.notebook:q} {output.notebook:q} {params.given:q}"
 
 
 rule anytime:
@@ -253,16 +261,14 @@ rule anytime:
         lambda wildcards: [
             f"checkpoints/{t.name}.safetensors" for t in plan.trainings if t.dataset == wildcards.dataset
         ],
-        notebook=notebook("07_anytime"),
-        profile=profile_file,
-        library=library,
     output:
         figures=expand("figures/{{dataset}}_anytime_weights.{format}", format=["png", "pdf"]),
         notebook="notebooks/07_anytime_{dataset}.ipynb",
     wildcard_constraints:
         dataset=any_of(plan.anytime),
     params:
-        lambda wildcards: json.dumps(
+        notebook=notebook("07_anytime"),
+        given=lambda wildcards: json.dumps(
             {
                 "profile": profile.name,
                 "dataset": wildcards.dataset,
@@ -270,44 +276,83 @@ rule anytime:
                 "checkpoint": plan.anytime[wildcards.dataset],
             }
         ),
-    threads: workflow.cores  # alone on the machine: it times what it compares
+        content=content(notebook("07_anytime"), profile_file, *library),
+    threads: all_cores  # alone on the machine: it times what it compares
     message:
         "07_anytime {wildcards.dataset}"
     shell:
-        "exec {runner:q} {input.notebook:q} {output.notebook:q} {params:q}"
+        "exec {runner:q} {params.notebook:q} {output.notebook:q} {params.given:q}"
+
+
+# Not part of `all`: ./run_all.sh --only speed
+rule speed:
+    output:
+        "speed.csv",
+        expand(
+            "figures/speed_{figure}.{format}",
+            figure=["1_inference", "2_training", "3_memory", "4_growth"],
+            format=FORMATS,
+        ),
+        notebook="notebooks/09_speed.ipynb",
+    params:
+        notebook=notebook("09_speed"),
+        given=json.dumps({"profile": profile.name, "dataset": next((t.source for t in plan.transfers), "")}),
+        content=content(notebook("09_speed"), profile_file, *library),
+    threads: all_cores  # alone on the machine
+    message:
+        "09_speed"
+    shell:
+        "exec {runner:q} {params.notebook:q} {output.notebook:q} {params.given:q}"
+
+
+# Not part of `all`: ./run_all.sh --only export. The checkpoint is the run's or, where it has none, the shipped one.
+rule export:
+    output:
+        "export.csv",
+        expand("figures/{name}_export.{format}", name=plan.quickstart, format=FORMATS),
+        notebook="notebooks/10_export.ipynb",
+    params:
+        notebook=notebook("10_export"),
+        given=json.dumps({"profile": profile.name, "checkpoint": plan.quickstart}),
+        content=content(notebook("10_export"), profile_file, *library),
+    threads: all_cores  # alone on the machine
+    message:
+        "10_export"
+    shell:
+        "exec {runner:q} {params.notebook:q} {output.notebook:q} {params.given:q}"
 
 
 rule claims:
     input:
-        REFERENCE,
         "results.csv",
         lambda wildcards: [f"checkpoints/{plan.told}.safetensors"] if plan.told in trainings else [],
-        notebook=notebook("08_claims"),
-        library=library,
+        f"checkpoints/{plan.moved}.safetensors",
     output:
         "claims.csv",
         notebook="notebooks/08_claims.ipynb",
     params:
-        json.dumps({"profile": profile.name, "agent_checkpoint": plan.told}),
+        notebook=notebook("08_claims"),
+        given=json.dumps({"profile": profile.name, "agent_checkpoint": plan.told, "moved_checkpoint": plan.moved}),
+        content=content(notebook("08_claims"), *library, *REFERENCE),
     message:
         "08_claims"
     shell:
-        "exec {runner:q} {input.notebook:q} {output.notebook:q} {params:q}"
+        "exec {runner:q} {params.notebook:q} {output.notebook:q} {params.given:q}"
 
 
 rule quickstart:
     input:
         checkpoint=f"checkpoints/{plan.quickstart}.safetensors",
-        notebook=notebook("00_quickstart"),
-        library=library,
     output:
         notebook="notebooks/00_quickstart.ipynb",
     params:
-        json.dumps({"checkpoint": str(run_folder / "checkpoints" / f"{plan.quickstart}.safetensors")}),
+        notebook=notebook("00_quickstart"),
+        given=json.dumps({"checkpoint": str(run_folder / "checkpoints" / f"{plan.quickstart}.safetensors")}),
+        content=content(notebook("00_quickstart"), *library),
     message:
         "00_quickstart"
     shell:
-        "exec {runner:q} {input.notebook:q} {output.notebook:q} {params:q}"
+        "exec {runner:q} {params.notebook:q} {output.notebook:q} {params.given:q}"
 
 
 rule report:

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 PROGRESS = "[asel] "  # pipeline/run.py shows the lines that begin so; all others go to the log only
+LOGGED = re.compile(r"[IWE]\d{4} ")  # torch's own log: no sign of how far a cell is
 HEARTBEAT = 20  # seconds between two signs of life of a long cell
 
 
@@ -74,7 +75,7 @@ class Heartbeat(io.TextIOBase):
     def write(self, text: str) -> int:
         sys.stdout.write(text)
         sys.stdout.flush()
-        lines = [line.strip() for line in re.split(r"[\r\n]", text) if line.strip()]
+        lines = [line.strip() for line in re.split(r"[\r\n]", text) if line.strip() and not LOGGED.match(line)]
         self.last = lines[-1] if lines else self.last
         return len(text)
 
@@ -94,14 +95,31 @@ def say(text: str) -> None:
     print(f"\n{PROGRESS}{text}", flush=True)
 
 
-def describe(error: Exception) -> str:
-    """The cell and the last 15 lines of what went wrong in it, without colours."""
+def describe(error: Exception, failed: Path) -> str:
+    """The cell and the last 15 lines of what went wrong in it, without colours. failed: the copy that was executed."""
+    if type(error).__name__ == "DeadKernelError":
+        return (
+            f"{at_work(failed)}the kernel died (killed from outside, or out of memory: then lower batch_size in the "
+            "profile, or end other programs); the same command goes on from what is kept"
+        )
     if type(error).__name__ != "PapermillExecutionError":
         return f"{type(error).__name__}: {error}"
     trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback)).splitlines()
     source = "\n".join(f"    {line}" for line in error.source.strip().splitlines()[:12])
     said = trace[-15:] or [f"{error.ename}: {error.evalue}"]
     return "\n".join([f"In cell [{error.exec_count}]:", source, *said])
+
+
+def at_work(failed: Path) -> str:
+    """The cell of an executed copy that did not come to its end."""
+    try:
+        cells = json.loads(failed.read_text())["cells"]
+        begun = {number: cell["metadata"].get("execution", {}) for number, cell in enumerate(cells)}
+        cell = cells[max(n for n, said in begun.items() if "iopub.status.busy" in said)]
+    except (OSError, ValueError, KeyError):
+        return ""
+    source = "".join(cell["source"]).strip().splitlines()[:12]
+    return "\n".join(["In the cell:", *(f"    {line}" for line in source), ""])
 
 
 def main(notebook: str, output: str, parameters: str = "{}") -> int:
@@ -115,7 +133,7 @@ def main(notebook: str, output: str, parameters: str = "{}") -> int:
         execute(Path(notebook).resolve(), target, json.loads(parameters))
     except Exception as error:
         say(f"{target.stem}: FAILED after {time.monotonic() - begun:.0f} s")
-        text = describe(error)
+        text = describe(error, target.with_name(f"{target.stem}.failed.ipynb"))
         print(text, flush=True)
         error_file(target).write_text(text + "\n")
         return 1

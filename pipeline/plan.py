@@ -85,6 +85,11 @@ class Plan:
         return own[0] if own else agentvit_name("synthetic")
 
     @property
+    def moved(self) -> str:
+        """The checkpoint that 08_claims tests on a moved split: the run's first fine-tuned one."""
+        return (self.transfers or self.warmups)[0].name
+
+    @property
     def quickstart(self) -> str:
         """The checkpoint that 00_quickstart shows: a fine-tuned one, of recipe "anytime" if possible, or "dropped"."""
         shown = self.transfers or self.warmups

@@ -26,7 +26,7 @@ from asel_lib.reproducibility import environment
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHOWN = [  # of the results table, what one looks for first in front
-    "dataset", "recipe", "policy", "keep_ratio", "accuracy", "accuracy_low", "accuracy_high", "gmacs", "latency_ms",
+    "dataset", "recipe", "policy", "keep_ratio", "accuracy", "latency_ms", "accuracy_low", "accuracy_high", "gmacs",
     "throughput", "seed", "checkpoint", "n_images", "start", "profile", "batch_size", "device", "dtype", "commit",
 ]  # fmt: skip
 HEADLINES = ("rsscn7_7_methods", "aid_7_methods", "synthetic_1_strategies")
@@ -44,6 +44,10 @@ STYLE = """
 .wide table.dataTable { color: inherit; }
 .wide input, .wide select { color: inherit; background: var(--color-background-secondary);
   border: 1px solid var(--color-background-border); border-radius: 4px; padding: .15rem .3rem; max-width: 9rem; }
+.wide thead input { max-width: 4.6rem; }
+#results-table td { white-space: nowrap; }
+#results-table td:nth-child(3) { white-space: normal; overflow-wrap: anywhere; }
+.wide table.dataTable thead th { padding: .3rem .25rem !important; }
 figure img, .cell_output img { background: #fff; border-radius: 4px; }
 .failed { color: #d33; font-weight: 600; }
 .cell_output { overflow-x: auto; }
@@ -139,9 +143,10 @@ def _fill(source: Path, asked: dict[str, list[str]]) -> None:
     pictures = _pictures(source, runs, written)
     notebooks = {run.name: _notebooks(source, run, asked.get(run.name, []), written) for run in runs}
     page("_static/report.css", STYLE)
-    page("index.md", _index(every, pictures, notebooks))
+    own = sorted(set(every["dataset"]) - set(frames.get("committed", every[:0])["dataset"]))
+    page("index.md", _index(every, pictures, notebooks, own))
     page("results.md", _results_page(frames))
-    page("claims.md", _claims_page(every))
+    page("claims.md", _claims_page(every, _made_here(runs, notebooks)))
     page("figures.md", _figures_page(pictures))
     page("notebooks.md", _notebooks_page(notebooks))
     page("machine.md", _machine_page(every))
@@ -224,7 +229,10 @@ def _readable(content, stem: str):
     return content
 
 
-def _index(every: pd.DataFrame, pictures: dict[str, list[Path]], notebooks: dict[str, list[dict]]) -> str:
+def _index(
+    every: pd.DataFrame, pictures: dict[str, list[Path]], notebooks: dict[str, list[dict]], own: list[str]
+) -> str:
+    """own: data sets that only this checkout's runs have, such as a reader's folder; they come first."""
     about = environment()
     states = [row["state"] for rows in notebooks.values() for row in rows]
     lines = [
@@ -237,6 +245,10 @@ def _index(every: pd.DataFrame, pictures: dict[str, list[Path]], notebooks: dict
     if {"failed", "unreadable"} & set(states):
         lines.append('<p class="failed">A notebook failed: see <a href="notebooks.html">Notebooks</a>.</p>')
     there = {file.stem: file for files in pictures.values() for file in files}
+    for dataset in own:
+        lines.append(f"## {_code(dataset)}, of this checkout's runs")
+        lines += [_figure(there[name]) for name in (f"{dataset}_1_strategies",) if name in there]
+        lines += [_plain(tables.summary(every[every["dataset"] == dataset]))]
     headline = next((there[name] for name in HEADLINES if name in there), None)
     if headline is not None:
         lines += ["## At a glance", _figure(headline)]
@@ -269,7 +281,7 @@ def _results_page(frames: dict[str, pd.DataFrame]) -> str:
     return "\n\n".join([*lines, _sortable(shown.round(numbers), "results-table")]) + "\n"
 
 
-def _claims_page(every: pd.DataFrame) -> str:
+def _claims_page(every: pd.DataFrame, made: dict[tuple[str, str], str]) -> str:
     judged = claims.table(every)
     counts = judged["verdict"].value_counts()
     said = "; ".join(f"{count} {verdict}" for verdict, count in counts.items())
@@ -277,10 +289,43 @@ def _claims_page(every: pd.DataFrame) -> str:
         "# Claims",
         f"Each claim of the papers, its own record, and what was measured here, by recipe and data set: {said}. "
         "Verdicts are computed from the results; *undecided* means that the interval holds both answers. The small "
-        "experiments behind the faults of the published numbers are in `08_claims` ([Notebooks](notebooks.md)).",
-        _sortable(judged, "claims-table"),
+        "experiments behind the faults of the published numbers are in `08_claims` ([Notebooks](notebooks.md)). A "
+        "checkpoint leads to the executed notebook that measured it, where this checkout has it.",
+        _sortable(_linked(judged, made), "claims-table", marked_up=True),
     ]
     return "\n\n".join(lines) + "\n"
+
+
+def _made_here(runs: list[Path], notebooks: dict[str, list[dict]]) -> dict[tuple[str, str], str]:
+    """(checkpoint, commit) -> the page of the executed notebook that measured it, ("-", "") that of the claims' own
+    experiments. A number of another commit was not made by the notebook that lies here."""
+    made = {}
+    for run in runs:
+        pages = {row["stem"]: f"{row['page']}.html" for row in notebooks[run.name] if row["state"] == "done"}
+        if "08_claims" in pages:
+            made["-", ""] = pages["08_claims"]
+        with contextlib.suppress(AselError):  # said where the results were read
+            measured = tables.read(run / "results.csv")[["checkpoint", "commit"]].drop_duplicates()
+            for checkpoint, commit in measured.itertuples(index=False):
+                if page := pages.get(f"05_benchmark_{checkpoint}"):
+                    made[checkpoint, commit] = page
+    return made
+
+
+def _linked(judged: pd.DataFrame, made: dict[tuple[str, str], str]) -> pd.DataFrame:
+    """As HTML: checkpoints, and the notebook of an experiment, lead to the executed notebook."""
+
+    def link(name: str, page: str | None) -> str:
+        return f'<a href="{html.escape(page)}">{name}</a>' if page else name
+
+    def checkpoints(row: pd.Series) -> str:
+        commits = row["commit"].split(", ")
+        pages = {name: [made.get((name, commit)) for commit in commits] for name in row["checkpoint"].split(", ")}
+        return ", ".join(link(name, next(filter(None, there), None)) for name, there in pages.items())
+
+    shown = judged.map(html.escape)
+    notebooks = [link(name, made.get(("-", ""))) if name == "08_claims" else name for name in shown["notebook"]]
+    return shown.assign(checkpoint=shown.apply(checkpoints, axis=1), notebook=notebooks)
 
 
 def _figures_page(pictures: dict[str, list[Path]]) -> str:
@@ -338,15 +383,16 @@ def _plain(frame: pd.DataFrame) -> str:
     return f'<div class="wide">\n{frame.to_html(index=False, border=0)}\n</div>'
 
 
-def _sortable(frame: pd.DataFrame, identifier: str) -> str:
-    """An itables table with all that it needs, in the page itself."""
+def _sortable(frame: pd.DataFrame, identifier: str, marked_up: bool = False) -> str:
+    """An itables table with all that it needs, in the page itself. marked_up: its cells are HTML, escaped already."""
     from itables import options, to_html_datatable
     from itables.javascript import generate_init_offline_itables_html
 
     table = to_html_datatable(
         frame, connected=False, table_id=identifier, showIndex=False, column_filters="header", maxBytes=0,
         layout={"topStart": "pageLength", "topEnd": "search", "bottomStart": "info", "bottomEnd": "paging"},
-        lengthMenu=[15, 50, 200, {"value": -1, "label": "all"}], classes="display compact", allow_html=False,
+        lengthMenu=[15, 50, 200, {"value": -1, "label": "all"}], classes="display compact",
+        allow_html=marked_up,
         display_logo_when_loading=False,
     )  # fmt: skip
     library = generate_init_offline_itables_html(options.dt_bundle)

@@ -19,13 +19,17 @@ from asel_lib.data import catalog
 from asel_lib.errors import AselError, DatasetError, DatasetMissing
 from pipeline import warm_kernel
 from pipeline.notebook import PROGRESS, error_file
-from pipeline.plan import Plan, executed_notebooks, make_plan
+from pipeline.plan import executed_notebooks, make_plan
 
+# What Snakemake says of jobs elsewhere, whose notebooks cannot be heard.
+ON_CLUSTER = re.compile(r"(Job \d+ has been submitted|Finished jobid: [1-9]|Trying to restart job|Error in rule)")
 REPOSITORY = Path(__file__).resolve().parents[1]
 EPILOG = """\
 A data set that is not there is skipped with a line that says where to put it; a public one is downloaded.
-What follows -- goes to Snakemake, e.g. on a cluster: ./run_all.sh --profile paper -- --executor slurm
+On a cluster: --cluster slurm (docs/cluster.md). What follows -- goes to Snakemake, e.g. -- --jobs 8
 Exit status: 0 all that was asked for is there, 1 something is not, 2 the arguments are wrong, 130 stopped."""
+# Rules that are not part of a whole run, and their notebooks.
+ALONE = {"speed": ["notebooks/09_speed.ipynb"], "export": ["notebooks/10_export.ipynb"]}
 
 
 def main(arguments: list[str]) -> int:
@@ -49,17 +53,20 @@ def main(arguments: list[str]) -> int:
         return refuse(f"another run of profile {profile.name!r} is at work in {folder}: wait, or stop it")
     except OSError as error:
         return refuse(f"cannot write into {folder}: {error.strerror}; make it writable, or free the disk")
+    if settled := settle_times(folder, lock.name):
+        print(f"{settled} files of this run were from the future (the clock went back): they count as made just now")
     for scratch in folder.glob("notebooks/.kernel-*"):  # of notebooks that were killed
         shutil.rmtree(scratch, ignore_errors=True)
     begun = time.monotonic()
     print(f"Profile {profile.name}: {profile.purpose}. Log: {shown(folder / 'run.log')}", flush=True)
     try:
-        with warm_kernels():
-            status = follow(command, folder / "run.log", lock)
+        with warm_kernels(here=not options.cluster):
+            status = follow(command, folder / "run.log", lock, jobs=bool(options.cluster))
     except Stopped:
         print("\nStopped. The same command goes on from here.")
         return 130
-    return report(plan, folder, status, complete, time.monotonic() - begun)
+    executed = [folder / file for file in (executed_notebooks(plan) if options.only is None else ALONE[options.only])]
+    return report(executed, folder, status, complete, time.monotonic() - begun, options.only)
 
 
 def refuse(why: str) -> int:
@@ -93,7 +100,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--agentvit", action="store_true", help="also AgentViT and what it is compared with, from scratch"
     )
+    parser.add_argument("--only", choices=sorted(ALONE), help="this part alone, which a whole run leaves out")
     parser.add_argument("--cores", metavar="N", help="CPU cores to use (default: all)")
+    parser.add_argument(
+        "--cluster", metavar="PROFILE", help="slurm, or the folder of a Snakemake profile: each notebook a job there"
+    )
     parser.add_argument("--strict", action="store_true", help="a data set that is not there is an error")
     parser.add_argument("--dry-run", action="store_true", help="list what would run and why, then stop")
     options = parser.parse_args(arguments)
@@ -109,6 +120,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
             profiles.check_recipe(recipe)
         options.seeds = [whole(seed, "seed", 0) for seed in items(options.seeds, "seeds")]
         options.cores = whole(options.cores, "cores", 1) if options.cores is not None else usable_cores()
+        options.cluster = cluster_profile(options.cluster) if options.cluster is not None else None
         for name in [profile.warmup_dataset, *options.datasets]:
             if catalog.is_generated(name) or catalog.is_available(name):
                 continue
@@ -133,6 +145,14 @@ def whole(text: str, what: str, least: int) -> int:
     if value is None or value < least:
         raise ValueError(f"{what} is {text!r}: expected a whole number, at least {least}")
     return value
+
+
+def cluster_profile(name: str) -> str:
+    """The folder of a Snakemake profile: one that ships, by its name, or any, by its path."""
+    for folder in (REPOSITORY / name, Path(name).expanduser().resolve()):
+        if (folder / "config.yaml").is_file():
+            return str(folder)
+    raise ValueError(f"--cluster is {name!r}: expected slurm, or a folder with a config.yaml as in slurm/")
 
 
 def usable_cores() -> int:
@@ -189,13 +209,14 @@ def snakemake_command(
     profile: str, datasets: dict[str, str], options: argparse.Namespace, extra: list[str]
 ) -> list[str]:
     settings = {"profile": profile, "datasets": datasets, "recipes": options.recipes, "seeds": options.seeds}
-    settings["agentvit"] = options.agentvit
+    settings |= {"agentvit": options.agentvit, "cluster": bool(options.cluster)}
     return [
-        sys.executable, "-m", "snakemake",
+        sys.executable, "-m", "snakemake", *([options.only] if options.only else []),
         "--snakefile", str(REPOSITORY / "Snakefile"),
         "--directory", str(paths.run(profile)),
-        "--cores", str(options.cores),
+        *(["--workflow-profile", options.cluster] if options.cluster else ["--cores", str(options.cores)]),
         "--keep-going", "--rerun-incomplete", "--nolock", "--quiet", "host",
+        "--max-checksum-file-size", "1000000000",  # checkpoints too: what is newer and the same changes nothing
         "--config", *(f"{key}={json.dumps(value)}" for key, value in settings.items()),
         *(["--dry-run"] if options.dry_run else []),
         *extra,
@@ -203,9 +224,12 @@ def snakemake_command(
 
 
 @contextlib.contextmanager
-def warm_kernels():
+def warm_kernels(here: bool):
     """For the time of a run, a server that forks kernels with torch already imported (pipeline/warm_kernel.py).
-    None where the variable is already set: to another server, or to nothing."""
+    None where the variable is already set: to another server, or to nothing. here: the notebooks run on this machine;
+    jobs of a cluster take the environment along, and must not look for a server."""
+    if not here:
+        os.environ[warm_kernel.VARIABLE] = ""
     if warm_kernel.VARIABLE in os.environ:
         yield
         return
@@ -250,8 +274,9 @@ def shortened(reason: str, most: int = 2) -> str:
     return "; ".join(parts)
 
 
-def follow(command: list[str], log: Path, lock) -> int:
-    """Snakemake's exit status. All it prints goes to `log`, the notebooks' progress also to the user."""
+def follow(command: list[str], log: Path, lock, jobs: bool = False) -> int:
+    """Snakemake's exit status. All it prints goes to `log`, the notebooks' progress also to the user, and, with `jobs`,
+    what becomes of a cluster's jobs, whose notebooks print elsewhere."""
 
     def stop(*_):
         raise Stopped
@@ -276,7 +301,7 @@ def follow(command: list[str], log: Path, lock) -> int:
             for line in child.stdout:
                 file.write(line)
                 file.flush()
-                if line.startswith(PROGRESS):
+                if line.startswith(PROGRESS) or (jobs and ON_CLUSTER.match(line)):
                     seconds = time.monotonic() - begun
                     print(f"{seconds:6.0f} s  {line.removeprefix(PROGRESS)}", end="", flush=True)
         return child.wait()
@@ -310,11 +335,25 @@ def exclusive(file: Path, patience: float = 4.0):
             time.sleep(0.2)
 
 
+def settle_times(folder: Path, lock: str | Path) -> int:
+    """Give the files of a run that are from the future the time it is now by the clock of their disk, in their order;
+    -> how many. Else, until that future comes, what is made now would be older than what it was made of, and made again
+    at each start."""
+    os.utime(lock)
+    now = os.stat(lock).st_mtime_ns
+    files = [file for file in folder.rglob("*") if file.is_file() and ".snakemake" not in file.parts]
+    ahead = sorted((file.stat().st_mtime_ns, file) for file in files if file.stat().st_mtime_ns > now)
+    for place, (_, file) in enumerate(ahead):
+        os.utime(file, ns=(now, now + place))
+    return len(ahead)
+
+
 # --- the end ---
 
 
-def report(plan: Plan, folder: Path, status: int, complete: bool, seconds: float) -> int:
-    executed = [folder / file for file in executed_notebooks(plan)]
+def report(
+    executed: list[Path], folder: Path, status: int, complete: bool, seconds: float, only: str | None = None
+) -> int:
     missing = [file for file in executed if not file.is_file()]
     if status or missing:
         there = f"{len(executed) - len(missing)} of {len(executed)} notebooks are there"
@@ -327,10 +366,11 @@ def report(plan: Plan, folder: Path, status: int, complete: bool, seconds: float
             print("".join((folder / "run.log").open().readlines()[-15:]))
         return 1
     page = paths.results() / "report" / "index.html"
-    page = page if page.is_file() else reported(executed)
+    page = reported(executed) if only or not page.is_file() else page  # a whole run's last step makes it
     figures = len(list((folder / "figures").glob("*.png")))
     print(f"All is there ({seconds:.0f} s). Open {shown(page)}")
-    print(f"Figures ({figures}): {shown(folder / 'figures')}   Measurements: {shown(folder / 'results.csv')}")
+    table = folder / (f"{only}.csv" if only else "results.csv")
+    print(f"Figures ({figures}): {shown(folder / 'figures')}   Measurements: {shown(table)}")
     return 0 if complete else 1
 
 

@@ -4,6 +4,7 @@ import argparse
 import fcntl
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -19,7 +20,7 @@ from asel_lib import profiles
 from asel_lib.errors import DatasetError, DatasetMissing
 from asel_lib.reporting import comparison, paper
 from asel_lib.reporting.figures import FIGURES
-from pipeline import notebook, plan, report, run
+from pipeline import determinism, notebook, plan, run
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -230,6 +231,39 @@ def test_a_notebook_runs_in_this_python_and_leaves_one_file(root, tmp_path):
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["done.ipynb"]
 
 
+def test_a_sign_of_life_is_what_the_notebook_said_last_and_not_a_log_of_torch():
+    beat = notebook.Heartbeat("05")
+    beat.write("accuracy:  50%|#####\raccuracy: 100%|##########\n")
+    beat.write("W1122 21:29:06.606000 22234 torch/utils/cpp_extension.py:183] No CUDA runtime is found\n")
+    assert beat.last == "accuracy: 100%|##########"
+
+
+def test_a_kernel_that_is_killed_is_a_failed_notebook_with_its_cell(root, tmp_path):
+    """As the system does where memory runs out."""
+    source = written(tmp_path, "seed = 0", "print('before')", "import os\nos.kill(os.getpid(), 9)")
+    answer = execute(source, tmp_path / "out/done.ipynb", {})
+    assert answer.returncode == 1
+    assert "done: FAILED" in answer.stdout and "the kernel died" in answer.stdout and "memory" in answer.stdout
+    assert "os.kill(os.getpid(), 9)" in answer.stdout
+    assert not (tmp_path / "out/done.ipynb").exists()
+
+
+def test_files_from_the_future_become_of_now_in_their_order(tmp_path):
+    names = ["old", "a", "b", "c"]
+    for file in names:
+        (tmp_path / file).touch()
+    year, now = 31_536_000, time.time()
+    for file, ahead in (("old", -year), ("c", year), ("a", 2 * year), ("b", 3 * year)):
+        os.utime(tmp_path / file, (now + ahead, now + ahead))
+    (tmp_path / ".snakemake").mkdir()
+    (tmp_path / ".lock").touch()
+    assert run.settle_times(tmp_path, tmp_path / ".lock") == 3
+    times = {file: (tmp_path / file).stat().st_mtime_ns for file in names}
+    assert sorted(names, key=times.get) == ["old", "c", "a", "b"]
+    assert max(times.values()) < (time.time() + 1) * 1e9
+    assert run.settle_times(tmp_path, tmp_path / ".lock") == 0
+
+
 def test_without_its_server_a_warm_kernel_is_a_plain_one(root, tmp_path, monkeypatch):
     monkeypatch.setenv("ASEL_WARM_KERNELS", str(tmp_path / "nobody listens"))
     source = written(tmp_path, "keep_ratio = 0.5", "import sys\nprint(keep_ratio, sys.executable)")
@@ -245,14 +279,8 @@ def test_a_failed_notebook_can_be_read_and_is_not_taken_for_done(root, tmp_path)
     assert answer.returncode == 1
     assert "In cell [3]:" in answer.stdout and "RuntimeError: loss is nan" in answer.stdout
     assert not (out / "step.ipynb").exists()
-    assert "before" in (out / "step.failed.ipynb").read_text()
-
-    page = report.write_report([out / "step.ipynb", out / "other.ipynb"])
-    assert "A notebook failed" in page.read_text()
-    listed = page.with_name("notebooks.html").read_text()
-    assert "RuntimeError: loss is nan" in listed and "did not run" in listed
-    assert "before" in page.with_name("notebooks").joinpath("demo/step.html").read_text()
-    assert "../../report/index.html" in (out.parent / "index.html").read_text()
+    assert "before" in (out / "step.failed.ipynb").read_text()  # as pipeline/report.py looks for it
+    assert "RuntimeError: loss is nan" in (out / "step.failed.txt").read_text()
 
 
 # --- whole runs, of notebooks that take no time ---
@@ -278,7 +306,7 @@ write(*(f"checkpoints/{made}{end}" for end in (".safetensors", ".json", "_histor
 BENCHMARK = """
 if (paths.root() / f"fail at {checkpoint}").exists():
     raise RuntimeError("the benchmark failed")
-write(f"results/{checkpoint}.csv", f"confusion/{checkpoint}.csv")
+write(*(f"{kind}/{checkpoint}.csv" for kind in ("results", "confusion", "patches")))
 write(*(f"figures/{checkpoint}_kept_patches.{end}" for end in ("png", "pdf")))
 """
 DRAW = """
@@ -287,6 +315,19 @@ from asel_lib.reporting.figures import FIGURES
 from asel_lib.reporting import paper
 names = [f"{s}_{name}" for s in sets for name in FIGURES] + ["gflops_scaling", *paper.FIGURES]
 write("results.csv", *(f"figures/{name}.{end}" for name in names for end in ("png", "pdf", "csv")))
+"""
+# The real one takes as long as three of these notebooks.
+REPORT = """
+import sys
+from pathlib import Path
+
+def write_report(executed):
+    page = executed[0].resolve().parents[1] / "index.html"
+    page.write_text("there")
+    return page
+
+if __name__ == "__main__":
+    write_report([Path(name) for name in sys.argv[1:]])
 """
 TRAINING = 'profile = "demo"\ndataset = ""\nrecipe = "dropped"\nseed = 0\nretrain = False'
 STAGE = "NAME = lambda: checkpoint_name(dataset, {!r}, recipe, seed)"
@@ -297,7 +338,8 @@ GUIDED = 'NAME = lambda: line_guided_name(dataset, f"line_guided:lines={extracto
 def copy(root, monkeypatch) -> Path:
     """A checkout whose notebooks only write their files; `hang at X` or `fail at X` in it stops them."""
     place = root.with_name("a copy")
-    shutil.copytree(REPOSITORY / "pipeline", place / "pipeline")
+    shutil.copytree(REPOSITORY / "pipeline", place / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    (place / "pipeline/report.py").write_text(REPORT)
     shutil.copy(REPOSITORY / "Snakefile", place)
     shutil.copytree(REPOSITORY / "asel_lib", place / "asel_lib", ignore=shutil.ignore_patterns("__pycache__"))
     demo = place / "asel_lib/profiles/demo.yaml"
@@ -312,7 +354,7 @@ def copy(root, monkeypatch) -> Path:
         ("03_line_guided_training", TRAINING + '\nextractor = ""\nselection = ""', STEPS, GUIDED, TRAIN),
         ("05_benchmark", 'profile = "demo"\ncheckpoint = ""\nratios = []', STEPS, BENCHMARK),
         ("06_paper_figures", 'profile = "demo"\nsource = ""', STEPS, DRAW),
-        ("08_claims", 'profile = "demo"\nagent_checkpoint = ""', STEPS, 'write("claims.csv")'),
+        ("08_claims", 'profile = "demo"\nagent_checkpoint = moved_checkpoint = ""', STEPS, 'write("claims.csv")'),
     ):
         written(place / "notebooks", parameters, *cells, name=f"{name}.ipynb")
     monkeypatch.setenv("PYTHONPATH", str(place))
@@ -355,6 +397,67 @@ def test_only_what_changed_runs_again(copy):
 
 
 @pytest.mark.slow
+def test_a_clock_that_went_back_neither_hides_a_change_nor_makes_all_of_it_run_again(copy):
+    assert pipeline(copy).returncode == 0
+    folder, year = copy / "benchmarks_results/runs/demo", 31_536_000
+    for file in folder.rglob("*"):  # all of the run was made while the clock was a year ahead
+        if file.is_file() and ".snakemake" not in file.parts:
+            os.utime(file, (file.stat().st_mtime + year, file.stat().st_mtime + year))
+    for file in copy.rglob("*.py"):  # and so was the library
+        os.utime(file, (time.time() + year, time.time() + year))
+    again = pipeline(copy)
+    assert started(again) == [] and "the clock went back" in again.stdout
+
+    changed = copy / "asel_lib/paths.py"  # and now it is a year behind
+    changed.write_text(changed.read_text() + "# changed\n")
+    os.utime(changed, (time.time() - year, time.time() - year))
+    assert started(pipeline(copy)) == ALL
+    assert started(pipeline(copy)) == []
+
+
+@pytest.mark.slow
+def test_two_runs_started_at_once_on_one_folder_are_one_run_and_a_refusal(copy):
+    command = [sys.executable, copy / "pipeline/run.py"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd="/") as first:
+        next(line for line in first.stdout if "started" in line)
+        second = pipeline(copy)
+        assert second.returncode == 1 and started(second) == []
+        assert "another run of profile 'demo' is at work in" in second.stderr and "wait, or stop it" in second.stderr
+        said, _ = first.communicate()
+    assert first.returncode == 0, said
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_any_moment_again_and_again_goes_on_to_its_end(copy):
+    """kill -9 of all its processes at once, somewhere between two notebooks or in the midst of one."""
+    chance, done = random.Random(0), []
+    for _ in range(3):
+        with subprocess.Popen(
+            [sys.executable, copy / "pipeline/run.py"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd="/",
+        ) as process:
+            wanted, seen = chance.randint(1, 3), 0  # lines of progress, and then some tenths of a second
+            for line in process.stdout:
+                done += re.findall(r"s  (\S+): done in", line)
+                seen += "started" in line or "done in" in line
+                if seen == wanted:
+                    break
+            time.sleep(chance.uniform(0, 2))
+            determinism.kill_all(copy)
+            done += re.findall(r"s  (\S+): done in", process.stdout.read())
+    last = pipeline(copy)
+    assert last.returncode == 0, last.stdout + last.stderr
+    done += re.findall(r"s  (\S+): done in", last.stdout)
+    assert len(set(done)) == len(ALL)
+    # At most the notebook that had ended when the kill came, and was not yet written down, is run again.
+    assert len(done) <= len(ALL) + 3
+    assert started(pipeline(copy)) == []
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_run_that_was_stopped_leaves_nothing_running_and_goes_on(copy, how):
     hang = copy / "hang at synthetic_finetuned_dropped"
@@ -393,11 +496,14 @@ def processes_of(root: Path) -> list[str]:
 
 @pytest.mark.slow
 def test_one_failure_does_not_stop_the_rest_and_is_shown_last(copy):
+    shutil.copy(REPOSITORY / "pipeline/report.py", copy / "pipeline")
     (copy / "fail at synthetic_closeups_warmup_dropped").touch()
     answer = pipeline(copy)
     assert answer.returncode == 1
     assert "02 finetuned" in started(answer) and "05 finetuned" in started(answer)
     assert answer.stdout.rstrip().endswith("RuntimeError: the benchmark failed")
+    last = answer.stdout[answer.stdout.rindex("failed (") - 60 :]
+    assert "05_benchmark_synthetic_closeups_warmup_dropped failed (" in last and "In cell [4]:" in last
     page = copy / "benchmarks_results/report/notebooks.html"
     assert "RuntimeError: the benchmark failed" in page.read_text()
 
@@ -421,8 +527,8 @@ def test_profile_smoke_runs_from_nothing_and_has_its_figures(root):
         for ending in ("png", "pdf"):
             assert (folder / f"figures/{name}.{ending}").stat().st_size > 1000
     # Two data sets' figures, one with AgentViT, the scaling; the papers'; a confusion of each, of one with anytime two;
-    # a sheet of line drawings.
-    count = 2 * len(FIGURES) + len(comparison.FIGURES) + 1 + len(paper.FIGURES) + 3 + 1
+    # of each a sheet of patches that lines chose and one of those that recipe anytime's selector chose.
+    count = 2 * len(FIGURES) + len(comparison.FIGURES) + 1 + len(paper.FIGURES) + 3 + 4
     assert (folder / "notebooks/06_paper_figures.ipynb").read_text().count('"image/png"') == count
     assert (folder / "claims.csv").stat().st_size > 1000
     assert (root / "benchmarks_results/report/notebooks/smoke/08_claims.html").is_file()

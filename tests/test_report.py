@@ -1,9 +1,12 @@
 """The report in a browser, from the file system: no error, no broken link or picture, tables that sort and filter, dark
 and light, narrow screens."""
 
-import json
+import contextlib
+import io
 import shutil
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import unquote, urldefrag, urlparse
 
 import nbformat
@@ -12,47 +15,76 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from asel_lib.reporting import paper, tables
+from asel_lib.reporting import tables
 from pipeline import report
 
 REPOSITORY = Path(__file__).parents[1]
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def place(tmp_path_factory):
     """A checkout with the committed results and one run: two executed notebooks, one that failed, one that did not run;
-    and the report of it."""
+    and the report of it, built for the second time: `first` holds the pages and pictures of the first build, when other
+    files were there, and `said` what that one reported. Building takes seconds: once for all tests."""
     root = tmp_path_factory.mktemp("a checkout")
     results = root / "benchmarks_results"
-    results.mkdir()
-    shutil.copy(REPOSITORY / "benchmarks_results/results.csv", results)
     run = results / "runs/demo"
-    (run / "notebooks").mkdir(parents=True)
-    rows = tables.read(results / "results.csv")
-    rows = rows[rows["dataset"] == "synthetic"].assign(timestamp="2030-01-01", commit="of this run")
-    tables.write(rows, run / "results.csv")
-    paper.all_figures(tables.read(results / "results.csv"), run / "figures")
-    picture = nbformat.v4.new_output("display_data", {"image/png": PIXEL, "text/plain": "picture"})
-    widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "image/png": PIXEL}
-    formula = nbformat.v4.new_output("display_data", {"text/latex": "$K$", "text/plain": "K"})
-    outputs = [picture, nbformat.v4.new_output("display_data", widget), formula]
-    code = nbformat.v4.new_code_cell("1 + 1", outputs=outputs)
-    cells = [nbformat.v4.new_markdown_cell("# The paper's figures"), code]
-    for name in ("06_paper_figures", "08_claims", "05_benchmark.failed"):
-        state = {"application/vnd.jupyter.widget-state+json": {"state": {}, "version_major": 2, "version_minor": 0}}
-        made = nbformat.v4.new_notebook(cells=cells, metadata={"papermill": {"duration": 7.2}, "widgets": state})
-        nbformat.write(made, run / f"notebooks/{name}.ipynb")
+    for name in ("rsscn7_7_methods", "paper_1_architecture", "paper_2_eurosat", "paper_3_aid"):
+        for file in (REPOSITORY / "benchmarks_results/figures").glob(f"{name}.*"):
+            _copied(file, (results if "methods" in name else run) / "figures")
+    measured = ("05_benchmark_aid_finetuned", "05_benchmark_aid_finetuned_dropped")
+    for name in ("06_paper_figures", "08_claims", "07_gone", "05_benchmark.failed", *measured):
+        _written(run / f"notebooks/{name}.ipynb", "1 + 1")
     (run / "notebooks/05_benchmark.failed.txt").write_text("RuntimeError: <no> & no\n```\n<script>x()</script>")
+    (run / "results.csv").write_text("torn")
     other = results / "runs/another <b>run/notebooks"
     other.mkdir(parents=True)
     (other / "05_torn.failed.ipynb").write_text('{"cells": [')
+    report_of = partial(_reported, root, run)
+    said = report_of("06_paper_figures")
+    first = {file.relative_to(results / "report").as_posix() for file in (results / "report").rglob("*.*")}
+
+    _copied(REPOSITORY / "benchmarks_results/results.csv", results)
+    rows = tables.read(results / "results.csv")
+    own = rows[rows["checkpoint"] == "synthetic_anytime"].assign(dataset="my_scenes", checkpoint="my_scenes_anytime")
+    of_run = (rows["dataset"] == "synthetic") | (rows["checkpoint"] == "aid_finetuned")
+    rows = pd.concat([rows[of_run], own]).assign(timestamp="2030-01-01", commit="of this run")
+    tables.write(rows, run / "results.csv")
+    (run / "notebooks/07_gone.ipynb").unlink()
+    _written(run / "notebooks/06_paper_figures.ipynb", "40 + 2")
+    for file in run.glob("figures/paper_2_eurosat.*"):
+        file.unlink()
     shutil.copy(run / "figures/paper_3_aid.png", run / "figures/50 % # of it.png")
-    with pytest.MonkeyPatch.context() as patch:
+    report_of("00_quickstart", "05_benchmark", "06_paper_figures", "08_claims")
+    return SimpleNamespace(root=root, run=run, report=results / "report", first=first, said=said)
+
+
+def _copied(file: Path, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(file, folder)
+
+
+def _written(file: Path, source: str) -> None:
+    """An executed notebook with a picture, a widget and a formula."""
+    widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "image/png": PIXEL}
+    shown = ({"image/png": PIXEL, "text/plain": "picture"}, widget, {"text/latex": "$K$", "text/plain": "K"})
+    outputs = [nbformat.v4.new_output("display_data", each) for each in shown]
+    code = nbformat.v4.new_code_cell(source, outputs=outputs)
+    state = {"application/vnd.jupyter.widget-state+json": {"state": {}, "version_major": 2, "version_minor": 0}}
+    cells = [nbformat.v4.new_markdown_cell("# The paper's figures"), code]
+    made = nbformat.v4.new_notebook(cells=cells, metadata={"papermill": {"duration": 7.2}, "widgets": state})
+    file.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(made, file)
+
+
+def _reported(root: Path, run: Path, *names: str) -> str:
+    """What the build of a report of these notebooks says on stderr."""
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(said):
         patch.setenv("ASEL_ROOT", str(root))
-        asked = ["00_quickstart", "05_benchmark", "06_paper_figures", "08_claims"]
-        report.write_report([run / f"notebooks/{name}.ipynb" for name in asked])
-    return root
+        report.write_report([run / f"notebooks/{name}.ipynb" for name in names])
+    return said.getvalue()
 
 
 @pytest.fixture
@@ -67,7 +99,7 @@ def opened(browser, place):
         page.on("console", lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("requestfailed", lambda request: wrong.append(f"not loaded: {request.url[:200]}"))
-        page.goto((place / f"benchmarks_results/report/{name}.html").as_uri())
+        page.goto((place.report / f"{name}.html").as_uri())
         page.wait_for_load_state("load")
         return page, wrong
 
@@ -80,7 +112,7 @@ PAGES = ("index", "results", "claims", "figures", "notebooks", "machine", "noteb
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_nothing_is_wrong_on_a_page_and_it_fits_a_phone(opened, name):
+def test_nothing_is_wrong_on_a_page_its_links_lead_somewhere_and_it_fits_a_phone(opened, name):
     for width, scheme in ((1200, "light"), (390, "dark")):
         page, wrong = opened(name, width, scheme)
         page.evaluate("for (const image of document.images) image.loading = 'eager'")
@@ -90,19 +122,20 @@ def test_nothing_is_wrong_on_a_page_and_it_fits_a_phone(opened, name):
         assert page.evaluate("[...document.images].filter(image => !image.naturalWidth).map(image => image.src)") == []
         assert page.evaluate("[...document.images].every(image => image.alt.length > 10)")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+    to = linked(page)
+    assert len(to) > 5 and [path for path in to if not Path(path).is_file()] == []
 
 
-def test_every_link_leads_somewhere(opened, place):
-    seen = set()
-    for name in PAGES:
-        page, _ = opened(name)
-        for link in page.evaluate("[...document.links].map(link => link.href)"):
-            address = urlparse(urldefrag(link).url)
-            if address.scheme == "file":
-                seen.add(unquote(address.path))
-    assert len(seen) > 30
-    assert [path for path in seen if not Path(path).is_file()] == []
-    assert {Path(path).suffix for path in seen} >= {".html", ".pdf", ".csv", ".png"}
+def test_figures_and_notebooks_are_linked(opened):
+    figures, notebooks = (linked(opened(name)[0]) for name in ("figures", "notebooks"))
+    assert {Path(path).suffix for path in figures} >= {".html", ".pdf", ".csv", ".png"}
+    assert any(path.endswith("notebooks/demo/05_benchmark.html") for path in notebooks)
+
+
+def linked(page) -> set[str]:
+    """The files that a page's links lead to."""
+    addresses = (urlparse(urldefrag(link).url) for link in page.evaluate("[...document.links].map(link => link.href)"))
+    return {unquote(address.path) for address in addresses if address.scheme == "file"}
 
 
 def test_the_results_sort_and_filter(opened):
@@ -143,6 +176,9 @@ def test_the_first_page_shows_a_figure_that_is_not_empty(opened, place, tmp_path
     page, _ = opened("index")
     assert "measurements of" in page.locator("body").inner_text()
     assert "A notebook failed" in page.locator("body").inner_text()
+    assert page.locator("h2").all_inner_texts()[:1] == ["my_scenes, of this checkout\u2019s runs"], (
+        "a reader's own first"
+    )
     shown, _ = opened("figures")
     shown.locator("figure img").nth(1).screenshot(path=tmp_path / "figure.png")
     assert np.asarray(Image.open(tmp_path / "figure.png").convert("L")).std() > 5
@@ -156,7 +192,7 @@ def test_notebooks_are_listed_with_their_state_and_without_widgets(opened, place
     assert "did not run" in text and "RuntimeError: <no> & no" in text and "7 s" in text
     assert "<script>x()</script>" in text and "another <b>run" in text, "shown as it is written"
     assert "05_torn" in text and "unreadable" in text, "of a run that was not asked for now"
-    executed = (place / "benchmarks_results/report/notebooks/demo/06_paper_figures.html").read_text()
+    executed = (place.report / "notebooks/demo/06_paper_figures.html").read_text()
     assert executed.count("<img") >= 2 and "widget-view" not in executed and "html-manager" not in executed
 
 
@@ -166,40 +202,49 @@ def test_claims_are_those_of_the_table(opened, place):
     rows.first.wait_for()
     page.get_by_placeholder("claim").press_sequentially("every keep ratio")
     page.wait_for_timeout(400)
-    judged = report.claims.table(tables.read(place / "benchmarks_results/results.csv"))
+    judged = report.claims.table(tables.read(REPOSITORY / "benchmarks_results/results.csv"))
     expected = judged[judged["claim"].str.contains("every keep ratio")]
     assert rows.count() == len(expected)
     assert all(verdict in rows.nth(i).inner_text() for i, verdict in enumerate(expected["verdict"]))
 
 
-def test_a_second_build_shows_what_changed_and_nothing_of_what_is_gone(place, monkeypatch):
-    monkeypatch.setenv("ASEL_ROOT", str(place))
-    folder = place / "benchmarks_results/report"
-    run = place / "benchmarks_results/runs/demo"
-    assert list(folder.rglob("*paper_2_eurosat*.png"))
-    shutil.copy(run / "notebooks/08_claims.ipynb", run / "notebooks/07_gone.ipynb")
-    report.write_report([run / "notebooks/06_paper_figures.ipynb"])
-    assert (folder / "notebooks/demo/07_gone.html").is_file()
-    (run / "notebooks/07_gone.ipynb").unlink()
-    notebook = json.loads((run / "notebooks/06_paper_figures.ipynb").read_text())
-    notebook["cells"][1]["source"] = "40 + 2"
-    (run / "notebooks/06_paper_figures.ipynb").write_text(json.dumps(notebook))
-    for kind in ("png", "pdf", "csv"):
-        (run / f"figures/paper_2_eurosat.{kind}").unlink()
-    report.write_report([run / f"notebooks/{name}.ipynb" for name in ("06_paper_figures", "08_claims")])
-    assert (folder / "notebooks/demo/08_claims.html").is_file()
-    assert not (folder / "notebooks/demo/07_gone.html").exists()
-    assert not list(folder.rglob("*paper_2_eurosat*"))
-    assert sorted(path.name for path in folder.parent.iterdir()) == ["report", "results.csv", "runs"]
-    assert "40" in (folder / "notebooks/demo/06_paper_figures.html").read_text()
+def test_a_claim_leads_to_the_notebook_that_measured_it(opened, place):
+    page, _ = opened("claims")
+    page.locator("#claims-table tbody tr").first.wait_for()
+    page.get_by_placeholder("claim").press_sequentially("AID: 96.1 % with all patches")
+    page.wait_for_timeout(400)
+    texts = {row.inner_text().split("\t")[4]: row for row in page.locator("#claims-table tbody tr").all()}
+    (link,) = texts["paper"].locator("a").all()
+    assert link.inner_text() == "aid_finetuned"
+    assert link.evaluate("link => link.href").endswith("report/notebooks/demo/05_benchmark_aid_finetuned.html")
+    # Measured elsewhere, though a notebook of this name could lie here.
+    assert texts["anytime"].locator("a").count() == 0 and "aid_anytime" in texts["anytime"].inner_text()
+    link.click()
+    assert "05_benchmark_aid_finetuned" in page.locator("h1").inner_text()
 
 
-def test_a_table_that_cannot_be_read_is_left_out_and_said(place, monkeypatch, capsys):
-    monkeypatch.setenv("ASEL_ROOT", str(place))
-    run = place / "benchmarks_results/runs/demo"
-    kept = (run / "results.csv").read_text()
-    (run / "results.csv").write_text("torn")
-    page = report.write_report([run / "notebooks/06_paper_figures.ipynb"])
-    (run / "results.csv").write_text(kept)
-    assert page.is_file() and "left out of the report" in capsys.readouterr().err
-    assert len(pd.read_csv(place / "benchmarks_results/results.csv")) > 100
+def test_only_the_notebook_that_made_a_number_is_led_to():
+    judged = pd.DataFrame([{"checkpoint": "a, a_seed1", "commit": "1, 2", "notebook": "05_benchmark", "why": "x < y"},
+                           {"checkpoint": "-", "commit": "3", "notebook": "08_claims", "why": ""},
+                           {"checkpoint": "-", "commit": "-", "notebook": "-", "why": "not measured"}])  # fmt: skip
+    made = {("a", "1"): "notebooks/demo/05_benchmark_a.html", ("a_seed1", "9"): "old.html", ("-", ""): "08.html"}
+    linked = report._linked(judged, made)
+    assert linked["checkpoint"].tolist() == ['<a href="notebooks/demo/05_benchmark_a.html">a</a>, a_seed1', "-", "-"]
+    assert linked["notebook"].tolist() == ["05_benchmark", '<a href="08.html">08_claims</a>', "-"]
+    assert linked["why"].iloc[0] == "x &lt; y"
+
+
+def test_a_second_build_shows_what_changed_and_nothing_of_what_is_gone(place):
+    there = {file.relative_to(place.report).as_posix() for file in place.report.rglob("*.*")}
+    for gone, endings in {"07_gone": {".html"}, "paper_2_eurosat": {".png", ".pdf", ".csv"}}.items():
+        assert {Path(path).suffix for path in place.first if gone in path} >= endings
+        assert not [path for path in there if gone in path]
+    assert "notebooks/demo/08_claims.html" in there & place.first
+    assert sorted(path.name for path in place.report.parent.iterdir()) == ["figures", "report", "results.csv", "runs"]
+    assert "40" in (place.report / "notebooks/demo/06_paper_figures.html").read_text()
+    assert "../../report/index.html" in (place.run / "index.html").read_text()
+
+
+def test_a_table_that_cannot_be_read_is_left_out_and_said(place):
+    assert "left out of the report" in place.said and str(place.run / "results.csv") in place.said
+    assert "index.html" in place.first
