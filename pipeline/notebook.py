@@ -114,9 +114,9 @@ def at_work(failed: Path) -> str:
     """The cell of an executed copy that did not come to its end."""
     try:
         cells = json.loads(failed.read_text())["cells"]
-        begun = {number: cell["metadata"].get("execution", {}) for number, cell in enumerate(cells)}
-        cell = cells[max(n for n, said in begun.items() if "iopub.status.busy" in said)]
-    except (OSError, ValueError, KeyError):
+        # By papermill's own mark: the kernel's word that it began can be lost when it dies at once.
+        cell = [cell for cell in cells if cell["metadata"]["papermill"]["status"] != "pending"][-1]
+    except (OSError, ValueError, LookupError):
         return ""
     source = "".join(cell["source"]).strip().splitlines()[:12]
     return "\n".join(["In the cell:", *(f"    {line}" for line in source), ""])
