@@ -4,6 +4,7 @@ import contextlib
 
 import torch
 
+from asel_lib import checks
 from asel_lib.profiles import PRECISIONS
 
 
@@ -16,15 +17,13 @@ def default_device() -> torch.device:
 
 def resolve_precision(precision: str, device: str | torch.device) -> str:
     """ "auto" -> the fastest format the device computes in hardware; any other name is checked and kept."""
-    if precision not in PRECISIONS:
-        raise ValueError(f"unknown precision {precision!r}: expected one of {', '.join(PRECISIONS)}")
-    if precision != "auto":
+    if checks.one_of("precision", precision, PRECISIONS) != "auto":
         return precision
     if torch.device(device).type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
     # A CPU without these instructions emulates bfloat16, slower than float32.
-    checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return "bfloat16" if any(check and check() for check in checks) else "float32"
+    asked = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return "bfloat16" if any(check and check() for check in asked) else "float32"
 
 
 def autocast(device: str | torch.device, precision: str) -> contextlib.AbstractContextManager:

@@ -4,13 +4,13 @@ A setting that does not exist or cannot hold is an error when the profile is mad
 """
 
 import dataclasses
-import difflib
-import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
+
+from asel_lib import checks
 
 # A folder without __init__.py beside a module of the same name: the import finds the module.
 FOLDER = Path(__file__).parent / "profiles"
@@ -44,8 +44,8 @@ class ModelSettings:
     selector: str = "learned"
 
     def __post_init__(self):
-        _whole("image_size", self.image_size, 8)
-        _one_of("start", self.start, STARTS)
+        checks.whole("image_size", self.image_size, 8)
+        checks.one_of("start", self.start, STARTS)
 
 
 @dataclass(frozen=True)
@@ -76,22 +76,22 @@ class StageSettings:
     patience: int | None = None
 
     def __post_init__(self):
-        _whole("epochs", self.epochs, 1)
+        checks.whole("epochs", self.epochs, 1)
         if self.patience is not None:
-            _whole("patience", self.patience, 1)
-        _whole("batch_size", self.batch_size, 1)
-        _whole("full_epochs", self.full_epochs, 0)
+            checks.whole("patience", self.patience, 1)
+        checks.whole("batch_size", self.batch_size, 1)
+        checks.whole("full_epochs", self.full_epochs, 0)
         for name in ("lr_selector", "lr_backbone", "lr_head"):
-            _number(name, getattr(self, name), above=0)
+            checks.number(name, getattr(self, name), above=0)
         for name in ("weight_decay", "warmup_epochs", "sparsity", "lr_min"):
-            _number(name, getattr(self, name), least=0)
+            checks.number(name, getattr(self, name), least=0)
         if self.clip_gradient is not None:
-            _number("clip_gradient", self.clip_gradient, above=0)
-        _number("ratio_low", self.ratio_low, above=0, most=1)
-        _number("ratio_high", self.ratio_high, least=self.ratio_low, most=1)
-        _one_of("optimizer", self.optimizer, OPTIMIZERS)
-        _one_of("schedule", self.schedule, SCHEDULES)
-        _one_of("augmentation", self.augmentation, AUGMENTATIONS)
+            checks.number("clip_gradient", self.clip_gradient, above=0)
+        checks.number("ratio_low", self.ratio_low, above=0, most=1)
+        checks.number("ratio_high", self.ratio_high, least=self.ratio_low, most=1)
+        checks.one_of("optimizer", self.optimizer, OPTIMIZERS)
+        checks.one_of("schedule", self.schedule, SCHEDULES)
+        checks.one_of("augmentation", self.augmentation, AUGMENTATIONS)
 
 
 # The line-guided system's schedule, with one keep ratio drawn a batch ("anytime") in place of a model for each.
@@ -134,19 +134,19 @@ class AgentSettings:
 
     def __post_init__(self):
         for name in ("reward_every", "replay", "draw", "target_every"):
-            _whole(name, getattr(self, name), 1)
+            checks.whole(name, getattr(self, name), 1)
         if self.replay < self.draw:
             raise ValueError(
                 f"replay is {self.replay}, fewer than draw, {self.draw}: the buffer must hold what is drawn from it; "
                 "raise replay or lower draw"
             )
         for name in ("epsilon_start", "epsilon_end", "gamma", "memory_alpha"):
-            _number(name, getattr(self, name), least=0, most=1)
+            checks.number(name, getattr(self, name), least=0, most=1)
         for name in ("budget", "tau"):
-            _number(name, getattr(self, name), above=0, most=1)
+            checks.number(name, getattr(self, name), above=0, most=1)
         for name in ("epsilon_decay", "lr", "clip_gradient"):
-            _number(name, getattr(self, name), above=0)
-        _number("budget_weight", self.budget_weight, least=0)
+            checks.number(name, getattr(self, name), above=0)
+        checks.number("budget_weight", self.budget_weight, least=0)
 
 
 @dataclass(frozen=True)
@@ -172,14 +172,14 @@ class AnytimeSettings:
     variant: str = ""
 
     def __post_init__(self):
-        _whole("groups", self.groups, 1)
-        _number("ratio_low", self.ratio_low, above=0, most=1)
-        _number("ratio_high", self.ratio_high, least=self.ratio_low, most=1)
+        checks.whole("groups", self.groups, 1)
+        checks.number("ratio_low", self.ratio_low, above=0, most=1)
+        checks.number("ratio_high", self.ratio_high, least=self.ratio_low, most=1)
         for name in ("whole", "distill"):
-            _number(name, getattr(self, name), least=0, most=1)
-        _number("entropy", self.entropy, least=0)
-        _one_of("spread", self.spread, SPREADS)
-        _one_of("signal", self.signal, SIGNALS)
+            checks.number(name, getattr(self, name), least=0, most=1)
+        checks.number("entropy", self.entropy, least=0)
+        checks.one_of("spread", self.spread, SPREADS)
+        checks.one_of("signal", self.signal, SIGNALS)
 
 
 @dataclass(frozen=True)
@@ -199,10 +199,10 @@ class EvaluationSettings:
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty: give at least one")
         for ratio in (*self.ratios, *self.val_ratios):
-            _number("keep ratio", ratio, above=0, most=1)
-        _whole("draws", self.draws, 1)
-        _whole("batch_size", self.batch_size, 1)
-        _number("timing_seconds", self.timing_seconds, above=0)
+            checks.number("keep ratio", ratio, above=0, most=1)
+        checks.whole("draws", self.draws, 1)
+        checks.whole("batch_size", self.batch_size, 1)
+        checks.number("timing_seconds", self.timing_seconds, above=0)
 
 
 @dataclass(frozen=True)
@@ -226,10 +226,10 @@ class SpeedSettings:
         for name in ("ratios", "batches", "image_sizes", "patch_sizes", "classes", "images"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
             for value in getattr(self, name):
-                _number(f"{name} of speed", value, above=0)
+                checks.number(f"{name} of speed", value, above=0)
         for name in ("training_images", "rounds"):
-            _whole(name, getattr(self, name), 1)
-        _number("seconds", self.seconds, above=0)
+            checks.whole(name, getattr(self, name), 1)
+        checks.number("seconds", self.seconds, above=0)
 
 
 @dataclass(frozen=True)
@@ -274,24 +274,24 @@ class Profile:
         for name in ("datasets", "recipes", "selectors", "agentvit_runs"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         for recipe in self.recipes:
-            _one_of("recipe", recipe, RECIPES)
+            checks.one_of("recipe", recipe, RECIPES)
         if self.agentvit_model.selector != "agent":
             raise ValueError(f"agentvit_model.selector is {self.agentvit_model.selector!r}: AgentViT's is 'agent'")
         for setting in self.agentvit_runs:
-            _one_of("setting in agentvit_runs", setting, AGENTVIT_SETTINGS)
+            checks.one_of("setting in agentvit_runs", setting, AGENTVIT_SETTINGS)
         for dataset, epochs in self.line_guided_epochs.items():
-            _whole(f"line_guided_epochs of {dataset}", epochs, 1)
+            checks.whole(f"line_guided_epochs of {dataset}", epochs, 1)
         for selector, factor in self.line_guided_rates.items():
-            _number(f"line_guided_rates of {selector}", factor, above=0)
+            checks.number(f"line_guided_rates of {selector}", factor, above=0)
         for selector in self.selectors:
             if selector not in COMPARED and not re.fullmatch(r"line_guided:lines=\w+,choice=\w+", selector):
                 raise ValueError(
                     f"selectors has {selector!r}: expected line_guided:lines=...,choice=... or one of "
                     f"{', '.join(COMPARED)}, as 03_line_guided_training can be asked for them"
                 )
-        _one_of("precision", self.precision, PRECISIONS)
-        _one_of("protocol", self.protocol, PROTOCOLS)
-        _whole("synthetic_images", self.synthetic_images, 10)
+        checks.one_of("precision", self.precision, PRECISIONS)
+        checks.one_of("protocol", self.protocol, PROTOCOLS)
+        checks.whole("synthetic_images", self.synthetic_images, 10)
 
     def for_line_guided(self) -> "Profile":
         """This profile with the line-guided training's backbone as its own."""
@@ -304,7 +304,7 @@ def names() -> tuple[str, ...]:
 
 def load(name: str) -> Profile:
     """The profile of that name; ValueError with the known names if there is none."""
-    _one_of("profile", name, names())
+    checks.one_of("profile", name, names())
     return from_dict(yaml.safe_load((FOLDER / f"{name}.yaml").read_text()) | {"name": name})
 
 
@@ -335,13 +335,13 @@ def chosen(settings) -> dict:
 
 
 def check_recipe(recipe: str) -> str:
-    return _one_of("recipe", recipe, RECIPES)
+    return checks.one_of("recipe", recipe, RECIPES)
 
 
 def _build(kind, settings: dict, where: str):
     known = [f.name for f in dataclasses.fields(kind)]
     for key in settings:
-        _one_of(f"setting in {where}", key, known)
+        checks.one_of(f"setting in {where}", key, known)
     missing = [
         f.name
         for f in dataclasses.fields(kind)
@@ -350,25 +350,3 @@ def _build(kind, settings: dict, where: str):
     if missing:
         raise ValueError(f"{where} lacks {', '.join(missing)}: add it")
     return kind(**settings)
-
-
-def _one_of(what: str, value, known):
-    if value in known:
-        return value
-    near = difflib.get_close_matches(str(value), [str(k) for k in known], n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"unknown {what} {value!r}: expected one of {', '.join(map(str, known))}.{hint}")
-
-
-def _whole(what: str, value, least: int):
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{what} is {value!r}: expected a whole number, at least {least}")
-
-
-def _number(what: str, value, above=-math.inf, least=-math.inf, most=math.inf):
-    fine = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not (fine and value > above and least <= value <= most):
-        low = f"above {above}" if above > -math.inf else f"at least {least}"
-        raise ValueError(
-            f"{what} is {value!r}: expected a number {low}" + (f", at most {most}" if most < math.inf else "")
-        )

@@ -14,6 +14,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
+from asel_lib import checks
 from asel_lib.data.decode import ImageArray, read_image, resize
 from asel_lib.profiles import AUGMENTATIONS
 from asel_lib.reproducibility import PartOf, uniform
@@ -108,9 +109,7 @@ def augment(
     (brightness, contrast, saturation), for uint8 images of three channels. lines (B, 1, h', w') get the same crops,
     flips and transposes and no jitter. -> (images, lines)
     """
-    if kind not in AUGMENTATIONS:
-        raise ValueError(f"unknown augmentation {kind!r}: expected one of {', '.join(AUGMENTATIONS)}")
-    if kind == "none" or not len(images):
+    if checks.one_of("augmentation", kind, AUGMENTATIONS) == "none" or not len(images):
         return images, lines
     if kind == "crop_jitter":
         places = _random_crops(len(images), generator).to(images.device)

@@ -19,7 +19,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 from tqdm.auto import tqdm
 
-from asel_lib import paths
+from asel_lib import checks, paths
 from asel_lib.data.batches import prepare
 from asel_lib.data.decode import FORMATS, ImageArray, kept_on_disk, read_image
 from asel_lib.data.informative import Generator, read_generator
@@ -43,8 +43,7 @@ def draw(images: Tensor, extractor: str = "xdog", size: int = SIZE) -> Tensor:
     An image's drawing does not depend on the rest of the batch. The whole image is drawn, also one that is not
     square. ValueError for an unknown extractor or another shape; CheckpointError where `informative` lacks its file.
     """
-    if extractor not in EXTRACTORS:
-        raise ValueError(f"unknown line extractor {extractor!r}: expected one of {', '.join(EXTRACTORS)}")
+    checks.one_of("line extractor", extractor, EXTRACTORS)
     # In float32 also under autocast: a difference of two blurs loses its strokes in eight bits.
     with torch.autocast(images.device.type, enabled=False):
         grey = grey_of(images.float())

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from asel_lib import checks
 from asel_lib.errors import DatasetError
 from asel_lib.profiles import PROTOCOLS
 
@@ -48,8 +49,7 @@ def make_split(
     protocol "train-val-test": 70/10/20, or 90/10 of the own training part. "published": 80/20 without val.
     The order in which the files are given does not matter. DatasetError where a class is too small to be split.
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"unknown protocol {protocol!r}: expected one of {', '.join(PROTOCOLS)}")
+    checks.one_of("protocol", protocol, PROTOCOLS)
     names, labels = np.asarray(names), np.asarray(labels)
     digests = names if digests is None else np.asarray(digests)
     parts = np.asarray(parts) if parts is not None else np.full(len(names), "train")

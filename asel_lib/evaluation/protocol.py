@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from asel_lib import checks
 from asel_lib.selection.base import best, keep_count, parse
 from asel_lib.selection.slot import Call
 
@@ -31,9 +32,7 @@ def protocol_of(name: str | Protocol) -> Protocol:
     """By name, or itself; ValueError for a name that there is not."""
     if isinstance(name, Protocol):
         return name
-    if name not in PROTOCOLS:
-        raise ValueError(f"unknown protocol {name!r}: expected one of {', '.join(PROTOCOLS)}")
-    return PROTOCOLS[name]
+    return PROTOCOLS[checks.one_of("protocol", name, PROTOCOLS)]
 
 
 def leaked(

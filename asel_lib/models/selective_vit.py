@@ -11,6 +11,7 @@ from PIL import Image
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
+from asel_lib import checks
 from asel_lib.models.kept_embed import KeptPatchEmbed
 from asel_lib.selection import PatchSelection, budget, create, keep_count
 from asel_lib.selection.base import best, parse
@@ -277,8 +278,7 @@ class SelectiveViT(VisionTransformer):
     def _selecting(self, images, keep_ratio, policy, lines, draw, mode, generator, kept=None):
         """Hand the slot this call's settings, and take them back whatever happens."""
         keep_count(1, keep_ratio)  # a bad ratio is an error before any work
-        if mode not in MODES:
-            raise ValueError(f"unknown mode {mode!r}: expected one of {', '.join(MODES)}")
+        checks.one_of("mode", mode, MODES)
         if policy is not None:
             parse(policy)
         grid = self._grid(images)

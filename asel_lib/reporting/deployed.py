@@ -1,13 +1,12 @@
 """Exported models against torch, from the rows of the results table with task "deployed" (evaluation.deployed)."""
 
-import textwrap
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from asel_lib.evaluation.deployed import ONNX, TASK, TORCH
 from asel_lib.reporting import tables
-from asel_lib.reporting.style import axes_grid, drawn_from, nothing, styled
+from asel_lib.reporting.style import axes_grid, drawn_from, nothing, say_below, styled
 
 LOOKS = {
     (TORCH, "float32"): ("torch, float32", dict(color="#555555", marker="s", linestyle=":")),
@@ -71,10 +70,8 @@ def latency(frame: pd.DataFrame) -> Figure:
         cell.set_ylim(bottom=0)
     axes[0].legend()
     first = rows.iloc[-1]
-    about = f"{', '.join(dict.fromkeys(rows['checkpoint']))}; {first['device']}; commit {first['commit']}. "
-    figure.set_label(about + "latency of torch and onnxruntime against keep ratio; band: interquartile range of rounds")
-    lines = textwrap.wrap(figure.get_label(), int(figure.get_figwidth() * 17.5))
-    figure.supxlabel("\n".join(lines), fontsize=7, color="#555555", x=0.01, ha="left")
+    about = f"{', '.join(dict.fromkeys(rows['checkpoint']))}; {first['device']}; commit {first['commit']}. latency of "
+    say_below(figure, about + "torch and onnxruntime against keep ratio; band: interquartile range of rounds")
     return drawn_from(figure, rows)
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from asel_lib.reporting import published_values, tables
-from asel_lib.reporting.style import COLUMN, FAINT, LINES, MORE, axes_grid, drawn_from, nothing, save, styled
+from asel_lib.reporting.style import COLUMN, FAINT, LINES, MORE, axes_grid, drawn_from, nothing, save, say_below, styled
 
 # What a figure's own table says of each point; the rest is in the results table.
 DRAWN = (
@@ -283,10 +283,8 @@ def footer(figure: Figure, rows: pd.DataFrame, dataset: str, note: str) -> None:
 
     about = f"{dataset} {each('split')}, {each('n_images')} images; {each('device')}, {each('dtype')}; "
     about += f"commit {each('commit')}"
-    figure.set_label(about)
+    say_below(figure, about, note)
     drawn_from(figure, rows[list(DRAWN)])
-    lines = textwrap.wrap(f"{about}. {note}".rstrip(". "), int(figure.get_figwidth() * 17.5))
-    figure.supxlabel("\n".join(lines), fontsize=7, color="#555555", x=0.01, ha="left")
 
 
 def policy_label(policy: str) -> str:

@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from asel_lib.reporting import published_values, tables
 from asel_lib.reporting.comparison import MEASURED, alike, latest, telling
 from asel_lib.reporting.figures import DRAWN, XDOG, policy_label
-from asel_lib.reporting.style import FAINT, LINES, PAGE, drawn_from, save, styled
+from asel_lib.reporting.style import FAINT, LINES, PAGE, drawn_from, save, say_below, styled
 
 RECIPES = ("paper", "anytime")
 POLICIES = ("learned", "glance", "random", "central")
@@ -321,9 +321,7 @@ def _finished(figure: Figure, panels: np.ndarray, used: list[pd.DataFrame], data
             if name in rows
         }
         about += "; " + "; ".join(f"commit {text}" if name == "commit" else text for name, text in each.items())
-    figure.set_label(about)
-    lines = textwrap.wrap(f"{about}. band: 95 % interval (Wilson). {note}", int(figure.get_figwidth() * 17.5))
-    figure.supxlabel("\n".join(lines), fontsize=7, color="#555555", x=0.01, ha="left")
+    say_below(figure, about, f"band: 95 % interval (Wilson). {note}")
     return drawn_from(figure, rows.drop_duplicates())
 
 

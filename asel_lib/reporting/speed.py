@@ -1,7 +1,6 @@
 """Speed, memory and growth, from the rows of the results table that have a `task` (evaluation.speed, .growth)."""
 
 import os
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from matplotlib.figure import Figure
 
 from asel_lib.evaluation.growth import READ, exponent
 from asel_lib.evaluation.speed import PLAIN
-from asel_lib.reporting.style import axes_grid, drawn_from, nothing, save, styled
+from asel_lib.reporting.style import axes_grid, drawn_from, nothing, save, say_below, styled
 
 LOOKS = {
     "glance": dict(color="#0072B2", marker="h", linestyle="-"),
@@ -102,6 +101,9 @@ def growth_table(frame: pd.DataFrame, last: int = 3) -> pd.DataFrame:
                     "time at the largest": f"{end['latency_ms'] / 1e3:.1f} s"
                     if reading
                     else f"{end['latency_ms']:.1f} ms",
+                    "of the hardware's floor": f"{end['floor_ms'] / end['latency_ms']:.0%}"
+                    if end["floor_ms"] > 0
+                    else "-",
                     "memory at the largest, MB": f"{end['peak_memory_mb']:.0f}",
                 }
             )
@@ -280,7 +282,5 @@ def _finish(figure: Figure, rows: pd.DataFrame, what: str) -> Figure:
     said = ", ".join(sorted({f"{device}" for device in rows["device"]}))
     commits = ", ".join(sorted(set(rows["commit"].astype(str))))
     about = f"profile {', '.join(sorted(set(rows['profile'])))}; {said}; commit {commits}. {what}"
-    figure.set_label(about)
-    lines = textwrap.wrap(about, int(figure.get_figwidth() * 17.5))
-    figure.supxlabel("\n".join(lines), fontsize=7, color="#555555", x=0.01, ha="left")
+    say_below(figure, about)
     return drawn_from(figure, rows)

@@ -5,6 +5,7 @@ Figures belong to no global state (no pyplot), so that they work without a displ
 
 import functools
 import os
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -74,6 +75,13 @@ def save(figure: Figure, folder: str | os.PathLike, stem: str) -> list[Path]:
         paths.append(Path(folder) / f"{stem}.csv")
         replace_text(paths[-1], rows.to_csv(index=False))
     return paths
+
+
+def say_below(figure: Figure, about: str, note: str = "") -> None:
+    """What the figure shows, with its `note`, in small type below it; `about` alone becomes its label."""
+    figure.set_label(about)
+    lines = textwrap.wrap(f"{about}. {note}".rstrip(". ") if note else about, int(figure.get_figwidth() * 17.5))
+    figure.supxlabel("\n".join(lines), fontsize=7, color="#555555", x=0.01, ha="left")
 
 
 def describe(figure: Figure) -> str:

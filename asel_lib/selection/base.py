@@ -3,13 +3,14 @@
 A policy is written as a name, or a name with options: "line_guided:lines=sobel,choice=top".
 """
 
-import difflib
 import functools
 import inspect
 import math
 
 import torch
 from torch import Tensor, nn
+
+from asel_lib import checks
 
 
 class PatchSelector(nn.Module):
@@ -130,9 +131,7 @@ def _defaults(selector: type[PatchSelector]) -> dict[str, object]:
 def kind(name: str) -> type[PatchSelector]:
     """The class registered under that name, without options; ValueError with the known names if there is none."""
     if name not in _SELECTORS:
-        near = difflib.get_close_matches(str(name), _SELECTORS, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown policy {name!r}: expected one of {', '.join(names())}.{hint}")
+        checks.one_of("policy", name, names())
     return _SELECTORS[name]
 
 

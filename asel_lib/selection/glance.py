@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from asel_lib import checks
 from asel_lib.selection import blue_noise
 from asel_lib.selection.base import PatchSelector, register
 from asel_lib.selection.fixed import gumbel
@@ -33,10 +34,8 @@ class GlanceSelector(PatchSelector):
 
     def __init__(self, dim: int = 0, width: int = 8, choice: str = "spread"):
         super().__init__()
-        if choice not in CHOICES:
-            raise ValueError(f"glance: choice is {choice!r}, expected one of {', '.join(CHOICES)}")
-        if width < 1:
-            raise ValueError(f"glance: width is {width}, expected at least 1")
+        checks.one_of("choice of glance", choice, CHOICES)
+        checks.whole("width of glance", width, 1)
         self.choice, self.stochastic = choice, choice == "sample"
         channels = (3, *(width * 2**scale for scale in range(SCALES)))
         # Kernels of 4 points at stride 2 keep an answer in the middle of its patch; of 3, it would slip to a corner.
@@ -86,18 +85,14 @@ class GlanceSelector(PatchSelector):
         return PreparedGlance(self, grid, factor)
 
 
-class PreparedGlance(PatchSelector):
+class PreparedGlance(GlanceSelector):
     """A trained `glance` for images that are `factor` times as large as what it looks at: its first convolution widened
     by that, each batch normalisation folded into its convolution, the noise laid out. 0.6 ms for an image of 128
     pixels, against 0.9 (one thread)."""
 
-    reads_patches = False
-    reads_images = True
-    trained = True
-
     def __init__(self, glance: GlanceSelector, grid: tuple[int, int], factor: int):
-        super().__init__()
-        self.name, self.stochastic = glance.name, glance.stochastic
+        super(GlanceSelector, self).__init__()
+        self.name, self.choice, self.stochastic = glance.name, glance.choice, glance.stochastic
         *layers, last = glance.network.eval()
         self.convolutions = nn.ModuleList(fuse_conv_bn_eval(layer[0], layer[1]) for layer in layers)
         first = self.convolutions[0]
@@ -107,21 +102,17 @@ class PreparedGlance(PatchSelector):
         noise = blue_noise.gumbel(grid, last.weight.device) if glance.choice == "spread" else None
         self.register_buffer("noise", noise, persistent=False)
 
-    def forward(
-        self,
-        patches: Tensor,
-        grid: tuple[int, int],
-        lines: Tensor | None = None,
-        images: Tensor | None = None,
-        seeds: Tensor | None = None,
-    ) -> Tensor:
+    def log_weights(self, patches: Tensor | None, grid: tuple[int, int], images: Tensor) -> Tensor:
         hidden = images
         for convolution in self.convolutions:
             hidden = convolution(hidden).relu()
-        weights = self.last(hidden).flatten(1)
-        if self.noise is not None:
-            return weights + self.noise
-        return weights if seeds is None else weights + gumbel(seeds, weights.shape[1])
+        return self.last(hidden).flatten(1)
+
+    def ranked(self, weights: Tensor, grid: tuple[int, int], seeds: Tensor | None = None) -> Tensor:
+        return super().ranked(weights, grid, seeds) if self.noise is None else weights + self.noise
+
+    def prepared(self, grid: tuple[int, int], image_size: tuple[int, int]) -> PatchSelector:
+        return self
 
 
 def _widened(weight: Tensor, factor: int) -> Tensor:

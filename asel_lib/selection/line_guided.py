@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from asel_lib import checks
 from asel_lib.data import lines as drawings
 from asel_lib.selection.base import PatchSelector, register
 from asel_lib.selection.fixed import gumbel
@@ -34,8 +35,7 @@ class LineGuidedSelector(PatchSelector):
     def __init__(self, dim: int = 0, lines: str = "xdog", choice: str = "sample", sigma: float = 0.25, size: int = 64):
         super().__init__()
         for name, value, known in (("lines", lines, (*drawings.EXTRACTORS, GIVEN, BLANK)), ("choice", choice, CHOICES)):
-            if value not in known:
-                raise ValueError(f"line_guided: {name} is {value!r}, expected one of {', '.join(known)}")
+            checks.one_of(f"{name} of line_guided", value, known)
         if not 0 < sigma < float("inf") or size < 1:
             raise ValueError(f"line_guided: sigma is {sigma!r} and size {size!r}, expected both above 0")
         self.lines, self.choice, self.sigma, self.size = lines, choice, sigma, size

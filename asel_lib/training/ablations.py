@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from asel_lib import checkpoints, paths
+from asel_lib import checkpoints, checks, paths
 from asel_lib.profiles import Profile
 from asel_lib.training import stages
 
@@ -56,9 +56,7 @@ def rivals(dataset: str, seeds: Iterable[int], profile: str) -> dict[str, list[s
 
 
 def _known(variant: str) -> tuple[str, dict, str]:
-    if variant not in VARIANTS:
-        raise ValueError(f"unknown variant {variant!r}: expected one of {', '.join(VARIANTS)}")
-    return VARIANTS[variant]
+    return VARIANTS[checks.one_of("variant", variant, VARIANTS)]
 
 
 def _suffix(variant: str) -> str:

@@ -23,6 +23,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, parse_flag_from_env
 from torch import Tensor, nn
 
+from asel_lib import checks
 from asel_lib.devices import default_device
 from asel_lib.errors import TrainingError
 
@@ -68,8 +69,7 @@ def joined(device: str | torch.device | None = None) -> PartialState:
 
 def check(processes: int, state: PartialState, alone: bool = False) -> None:
     """ValueError for a number of processes that a training cannot be shared by; `alone`: it cannot be shared."""
-    if isinstance(processes, bool) or not isinstance(processes, int) or processes < 1:
-        raise ValueError(f"processes is {processes!r}: expected a whole number, at least 1")
+    checks.whole("processes", processes, 1)
     if alone and max(processes, state.num_processes) > 1:
         raise ValueError(
             f"an agent learns in one process, and {max(processes, state.num_processes)} were asked for: it chooses one "

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
-from asel_lib import reproducibility
+from asel_lib import checks, reproducibility
 from asel_lib.data import catalog
 from asel_lib.data.batches import Batches
 from asel_lib.data.decode import ImageArray
@@ -53,8 +53,7 @@ def in_turn(
     trainings = _trainings(profile.for_line_guided())
     known = [*trainings, "published"]
     for name in (base, *only):
-        if name not in known:
-            raise ValueError(f"unknown training {name!r}: expected one of {', '.join(known)}")
+        checks.one_of("training", name, known)
     chosen = [name for name in known if name in (base, *only) or (not only and name != "published")]
     speeds = {name: [] for name in chosen}
     with _published(profile, dataset, images, workers, device) if "published" in chosen else _nothing() as loop:

@@ -5,15 +5,10 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from asel_lib import checkpoints, paths
+from asel_lib import checkpoints, checks, paths
 from asel_lib.data import lines
 from asel_lib.errors import CheckpointError
-from asel_lib.profiles import (
-    AGENTVIT_SETTINGS,
-    Profile,
-    StageSettings,
-    check_recipe,
-)
+from asel_lib.profiles import AGENTVIT_SETTINGS, Profile, StageSettings, check_recipe
 from asel_lib.selection import keep_count, names
 from asel_lib.selection.line_guided import CHOICES, GIVEN
 from asel_lib.training.jobs import Job, Stage, described, run
@@ -107,9 +102,7 @@ def agentvit(
 ) -> Stage:
     """AgentViT: its own network from scratch by its own schedule (setting "published"), or its agent on the backbone,
     the start and the schedule of the selectors that it is compared with ("equal": `line_guided` with "agent")."""
-    if setting not in AGENTVIT_SETTINGS:
-        raise ValueError(f"unknown setting {setting!r}: expected one of {', '.join(AGENTVIT_SETTINGS)}")
-    if setting == "equal":
+    if checks.one_of("setting", setting, AGENTVIT_SETTINGS) == "equal":
         return line_guided(profile, dataset, selection="agent", seed=seed, retrain=retrain, **options)
     job = Job(
         profile, "agentvit", dataset or profile.datasets[0], AGENT, seed, profile.agentvit_model, profile.agentvit,
@@ -122,8 +115,7 @@ def selector_for(extractor: str, selection: str) -> tuple[str, str]:
     """The policy of an extractor and a way to choose, and the folder of drawings where that is what `extractor` is
     ("" else). ValueError names what is unknown."""
     others = [name for name in names() if name != "line_guided"]
-    if selection not in (*CHOICES, *others):
-        raise ValueError(f"unknown selection {selection!r}: expected one of {', '.join((*CHOICES, *others))}")
+    checks.one_of("selection", selection, (*CHOICES, *others))
     folder = "" if extractor in lines.EXTRACTORS else str(Path(extractor).expanduser().resolve())
     if folder and not Path(folder).is_dir():
         raise ValueError(

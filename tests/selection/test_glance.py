@@ -111,9 +111,9 @@ def test_looking_is_cheap():
 
 
 def test_errors_say_what_is_missing():
-    with pytest.raises(ValueError, match="choice is 'best'"):
+    with pytest.raises(ValueError, match="unknown choice of glance 'best'"):
         create("glance:choice=best", 8)
-    with pytest.raises(ValueError, match="width is 0"):
+    with pytest.raises(ValueError, match="width of glance is 0"):
         create("glance:width=0", 8)
     with pytest.raises(ValueError, match="pass images"):
         create("glance", 8)(torch.zeros(1, 4, 0), (2, 2))
