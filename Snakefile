@@ -207,6 +207,7 @@ rule benchmark:
         "checkpoints/{name}.safetensors",
     output:
         "results/{name}.csv",
+        "answers/{name}.csv.gz",
         "confusion/{name}.csv",
         "patches/{name}.csv",
         "figures/{name}_kept_patches.png",
@@ -260,7 +261,8 @@ rule anytime:
     input:
         lambda wildcards: [
             f"checkpoints/{t.name}.safetensors" for t in plan.trainings if t.dataset == wildcards.dataset
-        ],
+        ]
+        + [f"answers/{t.name}.csv.gz" for t in plan.benchmarked if t.dataset == wildcards.dataset],
     output:
         figures=expand("figures/{{dataset}}_anytime_weights.{format}", format=["png", "pdf"]),
         notebook="notebooks/07_anytime_{dataset}.ipynb",

@@ -44,6 +44,7 @@ write(*(f"checkpoints/{made}{end}" for end in (".safetensors", ".json", "_histor
 BENCHMARK = """
 fails(f"benchmark of {checkpoint}")
 write(f"results/{checkpoint}.csv", f"confusion/{checkpoint}.csv", f"patches/{checkpoint}.csv")
+write(f"answers/{checkpoint}.csv.gz")
 write(*(f"figures/{checkpoint}_kept_patches.{end}" for end in ("png", "pdf")))
 """
 DRAW = """

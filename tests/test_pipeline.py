@@ -307,6 +307,7 @@ BENCHMARK = """
 if (paths.root() / f"fail at {checkpoint}").exists():
     raise RuntimeError("the benchmark failed")
 write(*(f"{kind}/{checkpoint}.csv" for kind in ("results", "confusion", "patches")))
+write(f"answers/{checkpoint}.csv.gz")
 write(*(f"figures/{checkpoint}_kept_patches.{end}" for end in ("png", "pdf")))
 """
 DRAW = """

@@ -14,7 +14,12 @@ from asel_lib.evaluation.protocol import Protocol, leaked, protocol_of
 from asel_lib.selection.base import draws_at_random, keep_count, parse
 
 
-def evaluate(
+def evaluate(*arguments, **options) -> pd.DataFrame:
+    """The table of a `sweep`, with the same arguments."""
+    return sweep(*arguments, **options)[0]
+
+
+def sweep(
     model: nn.Module,
     batches: Iterable[tuple[Tensor, Tensor]],
     ratios: Sequence[float],
@@ -24,7 +29,7 @@ def evaluate(
     object_fraction: np.ndarray | None = None,
     progress: bool = True,
     protocol: str | Protocol = "fair",
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, dict[tuple[str, float], Tensor]]:
     """Top-1 and top-5 accuracy of every (policy, keep ratio), one row each.
 
     batches: yields (images (B, C, H, W) normalised, labels (B,) int64), or these and line drawings (B, 1, h, w), and is
@@ -36,7 +41,8 @@ def evaluate(
     protocol: "fair"; "published" is AgentViT's, which leaks (see `protocol`).
 
     -> policy, keep_ratio, kept_patches, n_images, accuracy, accuracy_low, accuracy_high, top5, object_kept
-    (fractions 0..1; object_kept is nan without object_fraction; top5 is top-C where there are C < 5 classes).
+    (fractions 0..1; object_kept is nan without object_fraction; top5 is top-C where there are C < 5 classes); and for
+    each (policy, keep ratio) the share of the draws in which each image was answered rightly, (n,).
     ValueError for arguments that make no sweep and labels that the model has no class for; AselError where logits are
     not finite.
     """
@@ -76,18 +82,19 @@ def evaluate(
     if object_fraction is not None and len(object_fraction) != seen and not protocol.drop_last:
         raise ValueError(f"object_fraction has {len(object_fraction)} rows for {seen} images: give one row an image")
 
-    rows = []
+    rows, right = [], {}
     for policy in dict.fromkeys(policies):
         for ratio in dict.fromkeys(ratios):
             # With all patches kept nothing is chosen: one forward stands for every policy.
             name = settings[0][0] if ratio == 1 else policy
             mine = [tally for setting, tally in tallies.items() if setting[:2] == (name, ratio)]
+            right[policy, float(ratio)] = torch.stack([torch.cat(one.right).float() for one in mine]).mean(dim=0).cpu()
             rows.append(
                 {"policy": policy, "keep_ratio": float(ratio), "kept_patches": keep_count(patches, ratio)}
                 | _summary(mine, seen, policy, ratio, precision)
                 | {"object_kept": _object_kept(mine, ratio, object_fraction)}
             )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows), right
 
 
 @torch.inference_mode()
@@ -173,15 +180,16 @@ def _drawings(model: nn.Module, images: Tensor, policy: str, lines: Tensor | Non
 
 
 class _Tally:
-    """Running counts of one (policy, ratio, draw); kept on the device, so that counting never waits for
-    it."""
+    """Running counts of one (policy, ratio, draw), and which images were right; kept on the device, so that counting
+    never waits for it."""
 
     def __init__(self):
-        self.correct = self.top5 = self.broken = self.object_kept = self.with_object = 0
+        self.top5 = self.broken = self.object_kept = self.with_object = 0
+        self.right: list[Tensor] = []
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
         best = logits.float().topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
-        self.correct = self.correct + best[:, 0].sum()
+        self.right.append(best[:, 0])
         self.top5 = self.top5 + best.sum()
         self.broken = self.broken + (~logits.isfinite()).any(dim=1).sum()
 
@@ -230,7 +238,7 @@ def _summary(tallies: list[_Tally], seen: int, policy: str, ratio: float, precis
             f"policy {policy!r} at keep ratio {ratio:g}: the logits of {broken} image(s) are not finite in "
             f"{precision}; evaluate in float32, and if they still are not, the checkpoint is damaged"
         )
-    correct = sum(int(tally.correct) for tally in tallies) / len(tallies)
+    correct = sum(sum(int(part.sum()) for part in tally.right) for tally in tallies) / len(tallies)
     low, high = interval(correct, seen)
     return {
         "n_images": seen,

@@ -12,8 +12,8 @@ from tqdm.auto import tqdm
 
 from asel_lib.data.decode import ImageArray
 from asel_lib.data.synthetic import object_patches
-from asel_lib.evaluation import cost
-from asel_lib.evaluation.accuracy import evaluate
+from asel_lib.evaluation import answers, cost
+from asel_lib.evaluation.accuracy import sweep
 from asel_lib.reproducibility import environment
 from asel_lib.selection.base import parse
 
@@ -33,19 +33,23 @@ def benchmark(
     timing_seconds: float = 1.0,
     batch_size: int = 64,
     object_fraction: np.ndarray | None = None,
+    names: Sequence[str] = (),
     progress: bool = True,
 ) -> pd.DataFrame:
     """One row a (policy, keep ratio), with all columns of the results table (`reporting.tables.COLUMNS`).
 
     batches: re-iterable, see `accuracy.evaluate`. record: the checkpoint's, with RECORD_KEYS (`split` is the
     part that is measured). Cost is measured for `batch_size` images of the set, repeated where it holds
-    fewer; MACs are those of one image. timing_seconds: for each (policy, ratio), see `cost.latencies`.
+    fewer; MACs are those of one image. timing_seconds: for each (policy, ratio), see `cost.latencies`. names: of the
+    images; where they are given, which of them were answered rightly is kept in the profile's run (see `answers`).
     ValueError where the record lacks a key or an argument makes no sweep.
     """
     missing = [key for key in RECORD_KEYS if key not in record]
     if missing:
         raise ValueError(f"the checkpoint's record lacks {', '.join(missing)}: expected {', '.join(RECORD_KEYS)}")
-    frame = evaluate(model, batches, ratios, policies, draws, precision, object_fraction, progress)
+    frame, right = sweep(model, batches, ratios, policies, draws, precision, object_fraction, progress)
+    if len(names):
+        answers.write(right, names, _plain(model).record, record["split"], profile)
     images, lines = timing_batch(batches, batch_size)
     times = cost.latencies(model, images, ratios, policies, precision, timing_seconds, lines=lines)
 

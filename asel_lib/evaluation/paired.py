@@ -4,18 +4,16 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
-from asel_lib import checkpoints
+from asel_lib import checkpoints, paths
 from asel_lib.data.sets import open_recorded, recorded_batches
-from asel_lib.devices import autocast, default_device, resolve_precision
-from asel_lib.evaluation.accuracy import forwards
+from asel_lib.devices import default_device, resolve_precision
+from asel_lib.evaluation import answers
+from asel_lib.evaluation.accuracy import sweep
 from asel_lib.selection.base import parse, written
 
 
-@torch.inference_mode()
 def outcomes(
     model: nn.Module,
     batches: Iterable[tuple[Tensor, ...]],
@@ -28,19 +26,8 @@ def outcomes(
     """A row an image, a column a keep ratio: the share of a policy's draws that were right, 0 or 1 without draws.
     policy None: the model's own. Images in the order of the batches."""
     policy = policy or written(model.selector)
-    settings = forwards(ratios, [policy], draws)
-    right: dict[float, list[Tensor]] = {ratio: [] for ratio in ratios}
-    model.eval()
-    for images, labels, *drawn in tqdm(batches, desc="outcomes", unit="batch", disable=not progress, leave=False):
-        lines = drawn[0] if drawn else None
-        found: dict[float, list[Tensor]] = {ratio: [] for ratio in ratios}
-        with autocast(images.device, precision):
-            for name, ratio, draw in settings:
-                logits = model(images, ratio, name, model.patch_drop.brought(name, lines), draw=draw)
-                found[ratio].append((logits.argmax(dim=1) == labels).float())
-        for ratio, draws_of in found.items():
-            right[ratio].append(torch.stack(draws_of).mean(dim=0).cpu())
-    return pd.DataFrame({ratio: torch.cat(parts).numpy() for ratio, parts in right.items()})
+    _, right = sweep(model, batches, ratios, [policy], draws, precision, progress=progress)
+    return pd.DataFrame({ratio: right[policy, float(ratio)].numpy() for ratio in ratios})
 
 
 def of_checkpoints(
@@ -52,9 +39,14 @@ def of_checkpoints(
     split: str = "test",
     progress: bool = True,
 ) -> list[pd.DataFrame]:
-    """`outcomes` of each of these checkpoints (the seeds of a method) on a part of the split in its own record."""
+    """`outcomes` of each of these checkpoints (the seeds of a method) on a part of the split in its own record: those
+    that its benchmark has kept (with its number of draws), also of a checkpoint whose weights are not here, else of the
+    model."""
     found, device = [], default_device()
     for name in names:
+        if (kept := answers.read(name, profile, ratios, policy, split)) is not None:
+            found.append(kept)
+            continue
         model = checkpoints.load(name, device, profile)
         record = model.record
         images, parts = open_recorded(record)
@@ -98,6 +90,19 @@ def _fits(name: str, profile: str, policy: str | None) -> bool:
         return True
     own = checkpoints.read_record(checkpoints.locate(name, profile))["model"]["selector"]
     return parse(policy)[0] is parse(own)[0]
+
+
+def rivals(dataset: str, seeds: Iterable[int], profile: str) -> dict[str, list[str]]:
+    """ "anytime" and what it is measured against -> the checkpoints at hand, or whose answers are kept,
+    each by the line-guided schedule."""
+    there = {*checkpoints.available_in(profile), *answers.names(profile)}
+    made = {"anytime": ("glance", "anytime"), "random": ("random", "dropped"), "central": ("central", "dropped")}
+    made |= {"paper": ("learned", "paper"), "dropped": ("learned", "dropped")}
+    found = {
+        label: [paths.line_guided_name(dataset, selector, seed=seed, recipe=recipe) for seed in seeds]
+        for label, (selector, recipe) in made.items()
+    }
+    return {label: [name for name in names if name in there] for label, names in found.items()}
 
 
 def differences(ours: Sequence[pd.DataFrame], theirs: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -43,18 +43,6 @@ def trained(dataset: str, seeds: Iterable[int], profile: str, variants: Iterable
     return {what: names for what, names in found.items() if names}
 
 
-def rivals(dataset: str, seeds: Iterable[int], profile: str) -> dict[str, list[str]]:
-    """ "anytime" and what it is measured against -> the checkpoints at hand, each by the line-guided schedule."""
-    there = set(checkpoints.available_in(profile))
-    made = {"anytime": ("glance", "anytime"), "random": ("random", "dropped"), "central": ("central", "dropped")}
-    made |= {"paper": ("learned", "paper"), "dropped": ("learned", "dropped")}
-    found = {
-        label: [paths.line_guided_name(dataset, selector, seed=seed, recipe=recipe) for seed in seeds]
-        for label, (selector, recipe) in made.items()
-    }
-    return {label: [name for name in names if name in there] for label, names in found.items()}
-
-
 def _known(variant: str) -> tuple[str, dict, str]:
     return VARIANTS[checks.one_of("variant", variant, VARIANTS)]
 

@@ -126,7 +126,7 @@ def test_options_are_read_by_type_and_a_wrong_one_is_named():
         ("line_guided:colour=red", "cannot read 'colour=red'; 'line_guided' has lines=xdog, choice=sample"),
         ("line_guided:sigma", "cannot read 'sigma'"),
         ("line_guided:sigma=wide", "sigma is 'wide', expected float"),
-        ("line_guided:lines=canny", "unknown lines of line_guided 'canny': expected one of xdog, sobel, informative, given"),
+        ("line_guided:lines=canny", "unknown lines of line_guided 'canny': expected one of xdog, sobel, informative"),
         ("line_guided:choice=best", "unknown choice of line_guided 'best': expected one of sample, top"),
         ("line_guided:sigma=0", "sigma is 0.0"),
         ("random:draws=3", "'random' has no options"),

@@ -1,13 +1,16 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 import asel_lib
 from asel_lib import checkpoints, profiles
+from asel_lib.data.sets import open_recorded, recorded_batches
 from asel_lib.errors import CheckpointError
-from asel_lib.evaluation import paired
+from asel_lib.evaluation import answers, paired
+from asel_lib.evaluation.benchmark import benchmark
 from asel_lib.selection import names as selectors
 from asel_lib.training import ablations, stages
 
@@ -35,7 +38,7 @@ def test_variants_and_rivals_are_trained_found_by_name_and_compared(smoke):
     assert table.groupby("label", sort=False).size().tolist() == [3, 2, 3]  # random has no weights to choose by
     assert (table["images"] == 20).all() and table["seeds"].eq(1).all()
 
-    rivals = ablations.rivals("synthetic", [0], "smoke")
+    rivals = paired.rivals("synthetic", [0], "smoke")
     assert rivals["random"] == ["synthetic_line_guided_random"] and rivals["paper"] == rivals["central"] == []
     ours, theirs = (
         paired.of_checkpoints(rivals[name], "smoke", ratios, progress=False) for name in ("anytime", "random")
@@ -43,6 +46,36 @@ def test_variants_and_rivals_are_trained_found_by_name_and_compared(smoke):
     gap = paired.differences(ours, theirs)
     assert gap["keep_ratio"].tolist() == list(ratios) and (gap["n_images"] == 40).all()
     assert (gap["low"] <= gap["difference"]).all() and np.isfinite(gap["high"]).all()
+
+
+def test_what_a_benchmark_kept_of_each_image_serves_in_place_of_the_weights(smoke):
+    ratios, name = (0.25, 1.0), "synthetic_line_guided_random"
+    stage = stages.line_guided(smoke, "synthetic", selection="random", progress=False)
+    (before,) = paired.of_checkpoints([name], "smoke", ratios, draws=2, progress=False)
+    assert answers.read(name, "smoke", ratios) is None
+    images, split = open_recorded(stage.record)
+    batches = recorded_batches(images, split.test, stage.record, 8)
+    names = [images.names[index] for index in split.test]
+    measured = benchmark(
+        stage.model, batches, record=stage.record | {"split": "test"}, profile="smoke", ratios=(0.25, 0.5, 1.0),
+        policies=["random", "central"], draws=2, timing_seconds=0.01, batch_size=4, names=names, progress=False,
+    ).set_index(["policy", "keep_ratio"])  # fmt: skip
+    kept = answers.read(name, "smoke", ratios)
+    pd.testing.assert_frame_equal(kept, before, check_dtype=False)
+    assert kept.attrs == before.attrs
+    central = answers.read(name, "smoke", [0.5], "central")[0.5].mean()
+    assert central == pytest.approx(measured.loc[("central", 0.5), "accuracy"])
+    assert pd.read_csv(answers.file_of(name, "smoke"))["image"].tolist() == names * 2
+    assert answers.read(name, "smoke", [0.3]) is answers.read(name, "smoke", ratios, "learned") is None
+
+    # Weights that are gone change nothing; weights of another training do.
+    stage.file.unlink()
+    assert paired.rivals("synthetic", [0, 1], "smoke")["random"] == [name]
+    (there,) = paired.of_checkpoints([name], "smoke", ratios, progress=False)
+    pd.testing.assert_frame_equal(there, kept)
+    again = replace(smoke, line_guided=replace(smoke.line_guided, lr_head=0.5))
+    stages.line_guided(again, "synthetic", selection="random", progress=False)
+    assert answers.read(name, "smoke", ratios) is None
 
 
 def test_the_recipe_goes_through_both_stages_and_brings_its_budgets(smoke):

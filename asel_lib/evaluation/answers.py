@@ -1,0 +1,87 @@
+"""Which test images a checkpoint answers rightly, kept beside its results: two methods are compared image by image at
+once, and without their weights."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+from torch import Tensor
+
+from asel_lib import checkpoints, paths
+from asel_lib.errors import CheckpointError
+from asel_lib.files import replace_file
+
+END = ".csv.gz"
+
+
+def file_of(name: str, profile: str) -> Path:
+    """Where a run of that profile keeps the answers of a checkpoint."""
+    return paths.run(profile) / "answers" / (name + END)
+
+
+def write(
+    right: dict[tuple[str, float], Tensor], names: Sequence[str], record: dict, part: str, profile: str
+) -> None:
+    """Keep the answers of a checkpoint in the profile's run: a row a (policy, image), with the image's name, for each
+    keep ratio the share of the policy's draws that were right, and in all rows alike what they are of. right:
+    `accuracy.sweep`'s, of the `part` ("test") of the record's split, in the order of `names`."""
+    about = _about(record) | {"part": part, "profile": profile}
+    frames = []
+    for policy in dict.fromkeys(policy for policy, _ in right):
+        shares = {f"{ratio:g}": values for (name, ratio), values in right.items() if name == policy}
+        columns = {ratio: values.numpy().round(3) for ratio, values in shares.items()}
+        frames.append(pd.DataFrame({"image": list(names), "policy": policy} | columns).assign(**about))
+    table = pd.concat(frames, ignore_index=True)
+    packed = {"method": "gzip", "mtime": 0}  # the same answers make the same file
+    replace_file(file_of(record["name"], profile), lambda out: table.to_csv(out, index=False, compression=packed))
+
+
+def read(name: str, profile: str, ratios: Sequence[float], policy: str | None = None, part: str = "test"):
+    """The kept answers of a checkpoint by its own policy (None) or another, from that profile's run or committed: a row
+    an image, a column a keep ratio. None where there are none, or of other weights than those at hand, or not of all
+    the ratios.
+    """
+    for file in _files(name, profile):
+        table = pd.read_csv(file, dtype={"image": str})
+        first = table.iloc[0]
+        rows = table[table["policy"] == (policy or first["own"])]
+        asked = [f"{ratio:g}" for ratio in ratios]
+        if not len(rows) or first["part"] != part or not set(asked) <= set(table) or _other_weights(name, first):
+            continue
+        found = rows[asked].reset_index(drop=True).set_axis(list(ratios), axis=1)
+        found.attrs = {key: str(first[key]) for key in ("profile", "start", "dataset_fingerprint", "split")}
+        return found
+    return None
+
+
+def names(profile: str) -> set[str]:
+    """Checkpoints whose answers are kept."""
+    folders = (paths.run(profile) / "answers", paths.results() / "answers")
+    return {file.name.removesuffix(END) for folder in folders for file in folder.glob(f"*{END}")}
+
+
+def _files(name: str, profile: str) -> Iterable[Path]:
+    return [file for file in (file_of(name, profile), paths.results() / "answers" / (name + END)) if file.is_file()]
+
+
+def _about(record: dict) -> dict[str, str]:
+    history = json.dumps(record["history"], sort_keys=True, default=str)
+    return {
+        "checkpoint": record["name"],
+        "own": record["model"]["selector"],
+        "start": record["start"],
+        "dataset_fingerprint": record["dataset_fingerprint"],
+        "split": record["split"]["fingerprint"],
+        "training": hashlib.sha256(history.encode()).hexdigest()[:16],  # the same of weights rounded for shipping
+    }
+
+
+def _other_weights(name: str, kept: pd.Series) -> bool:
+    """Whether the checkpoint of that name is there, and is of another training."""
+    try:
+        record = checkpoints.read_record(checkpoints.locate(name, kept["profile"]))
+    except CheckpointError:
+        return False
+    return _about(record)["training"] != kept["training"]
