@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Checks the code with ruff and pytest; arguments go to pytest, e.g. ./run_tests.sh -m "not slow" -x
+# Tests run on up to four cores, a test on each; -n 0: one after the other, as pytest's -s and --pdb want it.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/bootstrap.sh"
 bootstrap --extra test
 cd "$repository"
 status=0
 "$python" -m ruff check --output-format concise || status=1
-"$python" -m pytest "$@" || status=$?
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # a core a test: more threads would wait for each other
+"$python" -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal "$@" || status=$?
 exit $status

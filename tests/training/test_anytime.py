@@ -125,9 +125,9 @@ def test_halves_of_a_batch_are_the_same_step(spots, monkeypatch, capsys):
     images = next(iter(parts[1]))[0]
     with torch.inference_mode():
         for ratio in (1.0, 0.3):
-            torch.testing.assert_close(halved(images, ratio), whole(images, ratio), atol=1e-3, rtol=0)
+            torch.testing.assert_close(halved(images, ratio), whole(images, ratio), atol=5e-3, rtol=0)
         odds = [model.weigh(images).log_softmax(dim=1) for model in (halved, whole)]
-    torch.testing.assert_close(*odds, atol=1e-3, rtol=0)
+    torch.testing.assert_close(*odds, atol=5e-3, rtol=0)
 
 
 def test_the_loss_without_a_signal_is_the_mean_cross_entropy_of_all_passes():
