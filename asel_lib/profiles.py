@@ -235,7 +235,7 @@ class SpeedSettings:
 @dataclass(frozen=True)
 class Profile:
     """All settings of a run; `load(name)` reads one. `line_guided`: the training of 03_line_guided_training,
-    `line_guided_epochs`: its length on data sets that differ from it, `line_guided_rates`: what its learning rates are
+    `line_guided_on`: what differs from it on a data set, `line_guided_rates`: what its learning rates are
     multiplied by for some selectors ("learned_paper": one by a recipe other than "dropped"), as a search on val found
     it, `line_guided_model`: its backbone, None: `model`;
     `selectors`: the policies it is run with in a whole run, none: it is not. `agentvit_model`, `agentvit`, `agent`: the
@@ -251,7 +251,7 @@ class Profile:
     warmup: StageSettings
     transfer: StageSettings
     line_guided: StageSettings = field(default_factory=lambda: StageSettings(**LINE_GUIDED))
-    line_guided_epochs: dict[str, int] = field(default_factory=dict)
+    line_guided_on: dict[str, dict] = field(default_factory=dict)
     line_guided_rates: dict[str, float] = field(default_factory=dict)
     line_guided_model: ModelSettings | None = None
     selectors: tuple[str, ...] = ()
@@ -279,8 +279,8 @@ class Profile:
             raise ValueError(f"agentvit_model.selector is {self.agentvit_model.selector!r}: AgentViT's is 'agent'")
         for setting in self.agentvit_runs:
             checks.one_of("setting in agentvit_runs", setting, AGENTVIT_SETTINGS)
-        for dataset, epochs in self.line_guided_epochs.items():
-            checks.whole(f"line_guided_epochs of {dataset}", epochs, 1)
+        for dataset in self.line_guided_on:
+            self.line_guided_for(dataset)
         for selector, factor in self.line_guided_rates.items():
             checks.number(f"line_guided_rates of {selector}", factor, above=0)
         for selector in self.selectors:
@@ -292,6 +292,15 @@ class Profile:
         checks.one_of("precision", self.precision, PRECISIONS)
         checks.one_of("protocol", self.protocol, PROTOCOLS)
         checks.whole("synthetic_images", self.synthetic_images, 10)
+
+    def line_guided_for(self, dataset: str) -> StageSettings:
+        """The line-guided training's settings on that data set."""
+        changes = self.line_guided_on.get(dataset, {})
+        for name in changes:
+            checks.one_of(
+                f"setting in line_guided_on of {dataset}", name, [f.name for f in dataclasses.fields(StageSettings)]
+            )
+        return dataclasses.replace(self.line_guided, **changes)
 
     def for_line_guided(self) -> "Profile":
         """This profile with the line-guided training's backbone as its own."""

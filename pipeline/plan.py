@@ -102,7 +102,7 @@ def make_plan(
 ) -> Plan:
     """Every data set's transfer starts from the warm-up of its recipe and seed; the line-guided trainings of the
     profile's selectors start by themselves, and so does AgentViT. On the warm-up set itself the selectors are trained
-    where the profile says for how long (`line_guided_epochs`).
+    where the profile says how (`line_guided_on`).
 
     datasets: name -> the same name, or the path of a folder of images. agentvit: AgentViT, and what it is compared
     with, also where the profile has none of it.
@@ -146,7 +146,7 @@ def make_plan(
                 selector=selector,
             )
             for dataset, source in datasets.items()
-            if dataset != warmup_set or dataset in profile.line_guided_epochs
+            if dataset != warmup_set or dataset in profile.line_guided_on
             for selector, recipe in map(_selector_and_recipe, selectors)
             for seed in seeds
         ),

@@ -76,7 +76,7 @@ def images_seen(dataset: str, profile: Profile) -> int:
     count = catalog.spec(dataset).images or PUBLISHED.get(dataset)
     if not count:
         raise ValueError(f"how many images {dataset} has is not known here: add it to PUBLISHED")
-    epochs = profile.line_guided_epochs.get(dataset, profile.line_guided.epochs)
+    epochs = profile.line_guided_for(dataset).epochs
     return round(TRAIN_SHARE * count) * epochs
 
 

@@ -61,8 +61,7 @@ def line_guided(
     """
     profile = profile.for_line_guided()
     dataset = dataset or profile.datasets[0]
-    settings, val_ratios = profile.line_guided, profile.evaluation.val_ratios
-    settings = replace(settings, epochs=profile.line_guided_epochs.get(dataset, settings.epochs))
+    settings, val_ratios = profile.line_guided_for(dataset), profile.evaluation.val_ratios
     factor = profile.line_guided_rates.get(selection if recipe == "dropped" else f"{selection}_{recipe}", 1.0)
     rates = {name: getattr(settings, name) * factor for name in ("lr_selector", "lr_backbone", "lr_head")}
     settings = replace(settings, **rates)
