@@ -6,7 +6,6 @@ The record holds a fingerprint of settings, data and split: weights are reused o
 import difflib
 import hashlib
 import json
-import shutil
 from pathlib import Path
 
 import torch
@@ -97,12 +96,16 @@ def save(model, stem: Path, record: dict, half: bool = False) -> Path:
     content = save_safetensors(weights)
     record = {"format": FORMAT, **record, "dtype": "float16" if half else "float32", "sha256": _digest(content)}
     file = stem.parent / f"{stem.name}.safetensors"
+    _write(file, content, (json.dumps(record, indent=2, default=str) + "\n").encode())
+    return file
+
+
+def _write(file: Path, weights: bytes, record: bytes) -> None:
+    """Both files of a checkpoint, or CheckpointError and the old ones stay."""
     try:
-        text = json.dumps(record, indent=2, default=str) + "\n"
-        replace_files({file: lambda f: f.write(content), file.with_suffix(".json"): lambda f: f.write(text.encode())})
+        replace_files({file: lambda f: f.write(weights), file.with_suffix(".json"): lambda f: f.write(record)})
     except OSError as error:
         raise CheckpointError(f"{file} could not be written: {error}") from error
-    return file
 
 
 def reuse(name: str, fingerprint: str, folder: Path) -> Path | None:
@@ -121,11 +124,10 @@ def reuse(name: str, fingerprint: str, folder: Path) -> Path | None:
             print(f"not reused: {candidate.parent.name}/{candidate.name} was made with other settings, data or split "
                   f"(its fingerprint is {found}, asked for {fingerprint})")  # fmt: skip
             continue
+        file = folder / f"{name}.safetensors"
         if candidate.parent != folder:
-            folder.mkdir(parents=True, exist_ok=True)
-            for suffix in (".safetensors", ".json"):
-                shutil.copyfile(candidate.with_suffix(suffix), folder / f"{name}{suffix}")
-        return folder / f"{name}.safetensors"
+            _write(file, candidate.read_bytes(), candidate.with_suffix(".json").read_bytes())
+        return file
     return None
 
 

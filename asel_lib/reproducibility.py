@@ -8,7 +8,6 @@ depend on what was drawn before it, and a run that resumes draws what the uninte
 import contextlib
 import hashlib
 import importlib.metadata
-import os
 import platform
 import subprocess
 import sys
@@ -83,6 +82,7 @@ def commit() -> str:
 @cache
 def environment() -> dict[str, object]:
     """What a result was made with: versions, device, threads, commit."""
+    import joblib
     import torch
 
     cuda = torch.cuda.is_available()
@@ -93,7 +93,7 @@ def environment() -> dict[str, object]:
         "platform": sys.platform,
         "device": "cuda" if cuda else "cpu",
         "device_name": torch.cuda.get_device_name() if cuda else _cpu_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": joblib.cpu_count(),
         "commit": commit(),
     }
 

@@ -148,7 +148,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--interruptions", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--library", action="store_true", help="one process in place of the notebooks")
-    parser.add_argument(READY, nargs="?", help=argparse.SUPPRESS)
+    parser.add_argument(READY, nargs="?", choices=[READY], help=argparse.SUPPRESS)
     own, more = split_at_dashes(arguments)
     options = parser.parse_args(own)
     if options.ready:

@@ -14,6 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import joblib
+
 from asel_lib import paths, profiles
 from asel_lib.data import catalog
 from asel_lib.errors import AselError, DatasetError, DatasetMissing
@@ -119,7 +121,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         for recipe in options.recipes:
             profiles.check_recipe(recipe)
         options.seeds = [whole(seed, "seed", 0) for seed in items(options.seeds, "seeds")]
-        options.cores = whole(options.cores, "cores", 1) if options.cores is not None else usable_cores()
+        options.cores = whole(options.cores, "cores", 1) if options.cores is not None else joblib.cpu_count()
         options.cluster = cluster_profile(options.cluster) if options.cluster is not None else None
         for name in [profile.warmup_dataset, *options.datasets]:
             if catalog.is_generated(name) or catalog.is_available(name):
@@ -153,10 +155,6 @@ def cluster_profile(name: str) -> str:
         if (folder / "config.yaml").is_file():
             return str(folder)
     raise ValueError(f"--cluster is {name!r}: expected slurm, or a folder with a config.yaml as in slurm/")
-
-
-def usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def present_datasets(profile: profiles.Profile, options: argparse.Namespace) -> tuple[dict[str, str], bool]:

@@ -189,6 +189,12 @@ def test_the_script_reads_what_the_library_reads_and_names_what_it_cannot(named,
     errors = done.stderr.splitlines()
     assert len(errors) == 2 and all(line.startswith("error: ") for line in errors)
     assert "broken.jpg: not a readable image" in errors[0] and "absent.png" in errors[1]
+    # Of two models beside it, it takes the one that is named.
+    other = ready.float32.with_name("another.onnx")
+    other.write_bytes(export(model, 1.0, tmp_path / "whole", preprocessing=False).float32.read_bytes())
+    for named_first in ([], [ready.float32]):
+        again, done = predicted(ready.script, *named_first, *readable)
+        assert again == (found if named_first else {}) and bool(done.returncode) != bool(named_first)
     nothing = subprocess.run([sys.executable, ready.script], capture_output=True, text=True)
     assert nothing.returncode == 1 and "python predict.py [model.onnx] image.jpg folder/" in nothing.stderr
 

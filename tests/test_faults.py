@@ -3,6 +3,7 @@ all of it with the test of each; that those tests exist is the first one here.""
 
 import contextlib
 import errno
+import io
 import json
 import os
 import re
@@ -53,14 +54,13 @@ import sys, time
 from asel_lib import profiles
 from asel_lib.training import stages, supervised
 
-stepped = supervised.Run.descend
-def slowly(self, *arguments):
-    value = stepped(self, *arguments)
+updated = supervised.Run.update
+def slowly(self, step):
+    updated(self, step)
     print("step", self.epoch, self.step_in_epoch, flush=True)
     time.sleep(float(sys.argv[1]))
-    return value
 
-supervised.Run.descend = slowly
+supervised.Run.update = slowly
 supervised.train.__kwdefaults__["save_seconds"] = 0.0
 print("done", stages.warm_up(profiles.load("smoke"), recipe="dropped", progress=False).file)
 """
@@ -157,6 +157,22 @@ def test_a_disk_that_fills_at_any_byte_leaves_the_old_checkpoint(workplace, tiny
         checkpoints.save(tiny(), paths.saved_models() / "tiny", RECORD | {"fingerprint": "f2"})
     assert file.read_bytes() == before and asel_lib.load("tiny").record["fingerprint"] == "f1"
     assert hidden(paths.saved_models()) == []
+
+
+@pytest.mark.parametrize("offset", [0, 4096, 100_000])
+def test_a_disk_that_fills_while_a_shipped_checkpoint_is_taken_over_leaves_the_own_one(workplace, tiny, offset):
+    checkpoints.save(tiny(), paths.saved_models() / "tiny", RECORD | {"fingerprint": "wanted"})
+    own = checkpoints.save(tiny(), workplace / "run" / "tiny", RECORD)
+    before = own.read_bytes(), own.with_suffix(".json").read_bytes()
+    with (
+        contextlib.redirect_stdout(io.StringIO()),  # pytest's log is a file too
+        room_for(offset),
+        pytest.raises(CheckpointError, match="could not be written.*free some space"),
+    ):
+        checkpoints.reuse("tiny", "wanted", own.parent)
+    assert (own.read_bytes(), own.with_suffix(".json").read_bytes()) == before and hidden(own.parent) == []
+    assert checkpoints.reuse("tiny", "wanted", own.parent) == own
+    assert checkpoints.read_record(own)["fingerprint"] == "wanted"
 
 
 def row(**changes):

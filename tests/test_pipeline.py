@@ -386,7 +386,7 @@ def test_only_what_changed_runs_again(copy):
         file.touch()
     begun = time.monotonic()
     assert started(pipeline(copy)) == []
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - begun < 90  # also beside other tests
 
     folder = copy / "benchmarks_results/runs/demo"
     (folder / "results/synthetic_finetuned_dropped.csv").unlink()

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
+import joblib
 import numpy as np
 from PIL import Image, ImageOps
 from tqdm.auto import tqdm
@@ -169,7 +170,7 @@ def _decode_all(found: catalog.ImageSet, image_size: int) -> tuple[dict[str, np.
             return str(error)
 
     pixels, kept, digests, broken = _scratch((len(found.files), size, size, 3)), [], [], []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(joblib.cpu_count()) as pool:
         title = f"decoding {found.name}"
         for first in range(0, len(found.files), AT_ONCE):  # a map over all would decode ahead of the writing
             files = found.files[first : first + AT_ONCE]

@@ -14,20 +14,21 @@ from asel_lib.errors import CheckpointError
 from asel_lib.files import replace_file
 
 END = ".csv.gz"
+ABOUT = ("checkpoint", "own", "start", "dataset_fingerprint", "split", "training", "part", "profile")
 
 
 def file_of(name: str, profile: str) -> Path:
-    """Where a run of that profile keeps the answers of a checkpoint."""
+    """Where that profile's run keeps the answers of a checkpoint."""
     return paths.run(profile) / "answers" / (name + END)
 
 
 def write(
-    right: dict[tuple[str, float], Tensor], names: Sequence[str], record: dict, part: str, profile: str
+    file: Path, right: dict[tuple[str, float], Tensor], names: Sequence[str], record: dict, part: str = "test"
 ) -> None:
-    """Keep the answers of a checkpoint in the profile's run: a row a (policy, image), with the image's name, for each
-    keep ratio the share of the policy's draws that were right, and in all rows alike what they are of. right:
-    `accuracy.sweep`'s, of the `part` ("test") of the record's split, in the order of `names`."""
-    about = _about(record) | {"part": part, "profile": profile}
+    """Keep the answers of a checkpoint: a row a (policy, image), with the image's name, for each keep ratio the share
+    of the policy's draws that were right, and in all rows alike what they are of. right: `accuracy.sweep`'s, of that
+    part of the record's split, in the order of `names`."""
+    about = _about(record) | {"part": part}
     frames = []
     for policy in dict.fromkeys(policy for policy, _ in right):
         shares = {f"{ratio:g}": values for (name, ratio), values in right.items() if name == policy}
@@ -35,7 +36,7 @@ def write(
         frames.append(pd.DataFrame({"image": list(names), "policy": policy} | columns).assign(**about))
     table = pd.concat(frames, ignore_index=True)
     packed = {"method": "gzip", "mtime": 0}  # the same answers make the same file
-    replace_file(file_of(record["name"], profile), lambda out: table.to_csv(out, index=False, compression=packed))
+    replace_file(file, lambda out: table.to_csv(out, index=False, compression=packed))
 
 
 def read(name: str, profile: str, ratios: Sequence[float], policy: str | None = None, part: str = "test"):
@@ -44,14 +45,17 @@ def read(name: str, profile: str, ratios: Sequence[float], policy: str | None = 
     the ratios.
     """
     for file in _files(name, profile):
-        table = pd.read_csv(file, dtype={"image": str})
+        # Digests are text, also those that look like a number.
+        text = dict.fromkeys(("image", "policy", *ABOUT), str)
+        table = pd.read_csv(file, dtype=text, keep_default_na=False)
         first = table.iloc[0]
         rows = table[table["policy"] == (policy or first["own"])]
         asked = [f"{ratio:g}" for ratio in ratios]
-        if not len(rows) or first["part"] != part or not set(asked) <= set(table) or _other_weights(name, first):
+        fits = len(rows) and first["part"] == part and set(asked) <= set(table)
+        if not fits or _other_weights(name, profile, first):
             continue
         found = rows[asked].reset_index(drop=True).set_axis(list(ratios), axis=1)
-        found.attrs = {key: str(first[key]) for key in ("profile", "start", "dataset_fingerprint", "split")}
+        found.attrs = {key: first[key] for key in ("profile", "start", "dataset_fingerprint", "split")}
         return found
     return None
 
@@ -71,6 +75,7 @@ def _about(record: dict) -> dict[str, str]:
     return {
         "checkpoint": record["name"],
         "own": record["model"]["selector"],
+        "profile": record["profile"],
         "start": record["start"],
         "dataset_fingerprint": record["dataset_fingerprint"],
         "split": record["split"]["fingerprint"],
@@ -78,10 +83,10 @@ def _about(record: dict) -> dict[str, str]:
     }
 
 
-def _other_weights(name: str, kept: pd.Series) -> bool:
+def _other_weights(name: str, profile: str, kept: pd.Series) -> bool:
     """Whether the checkpoint of that name is there, and is of another training."""
     try:
-        record = checkpoints.read_record(checkpoints.locate(name, kept["profile"]))
+        record = checkpoints.read_record(checkpoints.locate(name, profile))
     except CheckpointError:
         return False
     return _about(record)["training"] != kept["training"]

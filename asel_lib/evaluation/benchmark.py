@@ -3,6 +3,7 @@ table."""
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -33,6 +34,7 @@ def benchmark(
     timing_seconds: float = 1.0,
     batch_size: int = 64,
     object_fraction: np.ndarray | None = None,
+    answers_file: Path | None = None,
     names: Sequence[str] = (),
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -40,16 +42,16 @@ def benchmark(
 
     batches: re-iterable, see `accuracy.evaluate`. record: the checkpoint's, with RECORD_KEYS (`split` is the
     part that is measured). Cost is measured for `batch_size` images of the set, repeated where it holds
-    fewer; MACs are those of one image. timing_seconds: for each (policy, ratio), see `cost.latencies`. names: of the
-    images; where they are given, which of them were answered rightly is kept in the profile's run (see `answers`).
+    fewer; MACs are those of one image. timing_seconds: for each (policy, ratio), see `cost.latencies`. answers_file:
+    where it is kept which images were answered rightly (see `answers`), by their `names`.
     ValueError where the record lacks a key or an argument makes no sweep.
     """
     missing = [key for key in RECORD_KEYS if key not in record]
     if missing:
         raise ValueError(f"the checkpoint's record lacks {', '.join(missing)}: expected {', '.join(RECORD_KEYS)}")
     frame, right = sweep(model, batches, ratios, policies, draws, precision, object_fraction, progress)
-    if len(names):
-        answers.write(right, names, _plain(model).record, record["split"], profile)
+    if answers_file is not None:
+        answers.write(answers_file, right, names, _plain(model).record, record["split"])
     images, lines = timing_batch(batches, batch_size)
     times = cost.latencies(model, images, ratios, policies, precision, timing_seconds, lines=lines)
 

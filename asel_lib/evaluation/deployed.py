@@ -1,6 +1,5 @@
 """What a model gains by being exported: torch against onnxruntime in float32 and in int8, on the same test images."""
 
-import os
 import tempfile
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -9,6 +8,7 @@ from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
+import joblib
 import numpy as np
 import pandas as pd
 import torch
@@ -178,8 +178,7 @@ def _answered(model, batches: Batches, variants: Sequence[Variant], progress: bo
 
 
 def _one_and_all() -> list[int]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return sorted({1, cores})
+    return sorted({1, joblib.cpu_count()})
 
 
 def _timed(

@@ -124,16 +124,11 @@ def with_images(
     return with_origin(pd.DataFrame(rows), profile, device)
 
 
-def exponent(x: Sequence[float], y: Sequence[float], last: int = 3) -> tuple[float, float]:
+def exponent(x: Sequence[float], y: Sequence[float], last: int = 3) -> float:
     """The power by which y grows with x over the last points, where what is constant no longer counts: the slope of
-    log y against log x by least squares, and its standard error (nan for fewer than three points)."""
+    log y against log x by least squares; nan for fewer than two points."""
     x, y = (np.log(np.asarray(values, dtype=float)[-last:]) for values in (x, y))
-    if len(x) < 2:
-        return math.nan, math.nan
-    slope, constant = np.polyfit(x, y, 1)
-    left = y - slope * x - constant
-    spread = math.sqrt(left @ left / (len(x) - 2) / ((x - x.mean()) @ (x - x.mean()))) if len(x) > 2 else math.nan
-    return float(slope), spread
+    return float(np.polyfit(x, y, 1)[0]) if len(x) > 1 else math.nan
 
 
 def _call(module: torch.nn.Module, images: torch.Tensor) -> Callable[[], torch.Tensor]:

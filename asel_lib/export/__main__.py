@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
         for file in (made.float32, made.int8):
             if file:
                 print(f"{file}  {file.stat().st_size / 1e6:.1f} MB", flush=True)
-    print(f"python {made.script} image.jpg folder/")
+    print(f"python {made.script} {made.float32} image.jpg folder/")
     return 0
 
 

@@ -17,8 +17,7 @@ A Vision Transformer that looks at {kept_patches} of {patches} patches of an ima
 by `{selector}`.
 
     pip install onnxruntime numpy pillow
-    python predict.py image.jpg folder/  # label and probability of each image
-    python predict.py {file} image.jpg  # the same, by this file
+    python predict.py {file} image.jpg folder/  # label and probability of each
 
 | file | |
 |---|---|
@@ -72,8 +71,8 @@ def metadata(model: SelectiveViT, graph: Deployed, name: str) -> dict[str, str]:
     }
 
 
-def readme(about: dict[str, str], files: Sequence[Path]) -> str:
-    """The README of a folder with these .onnx files, the last of which `about` is."""
+def readme(about: dict[str, str], file: Path, files: Sequence[Path]) -> str:
+    """The README of a folder with these .onnx files; `file` is the one that it is about."""
     rows = "\n".join(f"| `{file.name}` | {'int8' if file.stem.endswith('_int8') else 'float32'} |" for file in files)
     count = len(json.loads(about["prediction"])["classes"])
-    return README.format(**about, files=rows, file=files[-1].name, count=count)
+    return README.format(**about, files=rows, file=file.name, count=count)

@@ -1,5 +1,5 @@
 """Classify images: python predict.py [model.onnx] image.jpg folder/ ... prints each one's label and its probability.
-It needs onnxruntime, numpy and Pillow. Where no model is named, the first .onnx file beside this one is used."""
+It needs onnxruntime, numpy and Pillow. Without a model it takes the .onnx file beside it, if there is just one."""
 
 import json
 import sys
@@ -27,7 +27,7 @@ def read(file, size, resized, preprocessing, mean, std, **_):
 
 named = [Path(argument) for argument in sys.argv[1:] if not argument.endswith(".onnx")]
 models = [file for file in sys.argv[1:] if file.endswith(".onnx")] or sorted(Path(__file__).parent.glob("*.onnx"))
-session = onnxruntime.InferenceSession(str(models[0])) if named and models else sys.exit(__doc__)
+session = onnxruntime.InferenceSession(str(models[0])) if named and len(models) == 1 else sys.exit(__doc__)
 about, failed = json.loads(session.get_modelmeta().custom_metadata_map["prediction"]), []
 for file in sum([sorted(each.rglob("[!.]*.*")) if each.is_dir() else [each] for each in named], []):
     try:

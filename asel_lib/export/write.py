@@ -81,7 +81,7 @@ def export(
         models[small] = _with(made, about | {"dtype": "int8", "calibrated_on": source})
     beside = {
         file.with_name(SCRIPT.name): SCRIPT.read_text(),
-        file.with_name("README.md"): readme(about, sorted({*file.parent.glob("*.onnx"), *models})),
+        file.with_name("README.md"): readme(about, file, sorted({*file.parent.glob("*.onnx"), *models})),
     }
     if (licence := paths.root() / "LICENSE").is_file():
         beside[file.with_name("LICENSE")] = licence.read_text()

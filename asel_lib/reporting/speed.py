@@ -28,26 +28,28 @@ GROWTHS = {
 }
 
 
+# What one row of the tables of inference is of.
+SETTING = ["device", "profile", "image_size", "dtype", "compiled", "batch_size"]
+
+
 def latest(frame: pd.DataFrame, task: str, device: str | None = None) -> pd.DataFrame:
     """The rows of a task, measured last on each device, or on that one."""
     rows = frame[frame["task"] == task]
     rows = rows if device is None else rows[rows["device"] == device]
-    same = ["device", "threads", "profile", "policy", "recipe", "keep_ratio", "dtype", "compiled", "batch_size",
-            "image_size", "patches", "classes", "images"]  # fmt: skip
+    same = ["device", "threads", "profile", "dataset", "policy", "recipe", "keep_ratio", "dtype", "compiled",
+            "batch_size", "image_size", "patches", "classes", "images"]  # fmt: skip
     same = [name for name in same if name in rows]
     return rows.sort_values("timestamp", kind="stable").drop_duplicates(same, keep="last").reset_index(drop=True)
 
 
 def inference_table(frame: pd.DataFrame, policy: str = "glance") -> pd.DataFrame:
-    """A row a (precision, batch size, eager or compiled): ms of plain timm, and at each ratio the speed-up over it with
-    its quartiles, and the share of the ideal (of GMACs) that this is; at 1 the time that the selection costs."""
+    """A row a (device, profile, image size, precision, eager or compiled, batch size): ms of plain timm, and at each
+    ratio the speed-up over it with its quartiles, and the share of the ideal (of GMACs) that this is; at 1 the time
+    that the selection costs."""
     table = []
-    rows = latest(frame, "inference")
-    for (device, dtype, compiled, batch), group in rows.groupby(
-        ["device", "dtype", "compiled", "batch_size"], sort=True
-    ):
+    for setting, group in latest(frame, "inference").groupby(SETTING, sort=True):
         plain = group[group["policy"] == PLAIN]
-        line = {"device": device, "precision": dtype, "compiled": "yes" if compiled else "no", "batch": int(batch)}
+        line = _described(setting)
         line["plain timm, ms"] = f"{plain['latency_ms'].iloc[0]:.2f}" if len(plain) else "-"
         for cell in group[group["policy"] == policy].sort_values("keep_ratio", ascending=False).to_dict("records"):
             text = _times(cell)
@@ -78,12 +80,12 @@ def training_table(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def growth_table(frame: pd.DataFrame, last: int = 3) -> pd.DataFrame:
-    """A row a (what grows, keep ratio): the power by which time and memory grow over the last points, with its standard
-    error, and both at the largest."""
+    """A row a (what grows, device, profile, keep ratio): the power by which time and memory grow over the last points,
+    and both at the largest."""
     table = []
     for task, (column, title) in GROWTHS.items():
         rows = latest(frame, task)
-        for (device, ratio), group in rows.groupby(["device", "keep_ratio"], dropna=False, sort=True):
+        for (device, profile, ratio), group in rows.groupby(["device", "profile", "keep_ratio"], dropna=False):
             group = group.sort_values(column)
             end = group.iloc[-1]
             powers = [
@@ -95,9 +97,10 @@ def growth_table(frame: pd.DataFrame, last: int = 3) -> pd.DataFrame:
                     "what grows": title,
                     "from - to": f"{group[column].iloc[0]:g} - {end[column]:g}",
                     "device": device,
+                    "profile": profile,
                     "keep ratio": "-" if reading else f"{ratio:g}",
-                    "time grows as power": _power(powers[0]),
-                    "memory grows as power": _an_image(group) if reading else _power(powers[1]),
+                    "time grows as power": f"{powers[0]:.2f}",
+                    "memory grows as power": _an_image(group) if reading else f"{powers[1]:.2f}",
                     "time at the largest": f"{end['latency_ms'] / 1e3:.1f} s"
                     if reading
                     else f"{end['latency_ms']:.1f} ms",
@@ -111,8 +114,8 @@ def growth_table(frame: pd.DataFrame, last: int = 3) -> pd.DataFrame:
 
 
 def roofline_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row a (precision, batch size, eager or compiled): which share of what the hardware allows each of plain timm
-    and `anytime` at each ratio reaches: floor / time."""
+    """A row a setting, as in `inference_table`: which share of what the hardware allows each of plain timm and
+    `anytime` at each ratio reaches: floor / time."""
     rows = latest(frame, "inference")
     rows = rows[rows["policy"].isin(["glance", PLAIN])]
     rows = rows.assign(
@@ -121,22 +124,20 @@ def roofline_table(frame: pd.DataFrame) -> pd.DataFrame:
             NAMES[PLAIN] if p == PLAIN else f"at {r:g}" for p, r in zip(rows["policy"], rows["keep_ratio"], strict=True)
         ],
     )
-    table = rows.pivot_table(
-        index=["device", "dtype", "compiled", "batch_size"], columns="what", values="share", aggfunc="first"
-    )
-    return table.fillna("-").reset_index().rename_axis(columns=None)
+    table = rows.pivot(index=SETTING, columns="what", values="share").fillna("-")
+    return pd.DataFrame([_described(setting) | row.to_dict() for setting, row in table.iterrows()])
 
 
 @styled
 def inference(frame: pd.DataFrame) -> Figure:
-    """Speed-up over plain timm against that of GMACs, a panel a (precision, batch size); filled: eager, hollow:
-    compiled; the line is the ideal."""
+    """Speed-up over plain timm against that of GMACs, a panel a (profile, precision, batch size); filled: eager,
+    hollow: compiled; the line is the ideal."""
     rows = latest(frame, "inference")
     if rows.empty:
         return nothing("no inference speeds yet: run 09_speed")
-    panels = list(rows.groupby(["dtype", "batch_size"], sort=True))
+    panels = list(rows.groupby(["profile", "image_size", "dtype", "batch_size"], sort=True))
     figure, axes = axes_grid(len(panels))
-    for cell, ((dtype, batch), group) in zip(axes, panels, strict=True):
+    for cell, ((profile, side, dtype, batch), group) in zip(axes, panels, strict=True):
         most = group["ideal"].max() * 1.05
         cell.plot([1, most], [1, most], color="#999999", linewidth=0.8, label="ideal (GMACs)")
         for (policy, compiled), line in group[group["policy"] != PLAIN].groupby(["policy", "compiled"], sort=True):
@@ -147,7 +148,7 @@ def inference(frame: pd.DataFrame) -> Figure:
             cell.fill_between(
                 line["ideal"], line["speed_up_low"], line["speed_up_high"], color=look["color"], alpha=0.12
             )
-        cell.set_title(f"{dtype}, batch of {int(batch)}", loc="left")
+        cell.set_title(f"{profile}, {int(side)} px, {dtype}, batch of {int(batch)}", loc="left")
         cell.set_xlabel("speed-up in GMACs")
         cell.set_ylabel("measured, over plain timm")
     axes[0].legend()
@@ -180,12 +181,14 @@ def training(frame: pd.DataFrame) -> Figure:
 
 @styled
 def memory(frame: pd.DataFrame) -> Figure:
-    """Peak memory against keep ratio: of a forward, and of a training step."""
-    rows = latest(frame, "memory")
-    if rows.empty:
+    """Peak memory against keep ratio: of a forward, and of a training step, a row of panels a profile."""
+    every = latest(frame, "memory")
+    if every.empty:
         return nothing("no memory measured yet: run 09_speed")
-    figure, axes = axes_grid(2)
-    for cell, recipes, title in zip(axes, ([""], ["paper", "dropped"]), ("inference", "a training step"), strict=True):
+    each = [("inference", [""]), ("a training step", ["paper", "dropped"])]
+    panels = [(group, *one) for _, group in every.groupby("profile", sort=True) for one in each]
+    figure, axes = axes_grid(len(panels))
+    for cell, (rows, title, recipes) in zip(axes, panels, strict=True):
         for recipe in recipes:
             line = rows[(rows["recipe"] == recipe) & (rows["policy"] != PLAIN)].sort_values("keep_ratio")
             look = LOOKS["glance" if not recipe else "learned" if recipe == "paper" else "random"]
@@ -196,9 +199,10 @@ def memory(frame: pd.DataFrame) -> Figure:
         cell.set_ylim(bottom=0)
         cell.set_xlabel("keep ratio")
         cell.set_ylabel("peak memory (MB)")
-        cell.set_title(f"{title}, batch of {int(rows['batch_size'].iloc[0])}", loc="left")
+        first = rows.iloc[0]
+        cell.set_title(f"{first['profile']}, {title}, batch of {int(first['batch_size'])}", loc="left")
         cell.legend()
-    return _finish(figure, rows, "peak memory against keep ratio, above weights and images")
+    return _finish(figure, every, "peak memory against keep ratio, above weights and images")
 
 
 @styled
@@ -247,7 +251,7 @@ def _curves(cell: Axes, rows: pd.DataFrame, column: str, y: str, last: int) -> N
         line = line.sort_values(column)
         values = line[y].clip(lower=1e-3)
         reading = line["policy"].iloc[0] == READ
-        grows = f"power {_power(exponent(line[column], values, last))}"
+        grows = f"power {exponent(line[column], values, last):.2f}"
         if reading and y == "peak_memory_mb":
             values, grows = line[y].clip(lower=0.1), _an_image(line)
         label = ("" if reading else f"keep ratio {ratio:g}: ") + grows
@@ -273,9 +277,11 @@ def _times(row: dict) -> str:
     return f"{row['speed_up']:.2f}x ({row['speed_up_low']:.2f}-{row['speed_up_high']:.2f})"
 
 
-def _power(found: tuple[float, float]) -> str:
-    slope, error = found
-    return f"{slope:.2f}" + (f" ± {error:.2f}" if error == error else "")
+def _described(setting: tuple) -> dict[str, object]:
+    """A SETTING as the first cells of a row."""
+    device, profile, side, dtype, compiled, batch = setting
+    said = {"device": device, "profile": profile, "px": int(side), "precision": dtype}
+    return said | {"compiled": "yes" if compiled else "no", "batch": int(batch)}
 
 
 def _finish(figure: Figure, rows: pd.DataFrame, what: str) -> Figure:

@@ -66,7 +66,7 @@ class AnytimeRun(Run):
                 sets.weights, sets.orders = self._drawn(images, lines, noise, step)
             return self.loss(piece, ratios, sets)
 
-        self.descend(compute, positions, images, labels, lines, step, sum(ratios) / len(ratios))
+        self.gradients(compute, positions, images, labels, lines, step, sum(ratios) / len(ratios))
 
     def loss(self, piece: Piece, ratios: list[float], sets: "Sets") -> tuple[Tensor, Tensor]:
         """-> a piece's part of the loss of a step, and logits (B, classes) of a pass of each image with few patches.

@@ -22,6 +22,7 @@ from accelerate import Accelerator, PartialState, notebook_launcher
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, parse_flag_from_env
 from torch import Tensor, nn
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from asel_lib import checks
 from asel_lib.devices import default_device
@@ -205,7 +206,8 @@ def printing(state: PartialState) -> contextlib.AbstractContextManager:
 
 def launch(function: Callable, arguments: tuple, processes: int) -> None:
     """Call the function in so many new processes of this machine, from a notebook too, and wait for them. They are
-    forks: on a machine with GPUs, nothing may have been computed on one before. The error of one is raised here."""
+    forks: on a machine with GPUs, nothing may have been computed on one before. TrainingError where one of them fails,
+    with what it said last."""
     AcceleratorState._reset_state(True)  # this process was alone, its children are not
     # A fork of a process whose threads have worked must not start threads of its own (OpenMP waits for ever).
     before, out = os.environ.get("OMP_NUM_THREADS"), sys.stdout
@@ -213,6 +215,11 @@ def launch(function: Callable, arguments: tuple, processes: int) -> None:
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # the launcher calls CPUs "CUDAs"
             notebook_launcher(_started, (function, arguments, out), num_processes=processes, use_port=_free_port())
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        said = failure.message["message"] if isinstance(failure.message, dict) else failure.message
+        last = (said.strip().splitlines() or [f"ended with {failure.exitcode}"])[-1]
+        raise TrainingError(f"process {rank} of {processes}: {last.strip()}") from error
     finally:
         os.environ.pop("OMP_NUM_THREADS")
         if before is not None:

@@ -97,4 +97,6 @@ class AgentRun(Run):
             logits = self.model(piece.images, kept=kept[: len(piece.images)])
             return F.cross_entropy(logits.float(), piece.labels) * piece.share, logits
 
-        return self.descend(compute, positions, images, labels, None, step, float(mask.mean()))
+        loss = self.gradients(compute, positions, images, labels, None, step, float(mask.mean()))
+        self.update(step)
+        return loss

@@ -1,13 +1,13 @@
 """How fast each training is: a few steps of each, in turn, in one process."""
 
 import contextlib
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pandas as pd
 import torch
@@ -45,9 +45,9 @@ def in_turn(
     -> a row a training: "paper" and "dropped" (ASEL's recipes, at the mean keep ratio of the line-guided schedule),
     "anytime" (at the ratios of its settings), "agent" (AgentViT's agent), all four on the line-guided backbone by its
     schedule; "agentvit" (AgentViT's own network and schedule); where it is the `base`, "published" (the authors' loop,
-    `training.published_loop`, with so many `workers`, None: one for each core). only: these of them, with the base.
-    img/s, median and quartiles over rounds, and `times_<base>` with quartiles, of the rounds' ratios to the base.
-    Without the agent's own learning: a small step in 50 batches.
+    `training.published_loop`, with so many `workers`, None: one for each core that this process may use).
+    only: these of them, with the base. img/s, median and quartiles over rounds, and `times_<base>` with quartiles, of
+    the rounds' ratios to the base. Without the agent's own learning: a small step in 50 batches.
     """
     device = torch.device(device) if device else default_device()
     trainings = _trainings(profile.for_line_guided())
@@ -124,7 +124,7 @@ def _published(
         files = Files(_files(found, chosen, dataset or profile.datasets[0], Path(folder)), found.labels[chosen],
                       training.model.image_size)  # fmt: skip
         made = _made(training.model, found, 0, "published").to(device)
-        workers = (os.cpu_count() or 1) if workers is None else workers
+        workers = joblib.cpu_count() if workers is None else workers
         yield PublishedLoop(made, files, replace(training.settings, full_epochs=0), workers, device)
 
 

@@ -186,11 +186,12 @@ class Run:
         """Train on the batches of an epoch that are left; yields the number of images after each."""
         for step, *batch in self.feed(epoch):
             self._fitting(partial(self._step, epoch, step, *batch), len(batch[0]))
+            self.update(step)
             yield len(batch[0])
 
     def _fitting(self, step: Callable[[], None], count: int) -> None:
-        """A step. Where memory runs out it is made again in two halves, and so are all that follow; not among several
-        processes, of which the others would wait."""
+        """The gradients of a step. Where memory runs out they are computed again in two halves, and so are those of all
+        steps that follow; not among several processes, of which the others would wait."""
         if self.parts > 1 or self.accelerator.num_processes > 1:
             return step()
         before = [buffer.clone() for buffer in self.model.buffers()]  # batch norm's averages move with each pass
@@ -260,14 +261,14 @@ class Run:
             )  # fmt: skip
             return loss * piece.share, logits
 
-        self.descend(compute, positions, images, labels, lines, step, ratio)
+        self.gradients(compute, positions, images, labels, lines, step, ratio)
 
-    def descend(
+    def gradients(
         self, compute: Callable[[Piece], tuple[Tensor, Tensor]], positions: np.ndarray, images: Tensor, labels: Tensor,
         lines: Tensor | None, step: int, ratio: float,
     ) -> float:  # fmt: skip
-        """One optimiser step, and its share of the epoch's sums. compute(piece) -> (its share of the batch's loss, its
-        logits). -> the batch's loss; TrainingError where it is not finite."""
+        """The gradients of one step, and its share of the epoch's sums. compute(piece) -> (its share of the batch's
+        loss, its logits). -> the batch's loss; TrainingError where it is not finite."""
         value = correct = 0.0
         for piece in self.pieces(len(positions), images, labels, lines):
             with contextlib.nullcontext() if piece.last else self.accelerator.no_sync(self.passes):
@@ -283,6 +284,14 @@ class Run:
                 f"images of this batch: {indices.tolist()}. Look at them, lower the learning rates, or train in "
                 "float32; the checkpoint that was there before stays as it is"
             )
+        self.sums["loss"] += value * len(positions)
+        self.sums["correct"] += correct
+        self.sums["images"] += len(positions)
+        self.sums["ratio"] += ratio * len(positions)
+        return value
+
+    def update(self, step: int) -> None:
+        """Move the weights by the gradients. Never made twice: where memory runs out in here, some have moved."""
         if self.scheduler is not None:
             self.scheduler.step_update(step)
         if self.settings.clip_gradient is not None:
@@ -290,11 +299,6 @@ class Run:
             self.clip(self.settings.clip_gradient)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.sums["loss"] += value * len(positions)
-        self.sums["correct"] += correct
-        self.sums["images"] += len(positions)
-        self.sums["ratio"] += ratio * len(positions)
-        return value
 
     def pieces(self, count: int, images: Tensor, labels: Tensor, lines: Tensor | None) -> Iterator[Piece]:
         """A batch of `count`, of which this process has these images."""

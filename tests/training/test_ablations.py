@@ -58,7 +58,8 @@ def test_what_a_benchmark_kept_of_each_image_serves_in_place_of_the_weights(smok
     names = [images.names[index] for index in split.test]
     measured = benchmark(
         stage.model, batches, record=stage.record | {"split": "test"}, profile="smoke", ratios=(0.25, 0.5, 1.0),
-        policies=["random", "central"], draws=2, timing_seconds=0.01, batch_size=4, names=names, progress=False,
+        policies=["random", "central"], draws=2, timing_seconds=0.01, batch_size=4, progress=False,
+        answers_file=answers.file_of(name, "smoke"), names=names,
     ).set_index(["policy", "keep_ratio"])  # fmt: skip
     kept = answers.read(name, "smoke", ratios)
     pd.testing.assert_frame_equal(kept, before, check_dtype=False)
@@ -67,6 +68,9 @@ def test_what_a_benchmark_kept_of_each_image_serves_in_place_of_the_weights(smok
     assert central == pytest.approx(measured.loc[("central", 0.5), "accuracy"])
     assert pd.read_csv(answers.file_of(name, "smoke"))["image"].tolist() == names * 2
     assert answers.read(name, "smoke", [0.3]) is answers.read(name, "smoke", ratios, "learned") is None
+    table = pd.read_csv(answers.file_of(name, "smoke"))  # a digest may look like a number
+    table.assign(split="0012345e67").to_csv(answers.file_of(name, "smoke"), index=False)
+    assert answers.read(name, "smoke", ratios).attrs["split"] == "0012345e67"
 
     # Weights that are gone change nothing; weights of another training do.
     stage.file.unlink()

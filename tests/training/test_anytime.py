@@ -72,7 +72,7 @@ def test_the_same_seed_gives_the_same_weights_also_after_a_kill(spots, tmp_path,
     run(models[1], parts, settings=short, seed=1)
     assert not torch.equal(weights(models[0]), weights(models[1]))
     state = dict(settings=short, state_file=tmp_path / "state.pt", save_seconds=0.0)
-    steps, plain = [], AnytimeRun.descend
+    steps, plain = [], AnytimeRun.update
 
     def dying(self, *args):
         steps.append(1)
@@ -80,10 +80,10 @@ def test_the_same_seed_gives_the_same_weights_also_after_a_kill(spots, tmp_path,
             raise KeyboardInterrupt
         return plain(self, *args)
 
-    monkeypatch.setattr(AnytimeRun, "descend", dying)
+    monkeypatch.setattr(AnytimeRun, "update", dying)
     with pytest.raises(KeyboardInterrupt):
         run(models[2], parts, **state)
-    monkeypatch.setattr(AnytimeRun, "descend", plain)
+    monkeypatch.setattr(AnytimeRun, "update", plain)
     again = made(seed=7)
     run(again, parts, **state)
     assert torch.equal(weights(models[0]), weights(again))

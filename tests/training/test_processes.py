@@ -123,7 +123,7 @@ def failing(folder):
 
 @pytest.mark.slow
 def test_the_error_of_a_process_is_raised_where_it_was_launched(tmp_path):
-    with pytest.raises(Exception, match="the second has no memory left"):
+    with pytest.raises(TrainingError, match="process 1 of 2: RuntimeError: the second has no memory left$"):
         processes.launch(failing, (tmp_path,), 2)
 
 

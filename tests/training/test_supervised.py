@@ -176,16 +176,15 @@ def test_a_loss_that_is_not_finite_stops_with_the_batchs_images(tiny, data):
 def test_weights_that_are_not_finite_are_never_kept(tiny, data, tmp_path, monkeypatch):
     """A loss may still be finite in the step that breaks the weights: the last of an epoch."""
     options = dict(state_file=tmp_path / "run", settings=replace(SETTINGS, epochs=3))
-    original = supervised.Run.descend
+    original = supervised.Run.update
 
-    def descend(self, *arguments):
-        value = original(self, *arguments)
+    def update(self, step):
+        original(self, step)
         if self.epoch == 1 and self.step_in_epoch == 2:
             self.model.head.bias.data[0] = float("inf")
-        return value
 
     with monkeypatch.context() as patch:
-        patch.setattr(supervised.Run, "descend", descend)
+        patch.setattr(supervised.Run, "update", update)
         with pytest.raises(TrainingError, match="head.bias is no longer finite in epoch 2 .learning rate 0.000413"):
             run(tiny(2), data, **options)
     whole, resumed = tiny(2), tiny(2)
@@ -245,6 +244,22 @@ def test_where_halves_do_not_fit_either_the_batch_size_is_named(tiny, data, monk
     monkeypatch.setattr(supervised.objectives, "loss", larger_than(4, supervised.objectives.loss))
     with pytest.raises(TrainingError, match="not enough memory on cpu .*batches of 16 images of 32 pixels.*batch_size"):
         run(tiny(2), data)
+
+
+def test_where_memory_runs_out_in_the_optimiser_no_step_is_made_twice(tiny, data, monkeypatch, capsys):
+    """Of its groups of parameters the first have moved by then."""
+    steps, plain = [], torch.optim.AdamW.step
+
+    def step(self, *arguments, **options):
+        steps.append(1)
+        plain(self, *arguments, **options)
+        if len(steps) == 2:
+            torch.empty(2**60, dtype=torch.uint8)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    with pytest.raises(TrainingError, match="not enough memory on cpu .*batches of 16 images of 32 pixels.*batch_size"):
+        run(tiny(2), data, settings=replace(SETTINGS, optimizer="adamw"))
+    assert len(steps) == 2 and "halves" not in capsys.readouterr().out
 
 
 def test_an_error_that_is_not_of_memory_is_left_as_it_is(tiny, data, monkeypatch):
