@@ -8,5 +8,6 @@ cd "$repository"
 status=0
 "$python" -m ruff check --output-format concise || status=1
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # a core a test: more threads would wait for each other
-"$python" -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal "$@" || status=$?
+cores=$("$python" -c 'import joblib; print(min(4, joblib.cpu_count()))')
+"$python" -m pytest --numprocesses "$cores" --dist worksteal "$@" || status=$?
 exit $status
