@@ -1,23 +1,34 @@
-"""Make a run's checkpoints the shipped ones: python pipeline/ship.py PROFILE NAME ...
+"""Make a run's checkpoints and what was measured of them the committed ones:
+
+    python -m pipeline.ship PROFILE NAME ... [--without-weights]
 
 Weights are rounded to half precision, and the rounded model is compared with the measured one on the test images at
-three keep ratios: what is shipped is what the results table says, or nothing is written.
+three keep ratios: what is shipped is what the results table says, or nothing is written. The rows of the run's
+benchmark take the place of the checkpoint's rows in benchmarks_results/results.csv, and its answers go to
+benchmarks_results/answers/. --without-weights: rows and answers alone, of a seed that is not shipped.
 """
 
+import argparse
 import sys
 
+import pandas as pd
 import torch
 
 from asel_lib import checkpoints, paths
 from asel_lib.data.sets import open_recorded, recorded_batches
 from asel_lib.devices import default_device, resolve_precision
+from asel_lib.errors import AselError
+from asel_lib.evaluation import answers
 from asel_lib.evaluation.accuracy import evaluate
+from asel_lib.files import replace_file
+from asel_lib.reporting import tables
 
 RATIOS = (1.0, 0.5, 0.2)
 MOST = 0.005  # difference in accuracy
 
 
-def ship(profile: str, name: str) -> None:
+def weights(profile: str, name: str) -> None:
+    """The checkpoint, rounded. AselError where rounding costs it more than MOST."""
     device = default_device()
     precision = resolve_precision("auto", device)
     measured = checkpoints.load(name, device, profile)
@@ -31,12 +42,42 @@ def ship(profile: str, name: str) -> None:
     difference = (before["accuracy"] - after["accuracy"]).abs().max()
     print(f"{name}: rounding to half precision moves accuracy by at most {difference:.4f} of {len(split.test)} images")
     if difference > MOST:
-        raise SystemExit(f"error: {name} loses too much to half precision ({difference:.4f} > {MOST})")
+        raise AselError(f"{name} loses too much to half precision ({difference:.4f} > {MOST}): not shipped")
     with torch.inference_mode():
         file = checkpoints.save(measured, paths.saved_models() / name, record, half=True)
     print(f"{file.name}: {file.stat().st_size / 2**20:.1f} MiB")
 
 
+def measurements(profile: str, name: str) -> None:
+    """The rows of its benchmark and its answers. AselError where the run has none."""
+    rows, table = tables.read(paths.run(profile) / "results" / f"{name}.csv"), paths.results() / "results.csv"
+    if table.is_file():
+        others = tables.read(table)
+        rows = pd.concat([others[others["checkpoint"] != name], rows], ignore_index=True)
+        rows = tables.with_speed(rows, tables.read(table, speed=True))
+    tables.write(rows, table)
+    kept = answers.file_of(name, profile)
+    if kept.is_file():
+        replace_file(paths.results() / "answers" / kept.name, lambda file: file.write(kept.read_bytes()))
+    print(f"{name}: in {table.name}" + (f" and answers/{kept.name}" if kept.is_file() else ""))
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m pipeline.ship", description=__doc__.split("\n\n")[0])
+    parser.add_argument("profile")
+    parser.add_argument("names", nargs="+", metavar="NAME", help="of checkpoints in that profile's run")
+    parser.add_argument("--without-weights", action="store_true", help="rows of results and answers alone")
+    options = parser.parse_args(arguments)
+    try:
+        for name in options.names:
+            if not options.without_weights:
+                weights(options.profile, name)
+            measurements(options.profile, name)
+    except AselError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
 if __name__ == "__main__":
-    for wanted in sys.argv[2:]:
-        ship(sys.argv[1], wanted)
+    sys.exit(main(sys.argv[1:]))
