@@ -8,6 +8,6 @@ cd "$repository"
 status=0
 "$python" -m ruff check --output-format concise || status=1
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # a core a test: more threads would wait for each other
-cores=$("$python" -c 'import joblib; print(min(4, joblib.cpu_count()))')
+cores=$("$python" -c 'from asel_lib.reproducibility import cores; print(min(4, cores()))')
 "$python" -m pytest --numprocesses "$cores" --dist worksteal "$@" || status=$?
 exit $status

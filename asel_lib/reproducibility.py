@@ -8,6 +8,7 @@ depend on what was drawn before it, and a run that resumes draws what the uninte
 import contextlib
 import hashlib
 import importlib.metadata
+import os
 import platform
 import subprocess
 import sys
@@ -79,10 +80,14 @@ def commit() -> str:
         return "unknown"
 
 
+def cores() -> int:
+    """CPU cores that this process may use: fewer than the machine has under taskset, or in a job of a cluster."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @cache
 def environment() -> dict[str, object]:
     """What a result was made with: versions, device, threads, commit."""
-    import joblib
     import torch
 
     cuda = torch.cuda.is_available()
@@ -93,7 +98,7 @@ def environment() -> dict[str, object]:
         "platform": sys.platform,
         "device": "cuda" if cuda else "cpu",
         "device_name": torch.cuda.get_device_name() if cuda else _cpu_name(),
-        "cores": joblib.cpu_count(),
+        "cores": cores(),
         "commit": commit(),
     }
 

@@ -14,9 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import joblib
-
-from asel_lib import paths, profiles
+from asel_lib import paths, profiles, reproducibility
 from asel_lib.data import catalog
 from asel_lib.errors import AselError, DatasetError, DatasetMissing
 from pipeline import warm_kernel
@@ -121,7 +119,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         for recipe in options.recipes:
             profiles.check_recipe(recipe)
         options.seeds = [whole(seed, "seed", 0) for seed in items(options.seeds, "seeds")]
-        options.cores = whole(options.cores, "cores", 1) if options.cores is not None else joblib.cpu_count()
+        options.cores = whole(options.cores, "cores", 1) if options.cores is not None else reproducibility.cores()
         options.cluster = cluster_profile(options.cluster) if options.cluster is not None else None
         for name in [profile.warmup_dataset, *options.datasets]:
             if catalog.is_generated(name) or catalog.is_available(name):

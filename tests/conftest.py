@@ -84,3 +84,8 @@ def browser():
         running = playwright.chromium.launch(executable_path=file, args=BROWSER_FLAGS)
         yield running
         running.close()
+
+
+def pytest_collection_modifyitems(items):
+    """The slow ones first, so that no core waits at the end for one that another has just begun."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)

@@ -17,12 +17,11 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
-import joblib
 import numpy as np
 from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
-from asel_lib import paths
+from asel_lib import paths, reproducibility
 from asel_lib.data import catalog, generated, synthetic
 from asel_lib.errors import DatasetError
 from asel_lib.files import replace_file, replace_text
@@ -170,7 +169,7 @@ def _decode_all(found: catalog.ImageSet, image_size: int) -> tuple[dict[str, np.
             return str(error)
 
     pixels, kept, digests, broken = _scratch((len(found.files), size, size, 3)), [], [], []
-    with ThreadPoolExecutor(joblib.cpu_count()) as pool:
+    with ThreadPoolExecutor(reproducibility.cores()) as pool:
         title = f"decoding {found.name}"
         for first in range(0, len(found.files), AT_ONCE):  # a map over all would decode ahead of the writing
             files = found.files[first : first + AT_ONCE]

@@ -8,7 +8,6 @@ from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
-import joblib
 import numpy as np
 import pandas as pd
 import torch
@@ -21,7 +20,7 @@ from asel_lib.evaluation.accuracy import interval
 from asel_lib.evaluation.benchmark import timing_batch
 from asel_lib.export import export
 from asel_lib.models.at_ratio import AtRatio
-from asel_lib.reproducibility import environment
+from asel_lib.reproducibility import cores, environment
 from asel_lib.selection.base import keep_count
 
 TASK = "deployed"
@@ -178,7 +177,7 @@ def _answered(model, batches: Batches, variants: Sequence[Variant], progress: bo
 
 
 def _one_and_all() -> list[int]:
-    return sorted({1, joblib.cpu_count()})
+    return sorted({1, cores()})
 
 
 def _timed(

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pandas as pd
 import torch
@@ -124,7 +123,7 @@ def _published(
         files = Files(_files(found, chosen, dataset or profile.datasets[0], Path(folder)), found.labels[chosen],
                       training.model.image_size)  # fmt: skip
         made = _made(training.model, found, 0, "published").to(device)
-        workers = joblib.cpu_count() if workers is None else workers
+        workers = reproducibility.cores() if workers is None else workers
         yield PublishedLoop(made, files, replace(training.settings, full_epochs=0), workers, device)
 
 
