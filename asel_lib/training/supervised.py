@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from timm.scheduler import CosineLRScheduler
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -28,7 +27,7 @@ from asel_lib.errors import TrainingError
 from asel_lib.files import replace_file
 from asel_lib.profiles import StageSettings
 from asel_lib.reproducibility import PartOf, derived_seed, generator
-from asel_lib.training import memory, objectives, processes
+from asel_lib.training import memory, objectives, optimizers, processes
 from asel_lib.training.processes import Piece
 from asel_lib.training.state import read_state, write_state
 
@@ -142,20 +141,10 @@ class Run:
         self.best_epoch, self.best_weights = 0, None
         self.parts = 1  # in which each piece of a batch goes through the model
         self.steps_an_epoch = len(batches)
-        optimizer = _optimizer(model, settings, self.left_out)
+        optimizer = optimizers.optimizer(model, settings, self.left_out)
         self.optimizer = self.accelerator.prepare_optimizer(optimizer)
         self.passes = self.accelerator.prepare_model(processes.Passes(model))
-        self.scheduler = None
-        if settings.schedule == "cosine":
-            self.scheduler = CosineLRScheduler(
-                optimizer,
-                t_initial=settings.epochs * self.steps_an_epoch,
-                warmup_t=round(settings.warmup_epochs * self.steps_an_epoch),
-                warmup_lr_init=0.0,
-                lr_min=settings.lr_min,
-                warmup_prefix=False,
-                t_in_epochs=False,
-            )
+        self.scheduler = optimizers.scheduler(optimizer, settings, self.steps_an_epoch)
         # What makes this run this run: a state with another key is not taken up.
         self.key = format(
             derived_seed(
@@ -455,24 +444,3 @@ class Run:
         self.epoch, self.step_in_epoch, self.sums = state["epoch"], state["step_in_epoch"], state["sums"]
         self.history, self.best_epoch, self.best_weights = state["history"], state["best_epoch"], state["best_weights"]
         print(f"going on from epoch {self.epoch + 1}, step {self.step_in_epoch}/{self.steps_an_epoch}")
-
-
-def _optimizer(model: nn.Module, settings: StageSettings, left_out: tuple[str, ...] = ()) -> torch.optim.Optimizer:
-    """Adam(W) with the three learning rates of ASEL; no weight decay on biases and norms."""
-    groups: dict[tuple[str, bool], list] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad and not name.startswith(left_out):
-            part = "selector" if name.startswith("patch_drop.") else "head" if name.startswith("head.") else "backbone"
-            groups.setdefault((part, parameter.ndim > 1), []).append(parameter)
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
-    return kind(
-        [
-            {
-                "params": parameters,
-                "lr": getattr(settings, f"lr_{part}"),
-                "weight_decay": settings.weight_decay if decayed else 0.0,
-            }
-            for (part, decayed), parameters in groups.items()
-        ],
-        fused=True,
-    )

@@ -13,7 +13,7 @@ from asel_lib.data.decode import ImageArray
 from asel_lib.errors import TrainingError
 from asel_lib.profiles import AgentSettings, AnytimeSettings
 from asel_lib.reproducibility import PartOf, generator, uniform
-from asel_lib.training import processes, supervised
+from asel_lib.training import optimizers, processes, supervised
 from asel_lib.training.anytime import AnytimeRun
 from asel_lib.training.reinforcement import AgentRun
 from asel_lib.training.state import read_state, write_state
@@ -38,7 +38,7 @@ def plain_descent(monkeypatch):
         kept = [p for name, p in model.named_parameters() if not name.startswith(left_out)]
         return torch.optim.SGD(kept, lr=0.05, momentum=0.9)
 
-    monkeypatch.setattr(supervised, "_optimizer", optimizer)
+    monkeypatch.setattr(optimizers, "optimizer", optimizer)
 
 
 def data(train=33) -> list[Batches]:

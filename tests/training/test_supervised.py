@@ -9,7 +9,7 @@ from asel_lib import profiles
 from asel_lib.data.batches import Batches
 from asel_lib.data.decode import ImageArray
 from asel_lib.errors import TrainingError
-from asel_lib.training import supervised
+from asel_lib.training import optimizers, supervised
 
 SETTINGS = replace(profiles.load("smoke").warmup, epochs=3, batch_size=16, lr_backbone=2e-3, schedule="cosine")
 
@@ -149,8 +149,8 @@ def test_a_stopped_training_that_is_taken_up_again_stays_stopped(tiny, data, tmp
 
 def test_the_cosine_schedule_goes_down_to_its_lowest_rate(tiny, data, monkeypatch):
     made = []
-    build = supervised._optimizer
-    monkeypatch.setattr(supervised, "_optimizer", lambda *a, **k: made.append(build(*a, **k)) or made[-1])
+    build = optimizers.optimizer
+    monkeypatch.setattr(optimizers, "optimizer", lambda *a, **k: made.append(build(*a, **k)) or made[-1])
     run(tiny(2), data, settings=replace(SETTINGS, lr_min=1e-5))
     fallen = (1 + np.cos(np.pi * 8 / 9)) / 2  # the last of 9 steps
     for group in made[0].param_groups:
@@ -286,7 +286,7 @@ def test_three_learning_rates_and_no_decay_on_vectors(tiny):
     model = tiny(2)
     rate = {
         id(p): (g["lr"], g["weight_decay"])
-        for g in supervised._optimizer(model, settings).param_groups
+        for g in optimizers.optimizer(model, settings).param_groups
         for p in g["params"]
     }
     named = dict(model.named_parameters())
