@@ -10,6 +10,7 @@ benchmarks_results/answers/. --without-weights: rows and answers alone, of a see
 
 import argparse
 import sys
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -49,17 +50,25 @@ def weights(profile: str, name: str) -> None:
 
 
 def measurements(profile: str, name: str) -> None:
-    """The rows of its benchmark and its answers. AselError where the run has none."""
-    rows, table = tables.read(paths.run(profile) / "results" / f"{name}.csv"), paths.results() / "results.csv"
+    """The rows of its benchmark and its answers; of an ablation, which is compared without a benchmark, its answers.
+    AselError where the run has neither."""
+    rows = paths.run(profile) / "results" / f"{name}.csv"
+    kept = [file for policies in (False, True) if (file := answers.file_of(name, profile, policies)).is_file()]
+    if rows.is_file() or not kept:
+        _rows(rows, name)
+    for file in kept:
+        replace_file(paths.results() / "answers" / file.name, lambda out, file=file: out.write(file.read_bytes()))
+        print(f"{name}: answers/{file.name}")
+
+
+def _rows(file: Path, name: str) -> None:
+    rows, table = tables.read(file), paths.results() / "results.csv"
     if table.is_file():
         others = tables.read(table)
         rows = pd.concat([others[others["checkpoint"] != name], rows], ignore_index=True)
         rows = tables.with_speed(rows, tables.read(table, speed=True))
     tables.write(rows, table)
-    kept = answers.file_of(name, profile)
-    if kept.is_file():
-        replace_file(paths.results() / "answers" / kept.name, lambda file: file.write(kept.read_bytes()))
-    print(f"{name}: in {table.name}" + (f" and answers/{kept.name}" if kept.is_file() else ""))
+    print(f"{name}: in {table.name}")
 
 
 def main(arguments: list[str]) -> int:

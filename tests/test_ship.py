@@ -31,3 +31,10 @@ def test_a_runs_rows_take_the_place_of_the_checkpoints_old_ones_and_of_no_others
     before = table.read_bytes()
     assert ship.main(["smoke", "c", "--without-weights"]) == 1
     assert "c.csv" in capsys.readouterr().err and table.read_bytes() == before
+
+    # An ablation is compared without a benchmark: its answers are all there is.
+    file = answers.file_of("d", "smoke", policies=True)
+    file.write_bytes(b"kept too")
+    assert ship.main(["smoke", "d", "--without-weights"]) == 0
+    assert (paths.results() / "answers" / file.name).read_bytes() == b"kept too" and table.read_bytes() == before
+    assert answers.names("smoke") == {"a", "d"}

@@ -13,13 +13,15 @@ from asel_lib import checkpoints, paths
 from asel_lib.errors import CheckpointError
 from asel_lib.files import replace_file
 
-END = ".csv.gz"
+END, POLICIES = ".csv.gz", ".policies"
 ABOUT = ("checkpoint", "own", "start", "dataset_fingerprint", "split", "training", "part", "profile")
+TEXT = ("image", "policy", *ABOUT)  # all columns but the keep ratios
 
 
-def file_of(name: str, profile: str) -> Path:
-    """Where that profile's run keeps the answers of a checkpoint."""
-    return paths.run(profile) / "answers" / (name + END)
+def file_of(name: str, profile: str, policies: bool = False) -> Path:
+    """Where that profile's run keeps the answers of a checkpoint: as its benchmark gave them, or, `policies`, by the
+    policies that it was compared by apart from that."""
+    return paths.run(profile) / "answers" / (name + (POLICIES if policies else "") + END)
 
 
 def write(
@@ -45,9 +47,7 @@ def read(name: str, profile: str, ratios: Sequence[float], policy: str | None = 
     the ratios.
     """
     for file in _files(name, profile):
-        # Digests are text, also those that look like a number.
-        text = dict.fromkeys(("image", "policy", *ABOUT), str)
-        table = pd.read_csv(file, dtype=text, keep_default_na=False)
+        table = _table(file)
         first = table.iloc[0]
         rows = table[table["policy"] == (policy or first["own"])]
         asked = [f"{ratio:g}" for ratio in ratios]
@@ -63,11 +63,19 @@ def read(name: str, profile: str, ratios: Sequence[float], policy: str | None = 
 def names(profile: str) -> set[str]:
     """Checkpoints whose answers are kept."""
     folders = (paths.run(profile) / "answers", paths.results() / "answers")
-    return {file.name.removesuffix(END) for folder in folders for file in folder.glob(f"*{END}")}
+    files = (file for folder in folders for file in folder.glob(f"*{END}"))
+    return {file.name.removesuffix(END).removesuffix(POLICIES) for file in files}
+
+
+def _table(file: Path) -> pd.DataFrame:
+    # Digests are text, also those that look like a number.
+    return pd.read_csv(file, dtype=dict.fromkeys(TEXT, str), keep_default_na=False)
 
 
 def _files(name: str, profile: str) -> Iterable[Path]:
-    return [file for file in (file_of(name, profile), paths.results() / "answers" / (name + END)) if file.is_file()]
+    own = [file_of(name, profile, policies) for policies in (False, True)]
+    files = [*own, *(paths.results() / "answers" / file.name for file in own)]
+    return [file for file in files if file.is_file()]
 
 
 def _about(record: dict) -> dict[str, str]:

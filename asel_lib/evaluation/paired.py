@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from asel_lib import checkpoints, paths
 from asel_lib.data.sets import open_recorded, recorded_batches
 from asel_lib.devices import default_device, resolve_precision
+from asel_lib.errors import CheckpointError
 from asel_lib.evaluation import answers
 from asel_lib.evaluation.accuracy import sweep
 from asel_lib.selection.base import parse, written
@@ -64,19 +65,21 @@ def accuracies(
     profile: str,
     ratios: Sequence[float],
     policies: Sequence[str | None] = (None,),
-    split: str = "val",
     draws: int = 5,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """label -> checkpoints (its seeds): a row a (label, policy), a column a keep ratio: accuracy, mean over seeds; and
-    `drop`, from the largest ratio to 0.2 where both were asked for. policies: None is a model's own; one that a model
-    cannot have (`glance:choice=sample` of one without such a selector) is left out."""
+    """label -> checkpoints (its seeds): a row a (label, policy), a column a keep ratio: test accuracy, mean over seeds;
+    and `drop`, from the largest ratio to 0.2 where both were asked for. policies: None is a model's own; one that a
+    model cannot have (`glance:choice=sample` of one without such a selector) is left out. Answers are kept in the
+    profile's run, so that the same table comes at once the next time, and without weights."""
     rows = []
     for label, checkpoints_of in names.items():
+        for name in checkpoints_of:
+            _answer(name, profile, ratios, policies, draws, progress)
         for policy in policies:
-            if not all(_fits(name, profile, policy) for name in checkpoints_of):
+            found = [answers.read(name, profile, ratios, policy) for name in checkpoints_of]
+            if any(frame is None for frame in found):
                 continue
-            found = of_checkpoints(checkpoints_of, profile, ratios, policy, draws, split, progress)
             means = (sum(found) / len(found)).mean()
             row = {"label": label, "policy": policy or "its own", "seeds": len(found), "images": len(found[0])}
             row |= {f"{ratio:g}": means[ratio] for ratio in ratios}
@@ -84,18 +87,43 @@ def accuracies(
     return pd.DataFrame(rows)
 
 
-def _fits(name: str, profile: str, policy: str | None) -> bool:
-    """Whether a checkpoint can choose by that policy: any without weights, or its own selector's."""
-    if policy is None or not parse(policy)[0].trained:
-        return True
-    own = checkpoints.read_record(checkpoints.locate(name, profile))["model"]["selector"]
-    return parse(policy)[0] is parse(own)[0]
+def _answer(
+    name: str, profile: str, ratios: Sequence[float], policies: Sequence[str | None], draws: int, progress: bool
+) -> None:
+    """Have the answers kept of those of the policies that the checkpoint can choose by. Without its weights there is
+    nothing to be done."""
+    try:
+        own = checkpoints.read_record(checkpoints.locate(name, profile))["model"]["selector"]
+    except CheckpointError:
+        return
+    asked = [policy or own for policy in policies if policy is None or _fits(policy, own)]
+    if all(answers.read(name, profile, ratios, policy) is not None for policy in asked):
+        return
+    device = default_device()
+    model = checkpoints.load(name, device, profile)
+    record = model.record
+    images, split = open_recorded(record)
+    batches = recorded_batches(images, split.test, record, 256, device)
+    precision = resolve_precision(record["training_precision"], device)
+    _, right = sweep(model, batches, ratios, list(dict.fromkeys(asked)), draws, precision, progress=progress)
+    file = answers.file_of(name, profile, policies=True)
+    answers.write(file, right, [images.names[index] for index in split.test], record)
+
+
+def _fits(policy: str, own: str) -> bool:
+    """Whether a model with that selector of its own can choose by that policy: any without weights, or its own's."""
+    return not parse(policy)[0].trained or parse(policy)[0] is parse(own)[0]
+
+
+def at_hand(profile: str) -> set[str]:
+    """Checkpoints that can be compared: shipped or of that profile's run, or of which answers alone are kept."""
+    return {*checkpoints.available_in(profile), *answers.names(profile)}
 
 
 def rivals(dataset: str, seeds: Iterable[int], profile: str) -> dict[str, list[str]]:
     """ "anytime" and what it is measured against -> the checkpoints at hand, or whose answers are kept,
     each by the line-guided schedule."""
-    there = {*checkpoints.available_in(profile), *answers.names(profile)}
+    there = at_hand(profile)
     made = {"anytime": ("glance", "anytime"), "random": ("random", "dropped"), "central": ("central", "dropped")}
     made |= {"paper": ("learned", "paper"), "dropped": ("learned", "dropped")}
     found = {
@@ -103,6 +131,19 @@ def rivals(dataset: str, seeds: Iterable[int], profile: str) -> dict[str, list[s
         for label, (selector, recipe) in made.items()
     }
     return {label: [name for name in names if name in there] for label, names in found.items()}
+
+
+def against(
+    first: str, names: dict[str, Sequence[str]], profile: str, ratios: Sequence[float], progress: bool = True
+) -> pd.DataFrame:
+    """label -> checkpoints: `differences` of every label from the `first`, each by its own choice, with its `label`.
+    Empty where the first, or any other, is not there."""
+    others = [label for label in names if label != first]
+    if first not in names or not others:
+        return pd.DataFrame()
+    base = of_checkpoints(names[first], profile, ratios, progress=progress)
+    parts = [differences(of_checkpoints(names[label], profile, ratios, progress=progress), base) for label in others]
+    return pd.concat([part.assign(label=label) for part, label in zip(parts, others, strict=True)], ignore_index=True)
 
 
 def differences(ours: Sequence[pd.DataFrame], theirs: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -1,6 +1,5 @@
 """Exported models against torch, from the rows of the results table with task "deployed" (evaluation.deployed)."""
 
-
 import pandas as pd
 from matplotlib.figure import Figure
 

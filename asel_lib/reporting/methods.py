@@ -4,13 +4,14 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from asel_lib.reporting import tables
 from asel_lib.reporting.comparison import MEASURED, alike, latest
 from asel_lib.reporting.figures import footer
-from asel_lib.reporting.style import axes_grid, nothing, save, styled
+from asel_lib.reporting.style import PAGE, axes_grid, drawn_from, nothing, save, say_below, styled
 
 # (selector, recipe) -> label and look. Okabe and Ito's colours; marker and dash tell them apart in grey.
 METHODS = {
@@ -74,6 +75,33 @@ def tradeoffs(frame: pd.DataFrame, dataset: str) -> Figure:
     seeds = ", ".join(f"{label}: {int(rows['seeds'].max())}" for label, rows in lines.items())
     footer(figure, alike(drawn, drawn, MEASURED), dataset, f"seeds: {seeds}. band: 95 % interval (Wilson)")
     return figure
+
+
+@styled
+def ablation(gaps: pd.DataFrame, dataset: str, ratios: Sequence[float] = (0.1, 0.2, 0.5, 1.0)) -> Figure:
+    """What each change does to accuracy: a panel a keep ratio, a row a variant, points above or below the recipe as it
+    is with their 95 % interval. gaps: `evaluation.paired.against`'s rows."""
+    ratios = [ratio for ratio in ratios if len(gaps) and np.isclose(gaps["keep_ratio"], ratio).any()]
+    if not ratios:
+        return nothing(f"no ablation of {dataset} at hand")
+    labels = list(dict.fromkeys(gaps["label"]))
+    figure = Figure(figsize=(PAGE, 1.3 + 0.24 * len(labels)), layout="constrained")
+    cells = figure.subplots(1, len(ratios), squeeze=False, sharey=True, sharex=True)[0]
+    for cell, ratio in zip(cells, ratios, strict=True):
+        rows = gaps[np.isclose(gaps["keep_ratio"], ratio)].set_index("label").loc[labels] * 100
+        errors = [rows["difference"] - rows["low"], rows["high"] - rows["difference"]]
+        cell.axvline(0, color="#555555", linewidth=0.8)
+        cell.errorbar(
+            rows["difference"], labels, xerr=errors, fmt="o", color="#0072B2", capsize=2, label="changed - unchanged"
+        )
+        cell.set_title(f"at {ratio:g}")
+        cell.set_xlabel("points")
+    cells[0].invert_yaxis()
+    about = gaps.iloc[0]
+    seeds = ", ".join(f"{count:g}" for count in sorted(set(gaps["seeds"])))
+    note = f"seeds: {seeds} against {about['their_seeds']:g}. bars: 95 % interval of the paired difference over images"
+    say_below(figure, f"{dataset} test, {about['n_images']:g} images", note)
+    return drawn_from(figure, gaps)
 
 
 def all_figures(frame: pd.DataFrame, dataset: str, folder: str | os.PathLike) -> list[Path]:

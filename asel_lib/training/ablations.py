@@ -1,9 +1,9 @@
 """The recipe `anytime` with one thing changed at a time: what each part of it is worth."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
-from asel_lib import checkpoints, checks, paths
+from asel_lib import checks, paths
 from asel_lib.profiles import Profile
 from asel_lib.training import stages
 
@@ -22,24 +22,31 @@ VARIANTS: dict[str, tuple[str, dict, str]] = {
 }
 
 
-def run(profile: Profile, dataset: str, variant: str, seed: int = 0, **options) -> stages.Stage:
-    """Train a variant on the line-guided schedule, or load it. ValueError for an unknown one."""
+def run(profile: Profile, dataset: str, variant: str, seed: int = 0, epochs: int = 0, **options) -> stages.Stage:
+    """Train a variant on the line-guided schedule, or load it; epochs: of a schedule shorter than the data set's, which
+    is part of the checkpoint's name, 0: the data set's own. ValueError for an unknown variant."""
     _, changes, selection = _known(variant)
-    changed = replace(profile, anytime=replace(profile.anytime, **changes, variant=_suffix(variant)))
+    changed = replace(profile, anytime=replace(profile.anytime, **changes, variant=_suffix(variant, epochs)))
+    if epochs:
+        own = profile.line_guided_on.get(dataset, {})
+        changed = replace(changed, line_guided_on={**profile.line_guided_on, dataset: own | {"epochs": epochs}})
     return stages.line_guided(changed, dataset, selection=selection, recipe="anytime", seed=seed, **options)
 
 
-def name(dataset: str, variant: str, seed: int = 0) -> str:
+def name(dataset: str, variant: str, seed: int = 0, epochs: int = 0) -> str:
     """Of the variant's checkpoint."""
-    return paths.line_guided_name(dataset, _known(variant)[2], seed=seed, recipe="anytime", variant=_suffix(variant))
+    selection, suffix = _known(variant)[2], _suffix(variant, epochs)
+    return paths.line_guided_name(dataset, selection, seed=seed, recipe="anytime", variant=suffix)
 
 
-def trained(dataset: str, seeds: Iterable[int], profile: str, variants: Iterable[str] = ()) -> dict[str, list[str]]:
-    """What is changed -> the checkpoints at hand, shipped or of that profile's run; no variants: all."""
-    there, found = set(checkpoints.available_in(profile)), {}
+def trained(
+    dataset: str, seeds: Iterable[int], at_hand: Collection[str], variants: Iterable[str] = (), epochs: int = 0
+) -> dict[str, list[str]]:
+    """What is changed -> its checkpoints among those at hand; no variants: all."""
+    found = {}
     for variant in variants or VARIANTS:
-        names = [name(dataset, variant, seed) for seed in seeds]
-        found[_known(variant)[0]] = [one for one in names if one in there]
+        names = [name(dataset, variant, seed, epochs) for seed in seeds]
+        found[_known(variant)[0]] = [one for one in names if one in at_hand]
     return {what: names for what, names in found.items() if names}
 
 
@@ -47,6 +54,7 @@ def _known(variant: str) -> tuple[str, dict, str]:
     return VARIANTS[checks.one_of("variant", variant, VARIANTS)]
 
 
-def _suffix(variant: str) -> str:
+def _suffix(variant: str, epochs: int) -> str:
     """What its checkpoints' names end with: the recipe as it is, and with random patches, is compared elsewhere too."""
-    return "" if variant in ("anytime", "random") else variant
+    changed = "" if variant in ("anytime", "random") else variant
+    return "_".join(part for part in (changed, f"{epochs}epochs" if epochs else "") if part)

@@ -78,3 +78,19 @@ def test_the_table_and_the_advice_follow_from_the_rows(frame):
     assert advice["random is enough"].tolist() == ["no", "no", "no"]
     near = frame.assign(accuracy_low=frame["accuracy"] - 0.2)
     assert methods.advice(near, "aid", budgets=(0.2,))["random is enough"].tolist() == ["yes"]
+
+
+def test_the_ablation_draws_each_difference_with_its_interval():
+    ratios = [0.1, 0.5]
+    gaps = pd.DataFrame(
+        {"keep_ratio": ratio, "difference": gap, "low": gap - 0.02, "high": gap + 0.03, "n_images": 40, "seeds": 3,
+         "their_seeds": 3, "label": label}
+        for label, gap in (("one", -0.05), ("two", 0.01)) for ratio in ratios
+    )  # fmt: skip
+    figure = methods.ablation(gaps, "aid")
+    assert [cell.get_title() for cell in figure.axes] == ["at 0.1", "at 0.5"]
+    points, (left, right), _ = figure.axes[0].containers[0].lines[:3]
+    assert points.get_xdata() == pytest.approx([-5, 1]) and list(points.get_ydata()) == ["one", "two"]
+    assert left.get_xdata() == pytest.approx([-7, -1]) and right.get_xdata() == pytest.approx([-2, 4])
+    assert figure.rows is gaps and "40 images" in figure.get_label()
+    assert "no ablation of aid" in methods.ablation(pd.DataFrame(), "aid").get_label()

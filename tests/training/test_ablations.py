@@ -29,14 +29,33 @@ def test_variants_and_rivals_are_trained_found_by_name_and_compared(smoke):
         stage.record["anytime"]["distill"] == 0 and stage.file.stem == "synthetic_line_guided_glance_anytime_untaught"
     )
     assert ablations.run(smoke, "synthetic", "anytime", progress=False).reused
+    short = ablations.run(smoke, "synthetic", "untaught", epochs=1, progress=False)
+    assert short.file.stem == ablations.name("synthetic", "untaught", epochs=1) == f"{stage.file.stem}_1epochs"
+    assert len(short.history) == 1
     stages.line_guided(smoke, "synthetic", selection="random", progress=False)
 
-    found = ablations.trained("synthetic", [0, 1], "smoke")
+    found = ablations.trained("synthetic", [0, 1], paired.at_hand("smoke"))
     assert list(found.values()) == [[ablations.name("synthetic", name)] for name in ("anytime", "random", "untaught")]
     ratios = (0.25, 0.5, 1.0)
     table = paired.accuracies(found, "smoke", ratios, (None, "glance:choice=top", "random"), draws=2, progress=False)
     assert table.groupby("label", sort=False).size().tolist() == [3, 2, 3]  # random has no weights to choose by
-    assert (table["images"] == 20).all() and table["seeds"].eq(1).all()
+    assert (table["images"] == 40).all() and table["seeds"].eq(1).all()
+
+    # The same again from the answers alone, without any weights.
+    policies = (None, "glance:choice=top", "random")
+    for file in stage.file.parent.glob("*.safetensors"):
+        file.rename(file.with_suffix(".away"))
+    assert paired.at_hand("smoke") >= {name for names in found.values() for name in names}
+    pd.testing.assert_frame_equal(paired.accuracies(found, "smoke", ratios, policies, progress=False), table)
+    base, *others = found
+    gaps = paired.against(base, found, "smoke", ratios, progress=False)
+    assert gaps["label"].unique().tolist() == others
+    whole = gaps[gaps["keep_ratio"] == 1].set_index("label")["difference"]
+    accuracy = table[table["policy"] == "its own"].set_index("label")["1"]
+    assert whole.to_dict() == pytest.approx((accuracy.drop(base) - accuracy[base]).to_dict())
+    assert paired.against("another", found, "smoke", ratios).empty
+    for file in stage.file.parent.glob("*.away"):
+        file.rename(file.with_suffix(".safetensors"))
 
     rivals = paired.rivals("synthetic", [0], "smoke")
     assert rivals["random"] == ["synthetic_line_guided_random"] and rivals["paper"] == rivals["central"] == []
