@@ -283,6 +283,8 @@ def footer(figure: Figure, rows: pd.DataFrame, dataset: str, note: str) -> None:
 
     about = f"{dataset} {each('split')}, {each('n_images')} images; {each('device')}, {each('dtype')}; "
     about += f"commit {each('commit')}"
+    if rows["latency_ms"].isna().any():
+        note += ". cost without the seeds whose accuracy was measured on another machine"
     say_below(figure, about, note)
     drawn_from(figure, rows[list(DRAWN)])
 

@@ -49,6 +49,9 @@ PICTURED = (
 ENDINGS = r"(?:_(?:paper|anytime))?(?:_seed\d+)?"  # of a checkpoint's name, behind its selector's
 # What makes two rows incomparable: rows that differ in one of these are never averaged.
 SETTINGS = ("method", "recipe", "profile", "start", "split", "device", "dtype", "batch_size", "compiled")
+# What speed and memory depend on, and accuracy (but for single images) does not.
+MACHINE = ("device", "dtype", "batch_size", "compiled")
+COSTS = ("latency_ms", "latency_iqr_ms", "throughput", "peak_memory_mb")
 
 
 def read(paths: str | os.PathLike | Sequence[str | os.PathLike], speed: bool = False) -> pd.DataFrame:
@@ -146,7 +149,8 @@ def _joined(before: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
 def runs(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """The rows of one data set in groups that may be compared and averaged over seeds, each with a short
     label: its recipe, and whichever other of SETTINGS differs. Of a measurement made twice, the last
-    counts."""
+    counts; seeds that were measured elsewhere count as `pooled` says."""
+    frame = pooled(frame)
     same = ["dataset", "checkpoint", "seed", "policy", "keep_ratio", *SETTINGS]
     frame = frame.sort_values("timestamp", kind="stable").drop_duplicates(same, keep="last")
     differing = [name for name in SETTINGS if name != "recipe" and frame[name].nunique(dropna=False) > 1]
@@ -156,6 +160,28 @@ def runs(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
         notes = [f"{name} {value}" for name, value in zip(differing, others, strict=True)]
         groups.append((", ".join([str(recipe), *notes]), rows))
     return groups
+
+
+def pooled(frame: pd.DataFrame) -> pd.DataFrame:
+    """Seeds that were measured on another machine, or in another precision, than most of their data set's models count
+    for accuracy and not for cost: where other seeds of the same policy and recipe were measured with the most, their
+    rows get that machine's settings, and no time, throughput or memory (nan). A checkpoint that was measured in both
+    settings stays apart in the other one."""
+    if not len(frame) or not {*MACHINE, "checkpoint"} <= set(frame):
+        return frame
+    made, parts = ["method", "profile", "start", "split"], []
+    for _, rows in frame.groupby(["dataset", *[name for name in made if name in frame]], sort=False, dropna=False):
+        settings = rows.groupby(list(MACHINE), sort=False, dropna=False)
+        if settings.ngroups > 1:
+            usual = max(settings, key=lambda group: (group[1]["checkpoint"].nunique(), group[1]["timestamp"].max()))[1]
+            seeds = set(zip(usual["policy"], usual["recipe"], strict=True))
+            known = [pair in seeds for pair in zip(rows["policy"], rows["recipe"], strict=True)]
+            further = np.array(known, dtype=bool) & ~rows["checkpoint"].isin(usual["checkpoint"])
+            rows = rows.copy()
+            rows.loc[further, list(MACHINE)] = usual[list(MACHINE)].iloc[0].tolist()
+            rows.loc[further, [name for name in COSTS if name in rows]] = np.nan
+        parts.append(rows)
+    return pd.concat(parts).loc[frame.index] if frame.index.is_unique else pd.concat(parts)
 
 
 def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:

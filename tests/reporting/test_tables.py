@@ -156,3 +156,25 @@ def test_measurements_of_speed_stand_in_the_same_table_apart_from_the_sweeps(tmp
     assert (row["task"], row["speed_up"], row["dataset"]) == ("inference", 1.5, "")
     tables.append(results(dataset="rsscn7"), path)
     assert len(tables.read(path)) == 12 and len(tables.read(path, speed=True)) == 1
+
+
+def test_seeds_measured_on_another_machine_count_for_accuracy_and_not_for_cost():
+    usual = [results(checkpoint="aid_random"), results(checkpoint="aid_random_seed1", seed=1, accuracy=0.6)]
+    elsewhere = {"device": "another cpu", "dtype": "bfloat16", "timestamp": "z"}
+    further = results(checkpoint="aid_random_seed2", seed=2, accuracy=0.9, latency_ms=1e6, **elsewhere)
+    frame = pd.concat([*usual, further], ignore_index=True)
+    pooled = tables.pooled(frame)
+    ((_, run),) = tables.runs(frame)
+    means = tables.over_seeds(run)
+    two = tables.over_seeds(pd.concat(usual))
+    assert (means["seeds"] == 3).all() and means["accuracy"].gt(two["accuracy"]).all()
+    assert means["accuracy"].tolist() == pytest.approx(
+        frame.groupby(["policy", "keep_ratio"])["accuracy"].mean().tolist()
+    )
+    assert means["latency_ms"].tolist() == pytest.approx(two["latency_ms"].tolist())
+    assert pooled["accuracy"].equals(frame["accuracy"]) and frame["latency_ms"].max() == 1e6  # the given stays
+
+    again = results(checkpoint="aid_random", **elsewhere)  # measured in both: two measurements, as they are
+    assert len(tables.runs(pd.concat([*usual, again], ignore_index=True))) == 2
+    other = results(checkpoint="aid_central", recipe="another", **elsewhere)  # no seed of it has a cost here
+    assert len(tables.runs(pd.concat([*usual, other], ignore_index=True))) == 2
