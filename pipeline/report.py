@@ -252,6 +252,7 @@ def _index(
     headline = next((there[name] for name in HEADLINES if name in there), None)
     if headline is not None:
         lines += ["## At a glance", _figure(headline)]
+    every = tables.pooled(every)
     for dataset in sorted(set(every["dataset"])):
         if len(found := methods.table(every, dataset)):
             lines += [f"### {_code(dataset)}: accuracy (%) by keep ratio", _plain(found.drop(columns="data set"))]

@@ -1,16 +1,16 @@
 """Make a run's checkpoints and what was measured of them the committed ones:
 
-    python -m pipeline.ship PROFILE NAME ... [--without-weights]
+    python -m pipeline.ship PROFILE NAME ... [--without-weights | --only-answers]
 
 Weights are rounded to half precision, and the rounded model is compared with the measured one on the test images at
 three keep ratios: what is shipped is what the results table says, or nothing is written. The rows of the run's
 benchmark take the place of the checkpoint's rows in benchmarks_results/results.csv, and its answers go to
-benchmarks_results/answers/. --without-weights: rows and answers alone, of a seed that is not shipped.
+benchmarks_results/answers/. --without-weights: rows and answers alone, of a seed that is not shipped;
+--only-answers: of an ablation, which is compared without a benchmark.
 """
 
 import argparse
 import sys
-from pathlib import Path
 
 import pandas as pd
 import torch
@@ -49,26 +49,34 @@ def weights(profile: str, name: str) -> None:
     print(f"{file.name}: {file.stat().st_size / 2**20:.1f} MiB")
 
 
-def measurements(profile: str, name: str) -> None:
-    """The rows of its benchmark and its answers; of an ablation, which is compared without a benchmark, its answers.
-    AselError where the run has neither."""
-    rows = paths.run(profile) / "results" / f"{name}.csv"
-    kept = [file for policies in (False, True) if (file := answers.file_of(name, profile, policies)).is_file()]
-    if rows.is_file() or not kept:
-        _rows(rows, name)
-    for file in kept:
-        replace_file(paths.results() / "answers" / file.name, lambda out, file=file: out.write(file.read_bytes()))
-        print(f"{name}: answers/{file.name}")
-
-
-def _rows(file: Path, name: str) -> None:
-    rows, table = tables.read(file), paths.results() / "results.csv"
-    if table.is_file():
-        others = tables.read(table)
-        rows = pd.concat([others[others["checkpoint"] != name], rows], ignore_index=True)
-        rows = tables.with_speed(rows, tables.read(table, speed=True))
-    tables.write(rows, table)
-    print(f"{name}: in {table.name}")
+def measurements(profile: str, name: str, only_answers: bool = False) -> None:
+    """The rows of its benchmark and its answers. AselError where the run has none, or answers of two trainings."""
+    file = paths.run(profile) / "results" / f"{name}.csv"
+    rows = None if only_answers else tables.read(file)
+    both = [answers.file_of(name, profile, policies) for policies in (False, True)]
+    kept = [file for file in both if file.is_file()]
+    if only_answers and not kept:
+        raise AselError(f"no answers of {name} in {both[0].parent}: run 05_benchmark or 07_anytime with it first")
+    if len({answers.training(file) for file in kept}) > 1:
+        raise AselError(
+            f"{both[0].name} and {both[1].name} are of two trainings: run 05_benchmark, then 07_anytime again"
+        )
+    if rows is not None:
+        table = paths.results() / "results.csv"
+        if table.is_file():
+            others = tables.read(table)
+            rows = pd.concat([others[others["checkpoint"] != name], rows], ignore_index=True)
+            rows = tables.with_speed(rows, tables.read(table, speed=True))
+        tables.write(rows, table)
+        print(f"{name}: in {table.name}")
+    for file in both:
+        committed = paths.results() / "answers" / file.name
+        if file in kept:
+            replace_file(committed, lambda out, file=file: out.write(file.read_bytes()))
+            print(f"{name}: answers/{file.name}")
+        elif kept and committed.is_file() and answers.training(committed) != answers.training(kept[0]):
+            committed.unlink()
+            print(f"{name}: answers/{file.name} was of another training: removed")
 
 
 def main(arguments: list[str]) -> int:
@@ -76,12 +84,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("profile")
     parser.add_argument("names", nargs="+", metavar="NAME", help="of checkpoints in that profile's run")
     parser.add_argument("--without-weights", action="store_true", help="rows of results and answers alone")
+    parser.add_argument("--only-answers", action="store_true", help="answers alone, as of an ablation")
     options = parser.parse_args(arguments)
     try:
         for name in options.names:
-            if not options.without_weights:
+            if not (options.without_weights or options.only_answers):
+                tables.read(paths.run(options.profile) / "results" / f"{name}.csv")  # or nothing is written
                 weights(options.profile, name)
-            measurements(options.profile, name)
+            measurements(options.profile, name, options.only_answers)
     except AselError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

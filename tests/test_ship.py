@@ -1,6 +1,7 @@
 """What a run measured becomes what is committed."""
 
 import pandas as pd
+import torch
 
 from asel_lib import paths
 from asel_lib.evaluation import answers
@@ -13,28 +14,48 @@ def rows(checkpoint, accuracy):
     return pd.DataFrame([values | {"checkpoint": checkpoint, "accuracy": accuracy}] * 3)
 
 
+def kept(checkpoint, history, policies=False):
+    record = {
+        "name": checkpoint, "history": history, "model": {"selector": "random"}, "profile": "smoke", "start": "random",
+        "dataset_fingerprint": "a", "split": {"fingerprint": "b"},
+    }  # fmt: skip
+    file = answers.file_of(checkpoint, "smoke", policies)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    answers.write(file, {("random", 0.5): torch.tensor([0.0, 1.0])}, ["one", "two"], record)
+    return file
+
+
 def test_a_runs_rows_take_the_place_of_the_checkpoints_old_ones_and_of_no_others(workplace, capsys):
     table, run = paths.results() / "results.csv", paths.run("smoke")
     speed = rows("a", 0.0).assign(task="training")
     tables.write(tables.with_speed(pd.concat([rows("a", 0.1), rows("b", 0.2)], ignore_index=True), speed), table)
     tables.write(rows("a", 0.9), run / "results" / "a.csv")
-    file = answers.file_of("a", "smoke")
-    file.parent.mkdir(parents=True)
-    file.write_bytes(b"kept")
+    file = kept("a", [1])
     assert ship.main(["smoke", "a", "--without-weights"]) == 0
     found = tables.read(table).groupby("checkpoint")["accuracy"].agg(["size", "median"])
     assert found.loc["a"].tolist() == [3, 0.9] and found.loc["b"].tolist() == [3, 0.2]
     assert len(tables.read(table, speed=True)) == 3
-    assert (paths.results() / "answers" / file.name).read_bytes() == b"kept"
+    assert (paths.results() / "answers" / file.name).read_bytes() == file.read_bytes()
     assert not paths.saved_models().exists()
 
     before = table.read_bytes()
-    assert ship.main(["smoke", "c", "--without-weights"]) == 1
-    assert "c.csv" in capsys.readouterr().err and table.read_bytes() == before
+    for more in ([], ["--without-weights"], ["--only-answers"]):  # no benchmark, no weights, no answers
+        assert ship.main(["smoke", "c", *more]) == 1
+        assert "c.csv" in (said := capsys.readouterr().err) or "no answers of c" in said
+    assert table.read_bytes() == before
 
-    # An ablation is compared without a benchmark: its answers are all there is.
-    file = answers.file_of("d", "smoke", policies=True)
-    file.write_bytes(b"kept too")
-    assert ship.main(["smoke", "d", "--without-weights"]) == 0
-    assert (paths.results() / "answers" / file.name).read_bytes() == b"kept too" and table.read_bytes() == before
-    assert answers.names("smoke") == {"a", "d"}
+
+def test_answers_of_an_ablation_are_shipped_alone_and_those_of_two_trainings_never_together(workplace, capsys):
+    committed = paths.results() / "answers"
+    first = kept("d", [1], policies=True)
+    assert ship.main(["smoke", "d", "--only-answers"]) == 0
+    assert (committed / first.name).read_bytes() == first.read_bytes() and answers.names("smoke") == {"d"}
+    assert not (paths.results() / "results.csv").exists()
+
+    benchmarked = kept("d", [1, 2])  # trained again: its benchmark takes the other answers away, here and there
+    assert not first.is_file()
+    assert ship.main(["smoke", "d", "--only-answers"]) == 0
+    assert [file.name for file in committed.iterdir()] == [benchmarked.name]
+    kept("d", [1], policies=True)
+    assert ship.main(["smoke", "d", "--only-answers"]) == 1
+    assert "two trainings" in capsys.readouterr().err

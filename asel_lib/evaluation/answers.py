@@ -29,7 +29,7 @@ def write(
 ) -> None:
     """Keep the answers of a checkpoint: a row a (policy, image), with the image's name, for each keep ratio the share
     of the policy's draws that were right, and in all rows alike what they are of. right: `accuracy.sweep`'s, of that
-    part of the record's split, in the order of `names`."""
+    part of the record's split, in the order of `names`. A benchmark's answers take the place of all that were kept."""
     about = _about(record) | {"part": part}
     frames = []
     for policy in dict.fromkeys(policy for policy, _ in right):
@@ -39,6 +39,8 @@ def write(
     table = pd.concat(frames, ignore_index=True)
     packed = {"method": "gzip", "mtime": 0}  # the same answers make the same file
     replace_file(file, lambda out: table.to_csv(out, index=False, compression=packed))
+    if not file.name.endswith(POLICIES + END):  # measured anew: what other policies answered may be of older code
+        file.with_name(file.name.removesuffix(END) + POLICIES + END).unlink(missing_ok=True)
 
 
 def read(name: str, profile: str, ratios: Sequence[float], policy: str | None = None, part: str = "test"):
@@ -58,6 +60,11 @@ def read(name: str, profile: str, ratios: Sequence[float], policy: str | None = 
         found.attrs = {key: first[key] for key in ("profile", "start", "dataset_fingerprint", "split")}
         return found
     return None
+
+
+def training(file: Path) -> str:
+    """A digest of the training that these answers are of."""
+    return str(_table(file)["training"].iloc[0])
 
 
 def names(profile: str) -> set[str]:

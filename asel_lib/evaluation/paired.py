@@ -68,18 +68,19 @@ def accuracies(
     draws: int = 5,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """label -> checkpoints (its seeds): a row a (label, policy), a column a keep ratio: test accuracy, mean over seeds;
-    and `drop`, from the largest ratio to 0.2 where both were asked for. policies: None is a model's own; one that a
-    model cannot have (`glance:choice=sample` of one without such a selector) is left out. Answers are kept in the
-    profile's run, so that the same table comes at once the next time, and without weights."""
+    """label -> checkpoints (its seeds): a row a (label, policy), a column a keep ratio: test accuracy, mean over
+    `seeds`, those with answers; and `drop`, from the largest ratio to 0.2 where both were asked for. policies: None is
+    a model's own; one that a model cannot have (`glance:choice=sample` of one without such a selector) is left out.
+    Answers are kept in the profile's run, so that the same table comes at once the next time, and without weights."""
     rows = []
     for label, checkpoints_of in names.items():
         for name in checkpoints_of:
             _answer(name, profile, ratios, policies, draws, progress)
         for policy in policies:
-            found = [answers.read(name, profile, ratios, policy) for name in checkpoints_of]
-            if any(frame is None for frame in found):
+            read = [answers.read(name, profile, ratios, policy) for name in checkpoints_of]
+            if not (found := [frame for frame in read if frame is not None]):
                 continue
+            _alike(found)
             means = (sum(found) / len(found)).mean()
             row = {"label": label, "policy": policy or "its own", "seeds": len(found), "images": len(found[0])}
             row |= {f"{ratio:g}": means[ratio] for ratio in ratios}
@@ -137,9 +138,9 @@ def against(
     first: str, names: dict[str, Sequence[str]], profile: str, ratios: Sequence[float], progress: bool = True
 ) -> pd.DataFrame:
     """label -> checkpoints: `differences` of every label from the `first`, each by its own choice, with its `label`.
-    Empty where the first, or any other, is not there."""
-    others = [label for label in names if label != first]
-    if first not in names or not others:
+    Empty where the first has no checkpoint, or no other has."""
+    others = [label for label in names if label != first and names[label]]
+    if not names.get(first) or not others:
         return pd.DataFrame()
     base = of_checkpoints(names[first], profile, ratios, progress=progress)
     parts = [differences(of_checkpoints(names[label], profile, ratios, progress=progress), base) for label in others]
@@ -155,12 +156,7 @@ def differences(ours: Sequence[pd.DataFrame], theirs: Sequence[pd.DataFrame]) ->
     """
     if not ours or not theirs:
         raise ValueError(f"{len(ours)} seeds of ours and {len(theirs)} of theirs: expected at least one of each")
-    shapes = {frame.shape for frame in (*ours, *theirs)}
-    if len(shapes) > 1:
-        raise ValueError(f"outcomes of unlike size, {sorted(shapes)}: test both on the same images and ratios")
-    for key in sorted(set().union(*(frame.attrs for frame in (*ours, *theirs)))):
-        if len(values := {str(frame.attrs.get(key)) for frame in (*ours, *theirs)}) > 1:
-            raise ValueError(f"outcomes of unlike {key}, {sorted(values)}: compare what was made and tested alike")
+    _alike([*ours, *theirs])
     mine, other = sum(ours) / len(ours), sum(theirs) / len(theirs)
     gap = mine - other
     middle, error = gap.mean(), gap.std(ddof=1) / np.sqrt(len(gap))
@@ -175,3 +171,12 @@ def differences(ours: Sequence[pd.DataFrame], theirs: Sequence[pd.DataFrame]) ->
     )
     frame["n_images"], frame["seeds"], frame["their_seeds"] = len(gap), len(ours), len(theirs)
     return frame.rename_axis("keep_ratio").reset_index()
+
+
+def _alike(frames: Sequence[pd.DataFrame]) -> None:
+    """ValueError for `outcomes` that do not belong together."""
+    if len(shapes := {frame.shape for frame in frames}) > 1:
+        raise ValueError(f"outcomes of unlike size, {sorted(shapes)}: test both on the same images and ratios")
+    for key in sorted(set().union(*(frame.attrs for frame in frames))):
+        if len(values := {str(frame.attrs.get(key)) for frame in frames}) > 1:
+            raise ValueError(f"outcomes of unlike {key}, {sorted(values)}: compare what was made and tested alike")

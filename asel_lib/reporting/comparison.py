@@ -206,9 +206,8 @@ def _label(record: dict) -> str:
 
 
 def alike(rows: pd.DataFrame, like: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """The rows that have in `columns` what the last of `like` has; further seeds of them as `tables.pooled` says."""
-    rows = tables.pooled(rows)
-    last = tables.pooled(like).sort_values("timestamp", kind="stable").iloc[-1]
+    """The rows that have in `columns` what the last of `like` has."""
+    last = like.sort_values("timestamp", kind="stable").iloc[-1]
     return rows[(rows[list(columns)] == last[list(columns)]).all(axis=1)]
 
 

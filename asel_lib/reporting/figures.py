@@ -283,10 +283,10 @@ def footer(figure: Figure, rows: pd.DataFrame, dataset: str, note: str) -> None:
 
     about = f"{dataset} {each('split')}, {each('n_images')} images; {each('device')}, {each('dtype')}; "
     about += f"commit {each('commit')}"
-    if rows["latency_ms"].isna().any():
-        note += ". cost without the seeds whose accuracy was measured on another machine"
+    if others := sorted(set(rows["elsewhere"]) - {""} if "elsewhere" in rows else ()):
+        note += f". accuracy of some seeds, without their cost: {', '.join(others)}"
     say_below(figure, about, note)
-    drawn_from(figure, rows[list(DRAWN)])
+    drawn_from(figure, rows[[name for name in (*DRAWN, "elsewhere") if name in rows]])
 
 
 def policy_label(policy: str) -> str:

@@ -70,10 +70,10 @@ def tradeoffs(frame: pd.DataFrame, dataset: str) -> Figure:
     axes[1].set_title("every method by its own model", loc="left")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=4)
-    drawn = frame[frame["dataset"] == dataset]
-    drawn = drawn[(drawn["method"] == "line_guided") & (drawn["recipe"] == "anytime")]
+    drawn = frame[(frame["dataset"] == dataset) & (frame["method"] == "line_guided")]
+    ours = drawn[drawn["recipe"] == "anytime"]
     seeds = ", ".join(f"{label}: {int(rows['seeds'].max())}" for label, rows in lines.items())
-    footer(figure, alike(drawn, drawn, MEASURED), dataset, f"seeds: {seeds}. band: 95 % interval (Wilson)")
+    footer(figure, tables.own(alike(drawn, ours, MEASURED)), dataset, f"seeds: {seeds}. band: 95 % interval (Wilson)")
     return figure
 
 
@@ -99,7 +99,10 @@ def ablation(gaps: pd.DataFrame, dataset: str, ratios: Sequence[float] = (0.1, 0
     cells[0].invert_yaxis()
     about = gaps.iloc[0]
     seeds = ", ".join(f"{count:g}" for count in sorted(set(gaps["seeds"])))
-    note = f"seeds: {seeds} against {about['their_seeds']:g}. bars: 95 % interval of the paired difference over images"
+    note = (
+        f"seeds: {seeds} against {about['their_seeds']:g}. bars: 95 % interval of the paired difference over images, "
+    )
+    note += "not over trainings, which differ among themselves too"
     say_below(figure, f"{dataset} test, {about['n_images']:g} images", note)
     return drawn_from(figure, gaps)
 

@@ -149,8 +149,7 @@ def _joined(before: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
 def runs(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """The rows of one data set in groups that may be compared and averaged over seeds, each with a short
     label: its recipe, and whichever other of SETTINGS differs. Of a measurement made twice, the last
-    counts; seeds that were measured elsewhere count as `pooled` says."""
-    frame = pooled(frame)
+    counts."""
     same = ["dataset", "checkpoint", "seed", "policy", "keep_ratio", *SETTINGS]
     frame = frame.sort_values("timestamp", kind="stable").drop_duplicates(same, keep="last")
     differing = [name for name in SETTINGS if name != "recipe" and frame[name].nunique(dropna=False) > 1]
@@ -163,25 +162,25 @@ def runs(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 
 def pooled(frame: pd.DataFrame) -> pd.DataFrame:
-    """Seeds that were measured on another machine, or in another precision, than most of their data set's models count
-    for accuracy and not for cost: where other seeds of the same policy and recipe were measured with the most, their
-    rows get that machine's settings, and no time, throughput or memory (nan). A checkpoint that was measured in both
-    settings stays apart in the other one."""
-    if not len(frame) or not {*MACHINE, "checkpoint"} <= set(frame):
-        return frame
-    made, parts = ["method", "profile", "start", "split"], []
-    for _, rows in frame.groupby(["dataset", *[name for name in made if name in frame]], sort=False, dropna=False):
-        settings = rows.groupby(list(MACHINE), sort=False, dropna=False)
-        if settings.ngroups > 1:
-            usual = max(settings, key=lambda group: (group[1]["checkpoint"].nunique(), group[1]["timestamp"].max()))[1]
-            seeds = set(zip(usual["policy"], usual["recipe"], strict=True))
-            known = [pair in seeds for pair in zip(rows["policy"], rows["recipe"], strict=True)]
-            further = np.array(known, dtype=bool) & ~rows["checkpoint"].isin(usual["checkpoint"])
-            rows = rows.copy()
-            rows.loc[further, list(MACHINE)] = usual[list(MACHINE)].iloc[0].tolist()
-            rows.loc[further, [name for name in COSTS if name in rows]] = np.nan
-        parts.append(rows)
-    return pd.concat(parts).loc[frame.index] if frame.index.is_unique else pd.concat(parts)
+    """A whole table in which seeds that were measured on another machine, or in another precision, than most of their
+    data set's models count for accuracy and not for cost: where other seeds of the same model were measured with the
+    most, their rows get that machine's settings, no time, throughput or memory (nan), and in a further column,
+    `elsewhere`, where they were measured ("": there). A checkpoint that was measured in both stays as it is."""
+    frame = frame.reset_index(drop=True).astype(dict.fromkeys(COSTS, float)).assign(elsewhere="")
+    model = frame["checkpoint"].str.replace(r"_seed\d+$", "", regex=True)
+    same = [frame[name] for name in ("dataset", "method", "profile", "start", "split", "task") if name in frame]
+    for _, rows in frame.groupby(same, sort=False, dropna=False):
+        rows = rows.sort_values("timestamp", kind="stable")
+        settings = [group for _, group in rows.groupby(list(MACHINE), sort=False, dropna=False)]
+        usual = max(settings, key=lambda group: group["checkpoint"].nunique())  # of equally many the oldest
+        known = set(zip(model[usual.index], usual["policy"], usual["recipe"], strict=True))
+        here = zip(model[rows.index], rows["policy"], rows["recipe"], strict=True)
+        further = np.array([one in known for one in here]) & ~rows["checkpoint"].isin(usual["checkpoint"])
+        found = rows.index[further]
+        frame.loc[found, "elsewhere"] = rows.loc[found, "device"] + ", " + rows.loc[found, "dtype"]
+        frame.loc[found, list(MACHINE)] = usual[list(MACHINE)].iloc[0].tolist()
+        frame.loc[found, list(COSTS)] = np.nan
+    return frame
 
 
 def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:

@@ -23,13 +23,20 @@ VARIANTS: dict[str, tuple[str, dict, str]] = {
 
 
 def run(profile: Profile, dataset: str, variant: str, seed: int = 0, epochs: int = 0, **options) -> stages.Stage:
-    """Train a variant on the line-guided schedule, or load it; epochs: of a schedule shorter than the data set's, which
-    is part of the checkpoint's name, 0: the data set's own. ValueError for an unknown variant."""
+    """Train a variant on the line-guided schedule, or load it; epochs: of a schedule shorter than the data set's, with
+    as much less warm-up, which is part of the checkpoint's name; 0: the data set's own. ValueError for an unknown
+    variant, and for a schedule that is not shorter."""
     _, changes, selection = _known(variant)
+    dataset = dataset or profile.datasets[0]
     changed = replace(profile, anytime=replace(profile.anytime, **changes, variant=_suffix(variant, epochs)))
     if epochs:
-        own = profile.line_guided_on.get(dataset, {})
-        changed = replace(changed, line_guided_on={**profile.line_guided_on, dataset: own | {"epochs": epochs}})
+        own = profile.line_guided_for(dataset)
+        checks.whole("epochs", epochs, 1)
+        if epochs >= own.epochs:
+            raise ValueError(f"epochs is {epochs}: expected less than the {own.epochs} of {dataset}'s schedule, or 0")
+        short = {"epochs": epochs, "warmup_epochs": own.warmup_epochs * epochs / own.epochs}
+        there = profile.line_guided_on
+        changed = replace(changed, line_guided_on=there | {dataset: there.get(dataset, {}) | short})
     return stages.line_guided(changed, dataset, selection=selection, recipe="anytime", seed=seed, **options)
 
 

@@ -164,17 +164,20 @@ def test_seeds_measured_on_another_machine_count_for_accuracy_and_not_for_cost()
     further = results(checkpoint="aid_random_seed2", seed=2, accuracy=0.9, latency_ms=1e6, **elsewhere)
     frame = pd.concat([*usual, further], ignore_index=True)
     pooled = tables.pooled(frame)
-    ((_, run),) = tables.runs(frame)
-    means = tables.over_seeds(run)
-    two = tables.over_seeds(pd.concat(usual))
+    ((_, run),) = tables.runs(pooled)
+    means, two = tables.over_seeds(run), tables.over_seeds(pd.concat(usual))
     assert (means["seeds"] == 3).all() and means["accuracy"].gt(two["accuracy"]).all()
-    assert means["accuracy"].tolist() == pytest.approx(
-        frame.groupby(["policy", "keep_ratio"])["accuracy"].mean().tolist()
-    )
+    expected = frame.groupby(["policy", "keep_ratio"])["accuracy"].mean()
+    assert means["accuracy"].tolist() == pytest.approx(expected.tolist())
     assert means["latency_ms"].tolist() == pytest.approx(two["latency_ms"].tolist())
-    assert pooled["accuracy"].equals(frame["accuracy"]) and frame["latency_ms"].max() == 1e6  # the given stays
+    assert frame["latency_ms"].max() == 1e6  # the given stays
+    assert pooled.groupby("checkpoint")["elsewhere"].agg(set).tolist() == [{""}, {""}, {"another cpu, bfloat16"}]
+    assert len(tables.runs(frame)) == 2
 
     again = results(checkpoint="aid_random", **elsewhere)  # measured in both: two measurements, as they are
-    assert len(tables.runs(pd.concat([*usual, again], ignore_index=True))) == 2
-    other = results(checkpoint="aid_central", recipe="another", **elsewhere)  # no seed of it has a cost here
-    assert len(tables.runs(pd.concat([*usual, other], ignore_index=True))) == 2
+    other = results(checkpoint="aid_central", **elsewhere)  # no seed of it has a cost there
+    for rows in (again, other):
+        alone = tables.pooled(pd.concat([*usual, rows]))
+        assert len(tables.runs(alone)) == 2 and alone["elsewhere"].eq("").all()
+    # One machine each: the older is the usual one, so that a new seed does not move the cost of the old.
+    assert tables.pooled(pd.concat([further, usual[0]]))["device"].eq("cpu").all()

@@ -32,6 +32,8 @@ def test_variants_and_rivals_are_trained_found_by_name_and_compared(smoke):
     short = ablations.run(smoke, "synthetic", "untaught", epochs=1, progress=False)
     assert short.file.stem == ablations.name("synthetic", "untaught", epochs=1) == f"{stage.file.stem}_1epochs"
     assert len(short.history) == 1
+    with pytest.raises(ValueError, match="epochs is 2: expected less than the 2 of synthetic's schedule, or 0"):
+        ablations.run(smoke, "synthetic", "untaught", epochs=2)
     stages.line_guided(smoke, "synthetic", selection="random", progress=False)
 
     found = ablations.trained("synthetic", [0, 1], paired.at_hand("smoke"))
