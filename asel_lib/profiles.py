@@ -240,7 +240,8 @@ class Profile:
     it, `line_guided_model`: its backbone, None: `model`;
     `selectors`: the policies it is run with in a whole run, none: it is not. `agentvit_model`, `agentvit`, `agent`: the
     network, its schedule and its agent in 04_agentvit_baseline; `agentvit_runs`: the settings ("published", "equal") of
-    it in a whole run. `anytime`: what a step of that recipe consists of. `speed`: what 09_speed measures."""
+    it in a whole run. `anytime`: what a step of that recipe consists of, `anytime_on`: what differs from it on a data
+    set, by the line-guided schedule. `speed`: what 09_speed measures."""
 
     name: str
     purpose: str
@@ -262,6 +263,7 @@ class Profile:
     agent: AgentSettings = field(default_factory=AgentSettings)
     agentvit_runs: tuple[str, ...] = ()
     anytime: AnytimeSettings = field(default_factory=AnytimeSettings)
+    anytime_on: dict[str, dict] = field(default_factory=dict)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     speed: SpeedSettings = field(default_factory=SpeedSettings)
     precision: str = "auto"
@@ -281,6 +283,8 @@ class Profile:
             checks.one_of("setting in agentvit_runs", setting, AGENTVIT_SETTINGS)
         for dataset in self.line_guided_on:
             self.line_guided_for(dataset)
+        for dataset in self.anytime_on:
+            self.anytime_for(dataset)
         for selector, factor in self.line_guided_rates.items():
             checks.number(f"line_guided_rates of {selector}", factor, above=0)
         for selector in self.selectors:
@@ -295,16 +299,21 @@ class Profile:
 
     def line_guided_for(self, dataset: str) -> StageSettings:
         """The line-guided training's settings on that data set."""
-        changes = self.line_guided_on.get(dataset, {})
-        for name in changes:
-            checks.one_of(
-                f"setting in line_guided_on of {dataset}", name, [f.name for f in dataclasses.fields(StageSettings)]
-            )
-        return dataclasses.replace(self.line_guided, **changes)
+        return _changed(self.line_guided, self.line_guided_on.get(dataset, {}), f"line_guided_on of {dataset}")
+
+    def anytime_for(self, dataset: str) -> AnytimeSettings:
+        """The recipe `anytime` in the line-guided training on that data set."""
+        return _changed(self.anytime, self.anytime_on.get(dataset, {}), f"anytime_on of {dataset}")
 
     def for_line_guided(self) -> "Profile":
         """This profile with the line-guided training's backbone as its own."""
         return dataclasses.replace(self, model=self.line_guided_model or self.model)
+
+
+def _changed(settings, changes: dict, where: str):
+    for name in changes:
+        checks.one_of(f"setting in {where}", name, [field.name for field in dataclasses.fields(settings)])
+    return dataclasses.replace(settings, **changes)
 
 
 def names() -> tuple[str, ...]:

@@ -88,6 +88,8 @@ def test_an_unknown_profile_is_named_with_a_suggestion():
         ("line_guided.lr_min", -1e-6, "lr_min is -1e-06"),
         ("line_guided_on", {"aid": {"epochs": 0}}, "epochs is 0: expected a whole number, at least 1"),
         ("line_guided_on", {"aid": {"epoch": 3}}, "unknown setting in line_guided_on of aid 'epoch'.*mean 'epochs'"),
+        ("anytime_on", {"aid": {"whole": 1.5}}, "whole is 1.5"),
+        ("anytime_on", {"aid": {"wholes": 0.5}}, "unknown setting in anytime_on of aid 'wholes'.*mean 'whole'"),
         ("line_guided_rates", {"random": 0}, "line_guided_rates of random is 0"),
         (
             "selectors",

@@ -15,6 +15,7 @@ VARIANTS: dict[str, tuple[str, dict, str]] = {
     "random": ("random patches, two sets an image as well", {}, "random"),
     "embedded": ("selector on the embedded patches (ASEL's MLP)", {}, "learned"),
     "untaught": ("no teaching by the whole image", {"distill": 0.0}, "glance"),
+    "quarter": ("a quarter of the images whole", {"whole": 0.25}, "glance"),
     "parts": ("no whole images at all", {"whole": 0.0}, "glance"),
     "linear": ("keep ratios linear, 0.05 to 0.5", {"spread": "linear"}, "glance"),
     "wide": ("keep ratios to 1", {"ratio_high": 1.0}, "glance"),
@@ -28,7 +29,8 @@ def run(profile: Profile, dataset: str, variant: str, seed: int = 0, epochs: int
     variant, and for a schedule that is not shorter."""
     _, changes, selection = _known(variant)
     dataset = dataset or profile.datasets[0]
-    changed = replace(profile, anytime=replace(profile.anytime, **changes, variant=_suffix(variant, epochs)))
+    anytime = replace(profile.anytime_for(dataset), **changes, variant=_suffix(variant, epochs))
+    changed = replace(profile, anytime=anytime, anytime_on={})
     if epochs:
         own = profile.line_guided_for(dataset)
         checks.whole("epochs", epochs, 1)

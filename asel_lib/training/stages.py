@@ -61,6 +61,7 @@ def line_guided(
     """
     profile = profile.for_line_guided()
     dataset = dataset or profile.datasets[0]
+    profile = replace(profile, anytime=profile.anytime_for(dataset))
     settings, val_ratios = profile.line_guided_for(dataset), profile.evaluation.val_ratios
     factor = profile.line_guided_rates.get(selection if recipe == "dropped" else f"{selection}_{recipe}", 1.0)
     rates = {name: getattr(settings, name) * factor for name in ("lr_selector", "lr_backbone", "lr_head")}

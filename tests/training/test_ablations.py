@@ -34,9 +34,19 @@ def test_variants_and_rivals_are_trained_found_by_name_and_compared(smoke):
     assert len(short.history) == 1
     with pytest.raises(ValueError, match="epochs is 2: expected less than the 2 of synthetic's schedule, or 0"):
         ablations.run(smoke, "synthetic", "untaught", epochs=2)
+    # What differs on a data set does so in its trainings alone, and an ablation changes that.
+    there = replace(smoke, anytime_on={"synthetic": {"whole": 0.5}})
+    assert not stages.line_guided(there, "synthetic", selection="glance", recipe="anytime", progress=False).reused
+    assert ablations.run(there, "synthetic", "anytime", progress=False).record["anytime"]["whole"] == 0.5
+    assert ablations.run(there, "synthetic", "untaught", progress=False).record["anytime"]["whole"] == 0.5
+    assert ablations.run(there, "synthetic", "parts", progress=False).record["anytime"]["whole"] == 0
+    for variant in ("anytime", "untaught"):
+        elsewhere = ablations.run(replace(smoke, anytime_on={"aid": {"whole": 0.5}}), "synthetic", variant)
+        assert elsewhere.record["anytime"]["whole"] == 0.125
     stages.line_guided(smoke, "synthetic", selection="random", progress=False)
 
     found = ablations.trained("synthetic", [0, 1], paired.at_hand("smoke"))
+    found.pop(ablations.VARIANTS["parts"][0])
     assert list(found.values()) == [[ablations.name("synthetic", name)] for name in ("anytime", "random", "untaught")]
     ratios = (0.25, 0.5, 1.0)
     table = paired.accuracies(found, "smoke", ratios, (None, "glance:choice=top", "random"), draws=2, progress=False)
