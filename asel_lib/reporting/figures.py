@@ -281,7 +281,8 @@ def footer(figure: Figure, rows: pd.DataFrame, dataset: str, note: str) -> None:
     def each(column: str) -> str:
         return ", ".join(f"{value}" for value in dict.fromkeys(rows[column]))
 
-    about = f"{dataset} {each('split')}, {each('n_images')} images; {each('device')}, {each('dtype')}; "
+    images = ", ".join(f"{count:.0f}" for count in dict.fromkeys(rows["n_images"]))
+    about = f"{dataset} {each('split')}, {images} images; {each('device')}, {each('dtype')}; "
     about += f"commit {each('commit')}"
     if others := sorted(set(rows["elsewhere"]) - {""} if "elsewhere" in rows else ()):
         note += f". accuracy of some seeds, without their cost: {', '.join(others)}"
