@@ -43,16 +43,13 @@ def of_checkpoints(
     """`outcomes` of each of these checkpoints (the seeds of a method) on a part of the split in its own record: those
     that its benchmark has kept (with its number of draws), also of a checkpoint whose weights are not here, else of the
     model."""
-    found, device = [], default_device()
+    found = []
     for name in names:
         if (kept := answers.read(name, profile, ratios, policy, split)) is not None:
             found.append(kept)
             continue
-        model = checkpoints.load(name, device, profile)
+        model, batches, precision, _ = _opened(name, profile, split)
         record = model.record
-        images, parts = open_recorded(record)
-        batches = recorded_batches(images, getattr(parts, split), record, 256, device)
-        precision = resolve_precision(record["training_precision"], device)
         frame = outcomes(model, batches, ratios, policy, draws, precision, progress)
         frame.attrs = {key: record[key] for key in ("profile", "start", "dataset_fingerprint")}
         frame.attrs["split"] = record["split"]["fingerprint"]
@@ -100,15 +97,21 @@ def _answer(
     asked = [policy or own for policy in policies if policy is None or _fits(policy, own)]
     if all(answers.read(name, profile, ratios, policy) is not None for policy in asked):
         return
+    model, batches, precision, images = _opened(name, profile, "test")
+    _, right = sweep(model, batches, ratios, list(dict.fromkeys(asked)), draws, precision, progress=progress)
+    answers.write(answers.file_of(name, profile, policies=True), right, images, model.record)
+
+
+def _opened(name: str, profile: str, split: str) -> tuple:
+    """A checkpoint's model, the batches of a part of its own split, the precision it was trained in, those images'
+    names."""
     device = default_device()
     model = checkpoints.load(name, device, profile)
-    record = model.record
-    images, split = open_recorded(record)
-    batches = recorded_batches(images, split.test, record, 256, device)
-    precision = resolve_precision(record["training_precision"], device)
-    _, right = sweep(model, batches, ratios, list(dict.fromkeys(asked)), draws, precision, progress=progress)
-    file = answers.file_of(name, profile, policies=True)
-    answers.write(file, right, [images.names[index] for index in split.test], record)
+    images, parts = open_recorded(model.record)
+    indices = getattr(parts, split)
+    batches = recorded_batches(images, indices, model.record, 256, device)
+    precision = resolve_precision(model.record["training_precision"], device)
+    return model, batches, precision, [images.names[index] for index in indices]
 
 
 def _fits(policy: str, own: str) -> bool:
