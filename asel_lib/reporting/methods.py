@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from asel_lib import checks
 from asel_lib.reporting import tables
 from asel_lib.reporting.comparison import MEASURED, alike, latest
 from asel_lib.reporting.figures import footer
@@ -29,6 +30,7 @@ METHODS = {
     ("dynamicvit", "dropped"): ("DynamicViT", "#AA4499", "p", "-"),
 }
 RANDOM = tuple(METHODS["random", recipe][0] for recipe in ("dropped", "anytime"))
+BUDGETS = {"operations": (0.1, 0.2, 0.35, 0.5, 0.75), "speed": (6.0, 4.0, 3.0, 2.0, 1.3)}  # of `advice`
 LINE_GUIDED = "line_guided:lines=xdog,choice=sample"  # the one of its variants that stands in the comparison
 
 
@@ -123,25 +125,35 @@ def table(frame: pd.DataFrame, dataset: str, ratios: Sequence[float] = (1.0, 0.5
     return pd.DataFrame(lines)
 
 
-def advice(frame: pd.DataFrame, dataset: str, budgets: Sequence[float] = (0.1, 0.2, 0.35, 0.5, 0.75)) -> pd.DataFrame:
-    """Which method to use when: a row a budget, the share of the plain model's operations that may be spent: the most
-    accurate method within it, what the better of the two trainings with random patches reaches within it, and whether
-    that is enough: it lies within the best one's 95 % interval. It describes what was measured on the test images; the
-    best of many is a little too good."""
+def advice(
+    frame: pd.DataFrame, dataset: str, by: str = "operations", budgets: Sequence[float] | None = None
+) -> pd.DataFrame:
+    """Which method to use when: a row a budget, the most accurate method within it, what the better of the two
+    trainings with random patches reaches within it, and whether that lies within the best one's own 95 % interval. It
+    describes what was measured on the test images; the best of many is a little too good.
+
+    by "operations": budgets are shares of the plain model's GMACs that may be spent at most; "speed": how many times
+    as fast as itself with all patches a method must at least be, as measured, choosing included."""
+    share = checks.one_of("budget", by, BUDGETS) == "operations"
     methods, rows = found(frame, dataset), []
     whole = max((part.loc[part["keep_ratio"] == 1, "gmacs"].max() for part in methods.values()), default=0.0)
-    for budget in budgets:
-        within = {
-            label: affordable.loc[affordable["accuracy"].idxmax()]
-            for label, part in methods.items()
-            if len(affordable := part[part["gmacs"] <= budget * whole * 1.01])
-        }
+    for budget in BUDGETS[by] if budgets is None else budgets:
+        within = {}
+        for label, part in methods.items():
+            its = part["gmacs"] <= budget * whole * 1.01 if share else _times_as_fast(part) >= budget
+            if its.any():
+                within[label] = part.loc[part.loc[its, "accuracy"].idxmax()]
         if not within:
             continue
         best = max(within, key=lambda label: within[label]["accuracy"])
         top, plain = within[best], [within[label]["accuracy"] for label in RANDOM if label in within]
-        row = {"data set": dataset, "operations": f"up to {budget:.0%}", "best": best, "keep ratio": top["keep_ratio"]}
-        row["accuracy"] = tables.accuracy_cell(top)
+        row = {"data set": dataset, by: f"up to {budget:.0%}" if share else f"at least {budget:g}x"}
+        row |= {"best": best, "keep ratio": top["keep_ratio"], "accuracy": tables.accuracy_cell(top)}
         row["random"] = f"{max(plain) * 100:.1f}" if plain else "-"
-        rows.append(row | {"random is enough": "yes" if plain and max(plain) >= top["accuracy_low"] else "no"})
+        rows.append(row | {"random in its interval": "yes" if plain and max(plain) >= top["accuracy_low"] else "no"})
     return pd.DataFrame(rows)
+
+
+def _times_as_fast(rows: pd.DataFrame) -> pd.Series:
+    """Of each row, as the same model with all patches, which was measured in turn with it. NaN where it was not."""
+    return rows["throughput"] / rows.loc[rows["keep_ratio"] == 1, "throughput"].max()

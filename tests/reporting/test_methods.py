@@ -75,9 +75,14 @@ def test_the_table_and_the_advice_follow_from_the_rows(frame):
     advice = methods.advice(frame, "aid", budgets=(0.05, 0.2, 0.5, 1.0))
     assert advice["operations"].tolist() == ["up to 20%", "up to 50%", "up to 100%"]  # nothing costs only 5 %
     assert advice["best"].tolist() == ["anytime", "EViT", "EViT"]  # EViT's cheapest costs half
-    assert advice["random is enough"].tolist() == ["no", "no", "no"]
+    assert advice["random in its interval"].tolist() == ["no", "no", "no"]
+    fast = methods.advice(frame, "aid", by="speed", budgets=(11, 3, 1))  # ten times at a tenth
+    assert fast["speed"].tolist() == ["at least 3x", "at least 1x"]
+    assert fast["keep ratio"].tolist() == [0.2, 1.0] and fast["best"].tolist() == ["EViT", "EViT"]
+    with pytest.raises(ValueError, match="unknown budget 'price'"):
+        methods.advice(frame, "aid", by="price")
     near = frame.assign(accuracy_low=frame["accuracy"] - 0.2)
-    assert methods.advice(near, "aid", budgets=(0.2,))["random is enough"].tolist() == ["yes"]
+    assert methods.advice(near, "aid", budgets=(0.2,))["random in its interval"].tolist() == ["yes"]
 
 
 def test_the_ablation_draws_each_difference_with_its_interval():
