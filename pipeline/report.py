@@ -256,8 +256,9 @@ def _index(
     for dataset in sorted(set(every["dataset"])):
         if len(found := methods.table(every, dataset)):
             lines += [f"### {_code(dataset)}: accuracy (%) by keep ratio", _plain(found.drop(columns="data set"))]
-            advice = [methods.advice(every, dataset, by).drop(columns="data set") for by in methods.BUDGETS]
-            lines += [f"### {_code(dataset)}: which method to use when", *map(_plain, advice)]
+            advice = [methods.advice(every, dataset, by) for by in methods.BUDGETS]
+            lines += [f"### {_code(dataset)}: which method to use when"]
+            lines += [_plain(table.drop(columns="data set")) for table in advice if len(table)]
     lines += ["## What is here", "- [Results](results.md): every measurement, to sort and to filter"]
     lines += [
         "- [Claims](claims.md): what the papers say, and what holds",

@@ -129,7 +129,7 @@ def rivals(dataset: str, seeds: Iterable[int], profile: str) -> dict[str, list[s
     each by the line-guided schedule."""
     there = at_hand(profile)
     made = {"anytime": ("glance", "anytime"), "random": ("random", "dropped"), "central": ("central", "dropped")}
-    made |= {"random patches, two sets": ("random", "anytime")}  # as many passes as anytime's
+    made |= {"anytime, random patches": ("random", "anytime")}  # as many passes as anytime's
     made |= {"paper": ("learned", "paper"), "dropped": ("learned", "dropped")}
     found = {
         label: [paths.line_guided_name(dataset, selector, seed=seed, recipe=recipe) for seed in seeds]

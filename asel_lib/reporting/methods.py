@@ -130,7 +130,8 @@ def advice(
 ) -> pd.DataFrame:
     """Which method to use when: a row a budget, the most accurate method within it, what the better of the two
     trainings with random patches reaches within it, and whether that lies within the best one's own 95 % interval. It
-    describes what was measured on the test images; the best of many is a little too good.
+    describes what was measured on the test images; the best of many is a little too good. Empty where nothing is within
+    any budget.
 
     by "operations": budgets are shares of the plain model's GMACs that may be spent at most; "speed": how many times
     as fast as itself with all patches a method must at least be, as measured, choosing included."""

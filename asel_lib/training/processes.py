@@ -22,11 +22,14 @@ from accelerate import Accelerator, PartialState, notebook_launcher
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, parse_flag_from_env
 from torch import Tensor, nn
+from torch.distributed import DistNetworkError
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from asel_lib import checks
 from asel_lib.devices import default_device
 from asel_lib.errors import TrainingError
+
+_PORTS = 5  # that may be taken before it is an error
 
 PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}  # what accelerate calls them
 
@@ -214,7 +217,14 @@ def launch(function: Callable, arguments: tuple, processes: int) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # the launcher calls CPUs "CUDAs"
-            notebook_launcher(_started, (function, arguments, out), num_processes=processes, use_port=_free_port())
+            for attempt in range(_PORTS):
+                try:
+                    notebook_launcher(_started, (function, arguments, out), processes, use_port=_free_port())
+                    break
+                except DistNetworkError as error:
+                    # Another program took the port after it was found free; no process has begun then.
+                    if "EADDRINUSE" not in str(error) or attempt + 1 == _PORTS:
+                        raise
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         said = failure.message["message"] if isinstance(failure.message, dict) else failure.message
@@ -234,5 +244,5 @@ def _started(function: Callable, arguments: tuple, out: TextIO) -> None:
 
 def _free_port() -> str:
     with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
+        one.bind(("", 0))  # on every address, as the launcher will
         return str(one.getsockname()[1])

@@ -79,6 +79,7 @@ def test_the_table_and_the_advice_follow_from_the_rows(frame):
     fast = methods.advice(frame, "aid", by="speed", budgets=(11, 3, 1))  # ten times at a tenth
     assert fast["speed"].tolist() == ["at least 3x", "at least 1x"]
     assert fast["keep ratio"].tolist() == [0.2, 1.0] and fast["best"].tolist() == ["EViT", "EViT"]
+    assert methods.advice(frame.assign(throughput=800), "aid", by="speed").empty  # nothing gains time
     with pytest.raises(ValueError, match="unknown budget 'price'"):
         methods.advice(frame, "aid", by="price")
     near = frame.assign(accuracy_low=frame["accuracy"] - 0.2)

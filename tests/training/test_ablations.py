@@ -71,6 +71,7 @@ def test_variants_and_rivals_are_trained_found_by_name_and_compared(smoke):
 
     rivals = paired.rivals("synthetic", [0], "smoke")
     assert rivals["random"] == ["synthetic_line_guided_random"] and rivals["paper"] == rivals["central"] == []
+    assert rivals["anytime, random patches"] == ["synthetic_line_guided_random_anytime"]
     ours, theirs = (
         paired.of_checkpoints(rivals[name], "smoke", ratios, progress=False) for name in ("anytime", "random")
     )

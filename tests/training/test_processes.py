@@ -1,5 +1,7 @@
 """One process, two, or several passes a batch: the same training."""
 
+import os
+import socket
 from dataclasses import replace
 from functools import partial
 
@@ -122,6 +124,22 @@ def failing(folder):
 
 
 @pytest.mark.slow
+def greeting(folder):
+    (folder / os.environ["RANK"]).touch()
+
+
+def test_a_port_that_another_program_took_meanwhile_is_left_to_it(tmp_path, monkeypatch):
+    with socket.create_server(("", 0)) as other:
+        taken, find = str(other.getsockname()[1]), processes._free_port
+        ports = iter([taken, taken, find()])
+        monkeypatch.setattr(processes, "_free_port", lambda: next(ports))
+        processes.launch(greeting, (tmp_path,), 2)
+        assert sorted(file.name for file in tmp_path.iterdir()) == ["0", "1"]
+        monkeypatch.setattr(processes, "_free_port", lambda: taken)
+        with pytest.raises(RuntimeError, match="EADDRINUSE"):
+            processes.launch(greeting, (tmp_path,), 2)
+
+
 def test_the_error_of_a_process_is_raised_where_it_was_launched(tmp_path):
     with pytest.raises(TrainingError, match="process 1 of 2: RuntimeError: the second has no memory left$"):
         processes.launch(failing, (tmp_path,), 2)
