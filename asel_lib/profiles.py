@@ -29,7 +29,7 @@ SCHEDULES = ("constant", "cosine")
 AUGMENTATIONS = ("none", "flip", "dihedral", "crop_jitter")
 AGENTVIT_SETTINGS = ("published", "equal")
 SPREADS = ("log", "linear")
-SIGNALS = ("policy_gradient", "against_random", "values", "none")
+SIGNALS = ("policy_gradient", "against_random", "values")
 PROTOCOLS = ("train-val-test", "published")
 
 

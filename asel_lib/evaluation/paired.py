@@ -124,6 +124,12 @@ def at_hand(profile: str) -> set[str]:
     return {*checkpoints.available_in(profile), *answers.names(profile)}
 
 
+def answerable(names: Sequence[str], profile: str, ratios: Sequence[float], policy: str | None = None) -> list[str]:
+    """Of these checkpoints, those whose answers by that policy are kept or whose weights are here."""
+    weights = checkpoints.available_in(profile)
+    return [name for name in names if name in weights or answers.read(name, profile, ratios, policy) is not None]
+
+
 def rivals(dataset: str, seeds: Iterable[int], profile: str) -> dict[str, list[str]]:
     """ "anytime" and what it is measured against -> the checkpoints at hand, or whose answers are kept,
     each by the line-guided schedule."""

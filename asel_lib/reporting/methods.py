@@ -30,7 +30,7 @@ METHODS = {
     ("dynamicvit", "dropped"): ("DynamicViT", "#AA4499", "p", "-"),
 }
 RANDOM = tuple(METHODS["random", recipe][0] for recipe in ("dropped", "anytime"))
-BUDGETS = {"operations": (0.1, 0.2, 0.35, 0.5, 0.75), "speed": (6.0, 4.0, 3.0, 2.0, 1.3)}  # of `advice`
+BUDGETS = {"operations": (0.1, 0.2, 0.35, 0.5, 0.75), "speed": (6.0, 5.0, 4.0, 3.0, 2.0, 1.3)}  # of `advice`
 LINE_GUIDED = "line_guided:lines=xdog,choice=sample"  # the one of its variants that stands in the comparison
 
 
@@ -129,9 +129,10 @@ def advice(
     frame: pd.DataFrame, dataset: str, by: str = "operations", budgets: Sequence[float] | None = None
 ) -> pd.DataFrame:
     """Which method to use when: a row a budget, the most accurate method within it, what the better of the two
-    trainings with random patches reaches within it, and whether that lies within the best one's own 95 % interval. It
-    describes what was measured on the test images; the best of many is a little too good. Empty where nothing is within
-    any budget.
+    trainings with random patches reaches within it, and whether that lies within the best one's own 95 % interval
+    (unpaired; `evaluation.paired` tells two methods apart more sharply). Between two measured keep ratios a method is
+    taken to lie on the straight line, so that all spend the same. It describes what was measured on the test images;
+    the best of many is a little too good. Empty where nothing is within any budget.
 
     by "operations": budgets are shares of the plain model's GMACs that may be spent at most; "speed": how many times
     as fast as itself with all patches a method must at least be, as measured, choosing included."""
@@ -139,22 +140,35 @@ def advice(
     methods, rows = found(frame, dataset), []
     whole = max((part.loc[part["keep_ratio"] == 1, "gmacs"].max() for part in methods.values()), default=0.0)
     for budget in BUDGETS[by] if budgets is None else budgets:
-        within = {}
-        for label, part in methods.items():
-            its = part["gmacs"] <= budget * whole * 1.01 if share else _times_as_fast(part) >= budget
-            if its.any():
-                within[label] = part.loc[part.loc[its, "accuracy"].idxmax()]
+        most = budget if share else 1 / budget
+        costs = {label: part["gmacs"] / whole if share else _share_of_time(part) for label, part in methods.items()}
+        within = {label: point for label in methods if (point := _within(methods[label], costs[label], most))}
         if not within:
             continue
         best = max(within, key=lambda label: within[label]["accuracy"])
         top, plain = within[best], [within[label]["accuracy"] for label in RANDOM if label in within]
         row = {"data set": dataset, by: f"up to {budget:.0%}" if share else f"at least {budget:g}x"}
-        row |= {"best": best, "keep ratio": top["keep_ratio"], "accuracy": tables.accuracy_cell(top)}
-        row["random"] = f"{max(plain) * 100:.1f}" if plain else "-"
-        rows.append(row | {"random in its interval": "yes" if plain and max(plain) >= top["accuracy_low"] else "no"})
+        row |= {"best": best, "seeds": int(methods[best]["seeds"].max()), "keep ratio": round(top["keep_ratio"], 2)}
+        row |= {"accuracy": tables.accuracy_cell(top), "random": "-", "random in its interval": "-"}
+        if plain:
+            inside = max(plain) >= top["accuracy_low"]
+            row |= {"random": f"{max(plain) * 100:.1f}", "random in its interval": "yes" if inside else "no"}
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _times_as_fast(rows: pd.DataFrame) -> pd.Series:
-    """Of each row, as the same model with all patches, which was measured in turn with it. NaN where it was not."""
-    return rows["throughput"] / rows.loc[rows["keep_ratio"] == 1, "throughput"].max()
+def _within(rows: pd.DataFrame, cost: pd.Series, most: float) -> dict[str, float] | None:
+    """The most accurate point that costs at most so much, of the rows and of the straight lines between neighbours by
+    cost; None where all cost more."""
+    there = rows.assign(cost=cost)[["cost", "keep_ratio", "accuracy", "accuracy_low", "accuracy_high"]]
+    there = there.dropna().sort_values("cost")
+    points = there[there["cost"] <= most].to_dict("records")
+    if points and len(points) < len(there):
+        points.append({name: float(np.interp(most, there["cost"], there[name])) for name in there})
+    return max(points, key=lambda point: point["accuracy"], default=None)
+
+
+def _share_of_time(rows: pd.DataFrame) -> pd.Series:
+    """Of each row, of what the same model takes with all patches, which was measured in turn with it. NaN where it was
+    not."""
+    return rows.loc[rows["keep_ratio"] == 1, "throughput"].max() / rows["throughput"]

@@ -1,5 +1,7 @@
 """A learned selector that glances at the whole image before anything is embedded: a small convolutional network."""
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -46,12 +48,11 @@ class GlanceSelector(PatchSelector):
         self.network = nn.Sequential(*layers, _layer(channels[-1], channels[-1], size=3, stride=1), last)
 
     def log_weights(self, patches: Tensor | None, grid: tuple[int, int], images: Tensor) -> Tensor:
-        points = tuple(int(cells) * 2**SCALES for cells in grid)
-        factor = images.shape[-2] // points[0]
-        if images.shape[-2:] != (points[0] * factor, points[1] * factor):
+        points, factor = _shrinking(grid, images.shape[-2:])
+        if not factor:
             return self.network(F.adaptive_avg_pool2d(images, points)).flatten(1)
         # Shrinking by a whole factor and the first convolution are one convolution with wider kernels, which reads the
-        # image once: 2.3 times as fast as the two (64 images of 128 pixels, one thread).
+        # image once: 2.5 times as fast as the two (docs/speed.md).
         conv, *rest = self.network[0]
         hidden = F.conv2d(
             images, _widened(conv.weight, factor), stride=conv.stride[0] * factor, padding=conv.padding[0] * factor
@@ -78,17 +79,13 @@ class GlanceSelector(PatchSelector):
         return weights if seeds is None else weights + gumbel(seeds, weights.shape[1])
 
     def prepared(self, grid: tuple[int, int], image_size: tuple[int, int]) -> PatchSelector:
-        points = tuple(int(cells) * 2**SCALES for cells in grid)
-        factor = image_size[0] // points[0]
-        if tuple(image_size) != (points[0] * factor, points[1] * factor):
-            return self
-        return PreparedGlance(self, grid, factor)
+        _, factor = _shrinking(grid, image_size)
+        return PreparedGlance(self, grid, factor) if factor else self
 
 
 class PreparedGlance(GlanceSelector):
     """A trained `glance` for images that are `factor` times as large as what it looks at: its first convolution widened
-    by that, each batch normalisation folded into its convolution, the noise laid out. 0.6 ms for an image of 128
-    pixels, against 0.9 (one thread)."""
+    by that, each batch normalisation folded into its convolution, the noise laid out."""
 
     def __init__(self, glance: GlanceSelector, grid: tuple[int, int], factor: int):
         super(GlanceSelector, self).__init__()
@@ -113,6 +110,14 @@ class PreparedGlance(GlanceSelector):
 
     def prepared(self, grid: tuple[int, int], image_size: tuple[int, int]) -> PatchSelector:
         return self
+
+
+def _shrinking(grid: tuple[int, int], size: Sequence[int]) -> tuple[tuple[int, int], int]:
+    """Points (rows, columns) that the network looks at, and how many pixels of an image of that size go into one along
+    a side; 0 where that is no whole number, the same for both sides."""
+    points = tuple(int(cells) * 2**SCALES for cells in grid)
+    factor = size[0] // points[0]
+    return points, factor if tuple(size) == (points[0] * factor, points[1] * factor) else 0
 
 
 def _widened(weight: Tensor, factor: int) -> Tensor:

@@ -43,12 +43,17 @@ class AnytimeRun(Run):
     def __init__(self, model, *args, anytime: AnytimeSettings):
         super().__init__(model, *args)
         self.anytime = anytime
-        self.learns = next(model.selector.parameters(), None) is not None and anytime.signal != "none"
+        self.learns = next(model.selector.parameters(), None) is not None
 
     def deal(self, count: int) -> np.ndarray:
         """Images that pass whole first, both parts group after group, so that each process has some of every work."""
         images = np.arange(count)
-        return np.lexsort((images, images % self.anytime.groups, images >= self._whole(count)))
+        return np.lexsort((images, self._group(images), images >= self._whole(count)))
+
+    def _group(self, images: np.ndarray) -> np.ndarray:
+        """Places in a batch -> which group each goes to: in turn, so that each group has its share of those that pass
+        whole."""
+        return images % self.anytime.groups
 
     def _whole(self, count: int) -> int:
         """How many images of a batch pass whole: its first ones."""
@@ -58,7 +63,8 @@ class AnytimeRun(Run):
         self, epoch: int, step: int, positions: np.ndarray, images: Tensor, labels: Tensor, lines: Tensor | None = None
     ) -> None:
         ratios = group_ratios(self.anytime, generator(self.seed, "keep ratio", step))
-        count, rows = len(positions), np.concatenate(processes.dealt(self.deal(len(positions)), self.accelerator))
+        count = len(positions)
+        rows = np.concatenate(processes.dealt(self.deal(count), self.accelerator))
         noise, sets = self.drawing(rows, count, "noise", step), Sets([[] for _ in ratios])
 
         def compute(piece: Piece) -> tuple[Tensor, Tensor]:
@@ -68,7 +74,7 @@ class AnytimeRun(Run):
 
         self.gradients(compute, positions, images, labels, lines, step, sum(ratios) / len(ratios))
 
-    def loss(self, piece: Piece, ratios: list[float], sets: "Sets") -> tuple[Tensor, Tensor]:
+    def loss(self, piece: Piece, ratios: list[float], sets: Sets) -> tuple[Tensor, Tensor]:
         """-> a piece's part of the loss of a step, and logits (B, classes) of a pass of each image with few patches.
         The selector is judged with the last piece."""
         model, images, labels = self.model, piece.images, piece.labels
@@ -80,10 +86,9 @@ class AnytimeRun(Run):
             loss = loss + F.cross_entropy(logits.float(), labels[:whole], reduction="sum") / piece.count
             taught = logits.detach().float().softmax(dim=1)
         for number, ratio in enumerate(ratios):
-            # Every so manieth image, so that each group has its share of those that passed whole.
             if number >= piece.count:
                 break  # a last batch of a few images
-            group = torch.from_numpy(np.flatnonzero(piece.rows % len(ratios) == number)).to(images.device)
+            group = torch.from_numpy(np.flatnonzero(self._group(piece.rows) == number)).to(images.device)
             here, keep = group + piece.start, keep_count(sets.orders[0].shape[1], ratio)
             errors = images.new_zeros(0)
             if len(group):
@@ -132,7 +137,7 @@ class AnytimeRun(Run):
         if taught is None or not share:
             return error
         there = group < len(taught)
-        soft = -(taught[group.clamp(max=len(taught) - 1)] * logits.float().log_softmax(dim=1)).sum(dim=1)
+        soft = -(taught[group.clamp(max=len(taught) - 1)] * logits.log_softmax(dim=1)).sum(dim=1)
         return torch.where(there, (1 - share) * error + share * soft, error)
 
     def _judged(self, weights: Tensor, orders: Sequence[Tensor], errors: Sequence[Tensor], keep: int) -> Tensor:

@@ -72,16 +72,23 @@ def test_the_table_and_the_advice_follow_from_the_rows(frame):
     table = methods.table(frame, "aid").set_index("method")
     assert table.loc["anytime", "at 0.2"] == "83.0 (82.0-84.0) ± 2.0" and table.loc["anytime", "seeds"] == 2
     assert table.loc["EViT", "at 0.3"] == "-"
-    advice = methods.advice(frame, "aid", budgets=(0.05, 0.2, 0.5, 1.0))
-    assert advice["operations"].tolist() == ["up to 20%", "up to 50%", "up to 100%"]  # nothing costs only 5 %
+    advice = methods.advice(frame, "aid", budgets=(0.05, 0.2, 0.55, 1.0))
+    assert advice["operations"].tolist() == ["up to 20%", "up to 55%", "up to 100%"]  # nothing costs only 5 %
     assert advice["best"].tolist() == ["anytime", "EViT", "EViT"]  # EViT's cheapest costs half
     assert advice["random in its interval"].tolist() == ["no", "no", "no"]
     fast = methods.advice(frame, "aid", by="speed", budgets=(11, 3, 1))  # ten times at a tenth
     assert fast["speed"].tolist() == ["at least 3x", "at least 1x"]
-    assert fast["keep ratio"].tolist() == [0.2, 1.0] and fast["best"].tolist() == ["EViT", "EViT"]
+    assert fast["keep ratio"].tolist() == [0.33, 1.0] and fast["best"].tolist() == ["EViT", "EViT"]
+    assert fast["accuracy"].tolist() == ["93.3 (91.3-95.3)", "100.0 (98.0-102.0)"]  # a third of the way from 0.2 to 0.5
+    assert fast["random"].tolist() == ["81.3", "88.0"] and fast["seeds"].tolist() == [1, 1]
+    dear = methods.advice(frame, "aid", budgets=(0.3,))  # EViT costs more at every ratio
+    assert dear["best"].tolist() == ["anytime"] and dear["keep ratio"].tolist() == [0.3]
+    assert dear["accuracy"].tolist() == ["84.0 (82.0-86.0)"]
     assert methods.advice(frame.assign(throughput=800), "aid", by="speed").empty  # nothing gains time
     with pytest.raises(ValueError, match="unknown budget 'price'"):
         methods.advice(frame, "aid", by="price")
+    unmatched = frame[~frame["policy"].isin(["random"])]
+    assert methods.advice(unmatched, "aid", budgets=(0.2,))["random in its interval"].tolist() == ["-"]
     near = frame.assign(accuracy_low=frame["accuracy"] - 0.2)
     assert methods.advice(near, "aid", budgets=(0.2,))["random in its interval"].tolist() == ["yes"]
 

@@ -105,7 +105,10 @@ def test_what_a_benchmark_kept_of_each_image_serves_in_place_of_the_weights(smok
     assert answers.read(name, "smoke", ratios).attrs["split"] == "0012345e67"
 
     # Weights that are gone change nothing; weights of another training do.
+    assert paired.answerable([name, "another"], "smoke", ratios, "learned") == [name]
     stage.file.unlink()
+    assert paired.answerable([name], "smoke", ratios) == [name]
+    assert paired.answerable([name], "smoke", ratios, "learned") == []
     assert paired.rivals("synthetic", [0, 1], "smoke")["random"] == [name]
     (there,) = paired.of_checkpoints([name], "smoke", ratios, progress=False)
     pd.testing.assert_frame_equal(there, kept)

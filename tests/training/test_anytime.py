@@ -130,9 +130,9 @@ def test_halves_of_a_batch_are_the_same_step(spots, monkeypatch, capsys):
     torch.testing.assert_close(*odds, atol=5e-3, rtol=0)
 
 
-def test_the_loss_without_a_signal_is_the_mean_cross_entropy_of_all_passes():
+def test_the_loss_where_nothing_is_learned_is_the_mean_cross_entropy_of_all_passes():
     model, images, labels = made("central").train(), torch.randn(4, 3, 64, 64), torch.tensor([0, 1, 1, 0])
-    loop = started(model, AnytimeSettings(whole=0.5, distill=0.25))
+    loop = started(model, AnytimeSettings(whole=0.5, distill=0.25, groups=2))
     loss, logits = loss_of(loop, images, labels, [0.25, 0.5])
     assert not loop.learns
     whole = model(images)[:2]
