@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from math import prod
@@ -244,7 +245,9 @@ class _Scores(nn.Module):
 
 def _count(call: nn.Module, images: Tensor, attention: bool = True) -> tuple[float, float]:
     """(all, the selector's) multiply-accumulates, by fvcore."""
-    from fvcore.nn import FlopCountAnalysis  # here, as below: seconds to import, and not every notebook counts
+    with warnings.catch_warnings():  # fvcore scripts a loss of its own as it is imported, which torch calls deprecated
+        warnings.simplefilter("ignore", FutureWarning)
+        from fvcore.nn import FlopCountAnalysis  # here, as below: seconds to import, and not every notebook counts
 
     analysis = FlopCountAnalysis(call, images)
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
