@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import documents
+
 REPOSITORY = Path(__file__).parents[1]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 
@@ -38,3 +40,48 @@ def test_notebooks_files_and_checkpoints_that_are_named_exist(page):
 def test_every_page_is_reached_from_the_readme():
     text = PAGES[0].read_text()
     assert [page.name for page in PAGES[1:] if f"docs/{page.name}" not in text] == []
+
+
+def test_every_marked_table_is_what_the_committed_results_say(capsys):
+    assert sum(page.read_text().count("<!-- table: ") for page in PAGES) >= 15
+    assert documents.main(["--check"]) == 0, capsys.readouterr().out + "python -m pipeline.documents writes it anew"
+
+
+@pytest.fixture
+def page(workplace):
+    """write(text) -> a checkout whose README.md says that, with the committed results."""
+
+    def write(text):
+        (workplace / "docs").mkdir()
+        (workplace / "benchmarks_results").symlink_to(REPOSITORY / "benchmarks_results")
+        (workplace / "README.md").write_text(text)
+        return workplace / "README.md"
+
+    return write
+
+
+def test_a_table_that_differs_is_told_and_written_anew_and_its_surroundings_are_left(page, capsys):
+    file = page("Before.\n\n<!-- table: methods cifar10 -->\n\n| method |\n| --- |\n| 99.9 |\n\nAfter | a bar.\n")
+    before = file.read_text()
+    assert documents.main(["--check"]) == 1 and file.read_text() == before
+    assert documents.main([]) == 0 and capsys.readouterr().out.count("README.md") == 2
+    text = file.read_text()
+    assert text.startswith("Before.\n\n<!-- table: methods cifar10 -->\n\n| method | seeds |")
+    assert text.endswith(" |\n\nAfter | a bar.\n") and "99.9" not in text and "random (PatchDropout)" in text
+    assert documents.main(["--check"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("mark", "named"),
+    [
+        ("pie", "'pie': expected one of summary, methods"),
+        ("methods", "'methods': .*missing 1 required positional argument: 'dataset'"),
+        ("methods moon", "'methods moon': nothing was measured"),
+        ("differences aid compact random", "no answers of random on aid"),
+    ],
+)
+def test_a_mark_that_says_what_there_is_not_is_an_error_that_names_it(page, capsys, mark, named):
+    file = page(f"<!-- table: {mark} -->\n\n| a |\n| --- |\n")
+    before = file.read_text()
+    assert documents.main([]) == 1 and file.read_text() == before
+    assert re.search(named, capsys.readouterr().err)

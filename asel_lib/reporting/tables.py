@@ -200,7 +200,7 @@ def over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
 def summary(
     frame: pd.DataFrame, ratios: Sequence[float] = (1.0, 0.5, 0.2), policies: Sequence[str] = ("learned", "glance")
 ) -> pd.DataFrame:
-    """The README's table: a row a data set and run with one of the policies (those that are trained along); accuracy
+    """A row a data set and run with one of the policies (those that are trained along): test images, accuracy
     with its interval (%), GMACs, and the speed-up latency(1.0) / latency(ratio), at each of the ratios. "-" where it
     was not measured."""
     if 1.0 not in ratios:
@@ -209,7 +209,8 @@ def summary(
     for dataset, rows in frame[frame["policy"].isin(policies)].groupby("dataset", sort=True):
         for label, run in runs(rows):
             found = {round(row["keep_ratio"], 6): row for row in over_seeds(run).to_dict("records")}
-            line = {"data set": dataset, "recipe": label, "seeds": run["seed"].nunique()}
+            line = {"data set": dataset, "test images": int(run["n_images"].max())}
+            line |= {"recipe": label, "seeds": run["seed"].nunique()}
             cells = [found.get(round(ratio, 6)) for ratio in ratios]
             line |= {
                 f"accuracy at {ratio:g}, %": accuracy_cell(cell) for ratio, cell in zip(ratios, cells, strict=True)
