@@ -7,6 +7,7 @@ three keep ratios: what is shipped is what the results table says, or nothing is
 benchmark take the place of the checkpoint's rows in benchmarks_results/results.csv, and its answers go to
 benchmarks_results/answers/. --without-weights: rows and answers alone, of a seed that is not shipped;
 --only-answers: of an ablation, which is compared without a benchmark.
+Then `python -m pipeline.documents` brings the tables of README and docs up to date.
 """
 
 import argparse
