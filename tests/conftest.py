@@ -59,16 +59,18 @@ def real_data():
 
 @pytest.fixture
 def tiny():
-    """make(**changes) -> a SelectiveViT of 2 blocks, D 48, 16 patches, in eval mode, from a fixed seed."""
+    """`tiny_model`, which processes that a test launches can find too."""
+    return tiny_model
+
+
+def tiny_model(num_classes=4, selector="learned", architecture="vit_tiny_patch16_224", **changes):
+    """-> a SelectiveViT of 2 blocks, D 48, 16 patches, in eval mode, from a fixed seed."""
     from asel_lib.models import SelectiveViT
     from asel_lib.reproducibility import seeded
 
-    def make(num_classes=4, selector="learned", architecture="vit_tiny_patch16_224", **changes):
-        settings = dict(img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=3) | changes
-        with seeded("tiny"):
-            return SelectiveViT(architecture, num_classes, selector, **settings).eval()
-
-    return make
+    settings = dict(img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=3) | changes
+    with seeded("tiny"):
+        return SelectiveViT(architecture, num_classes, selector, **settings).eval()
 
 
 @pytest.fixture(scope="session")

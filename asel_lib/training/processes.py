@@ -9,27 +9,27 @@ one writes and prints.
 import contextlib
 import io
 import os
+import signal
 import socket
-import sys
+import threading
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TextIO
 
 import numpy as np
 import torch
-from accelerate import Accelerator, PartialState, notebook_launcher
+from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs, parse_flag_from_env
+from accelerate.utils import DistributedDataParallelKwargs, parse_flag_from_env, patch_environment
 from torch import Tensor, nn
-from torch.distributed import DistNetworkError
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from asel_lib import checks
 from asel_lib.devices import default_device
 from asel_lib.errors import TrainingError
-
-_PORTS = 5  # that may be taken before it is an error
+from asel_lib.reproducibility import cores
 
 PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}  # what accelerate calls them
 
@@ -208,41 +208,43 @@ def printing(state: PartialState) -> contextlib.AbstractContextManager:
 
 
 def launch(function: Callable, arguments: tuple, processes: int) -> None:
-    """Call the function in so many new processes of this machine, from a notebook too, and wait for them. They are
-    forks: on a machine with GPUs, nothing may have been computed on one before. TrainingError where one of them fails,
-    with what it said last."""
-    AcceleratorState._reset_state(True)  # this process was alone, its children are not
-    # A fork of a process whose threads have worked must not start threads of its own (OpenMP waits for ever).
-    before, out = os.environ.get("OMP_NUM_THREADS"), sys.stdout
-    os.environ["OMP_NUM_THREADS"] = "1"
+    """Call the function in so many new processes of this machine, from a notebook too, and wait for them. Function and
+    arguments are pickled: each process begins as a new interpreter and has nothing of this one but these and its
+    environment (in a script of your own, call it below `if __name__ == "__main__":`). TrainingError where one of them
+    fails, with what it said last."""
+    config = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=processes, run_id=uuid.uuid4().hex, max_restarts=0,
+        # Its own free port, which no other program can take meanwhile; no name of this machine has to be looked up.
+        rdzv_backend="c10d", rdzv_endpoint="localhost:0", local_addr="localhost",
+        # Not a fork: threads (OpenMP's, a notebook's) and a GPU in use do not survive one.
+        start_method="spawn",
+    )  # fmt: skip
+    own = {"OMP_NUM_THREADS": str(max(1, cores() // processes)), "GLOO_SOCKET_IFNAME": _loopback()}
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # the launcher calls CPUs "CUDAs"
-            for attempt in range(_PORTS):
-                try:
-                    notebook_launcher(_started, (function, arguments, out), processes, use_port=_free_port())
-                    break
-                except DistNetworkError as error:
-                    # Another program took the port after it was found free; no process has begun then.
-                    if "EADDRINUSE" not in str(error) or attempt + 1 == _PORTS:
-                        raise
+        with patch_environment(**{k: os.environ.get(k, v) for k, v in own.items() if v}), _handlers_kept():
+            elastic_launch(config, function)(*arguments)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         said = failure.message["message"] if isinstance(failure.message, dict) else failure.message
         last = (said.strip().splitlines() or [f"ended with {failure.exitcode}"])[-1]
         raise TrainingError(f"process {rank} of {processes}: {last.strip()}") from error
+
+
+@contextlib.contextmanager
+def _handlers_kept() -> Iterator[None]:
+    """The launcher answers signals by an error of its own and leaves it at that: a notebook could not be interrupted
+    afterwards as it could before."""
+    handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+    before = {number: signal.getsignal(number) for number in handled}
+    try:
+        yield
     finally:
-        os.environ.pop("OMP_NUM_THREADS")
-        if before is not None:
-            os.environ["OMP_NUM_THREADS"] = before
+        if threading.current_thread() is threading.main_thread():  # of others, neither sets a handler
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
-def _started(function: Callable, arguments: tuple, out: TextIO) -> None:
-    torch.set_num_threads(1)
-    with contextlib.redirect_stdout(out):
-        function(*arguments)
-
-
-def _free_port() -> str:
-    with socket.socket() as one:
-        one.bind(("", 0))  # on every address, as the launcher will
-        return str(one.getsockname()[1])
+def _loopback() -> str:
+    """The network interface by which processes of one machine find each other whatever its name resolves to, "" where
+    it is called otherwise than on Linux and macOS."""
+    return next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), "")

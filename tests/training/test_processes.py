@@ -1,7 +1,6 @@
 """One process, two, or several passes a batch: the same training."""
 
-import os
-import socket
+import signal
 from dataclasses import replace
 from functools import partial
 
@@ -32,15 +31,10 @@ CASES = [("paper", "learned"), ("dropped", "learned"), ("dropped", "dynamicvit")
 CASES += [("anytime", "learned"), ("anytime", "random")]
 
 
-@pytest.fixture(autouse=True)
-def plain_descent(monkeypatch):
+def plain_descent(model, settings, left_out=()):
     """Adam makes a whole step of a gradient that is nothing but rounding (the biases of keys); descent does not."""
-
-    def optimizer(model, settings, left_out=()):
-        kept = [p for name, p in model.named_parameters() if not name.startswith(left_out)]
-        return torch.optim.SGD(kept, lr=0.05, momentum=0.9)
-
-    monkeypatch.setattr(optimizers, "optimizer", optimizer)
+    kept = [p for name, p in model.named_parameters() if not name.startswith(left_out)]
+    return torch.optim.SGD(kept, lr=0.05, momentum=0.9)
 
 
 def data(train=33) -> list[Batches]:
@@ -59,9 +53,11 @@ def trained(tiny, recipe, selector, pieces=None, **options):
     kind = partial(AnytimeRun, anytime=AnytimeSettings()) if recipe == "anytime" else None
     kind = partial(AgentRun, agent=AgentSettings(reward_every=1, replay=4, draw=2)) if recipe == "agent" else kind
     settings = options.pop("settings", SETTINGS)
-    made = supervised.train(
-        model, *data(), settings, recipe=recipe, seed=3, kind=kind, progress=False, pieces=pieces, **options
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(optimizers, "optimizer", plain_descent)
+        made = supervised.train(
+            model, *data(), settings, recipe=recipe, seed=3, kind=kind, progress=False, pieces=pieces, **options
+        )
     columns = [name for name in made.history if name.startswith(("train_", "val_", "keep_"))]
     return {name: value.float() for name, value in model.state_dict().items()}, made.history[columns].to_numpy()
 
@@ -124,25 +120,11 @@ def failing(folder):
 
 
 @pytest.mark.slow
-def greeting(folder):
-    (folder / os.environ["RANK"]).touch()
-
-
-def test_a_port_that_another_program_took_meanwhile_is_left_to_it(tmp_path, monkeypatch):
-    with socket.create_server(("", 0)) as other:
-        taken, find = str(other.getsockname()[1]), processes._free_port
-        ports = iter([taken, taken, find()])
-        monkeypatch.setattr(processes, "_free_port", lambda: next(ports))
-        processes.launch(greeting, (tmp_path,), 2)
-        assert sorted(file.name for file in tmp_path.iterdir()) == ["0", "1"]
-        monkeypatch.setattr(processes, "_free_port", lambda: taken)
-        with pytest.raises(RuntimeError, match="EADDRINUSE"):
-            processes.launch(greeting, (tmp_path,), 2)
-
-
-def test_the_error_of_a_process_is_raised_where_it_was_launched(tmp_path):
+def test_the_error_of_a_process_is_raised_where_it_was_launched_which_can_be_interrupted_as_before(tmp_path):
+    before = signal.getsignal(signal.SIGINT)
     with pytest.raises(TrainingError, match="process 1 of 2: RuntimeError: the second has no memory left$"):
         processes.launch(failing, (tmp_path,), 2)
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_process_alone_may_train_in_another_precision_than_before():
