@@ -19,6 +19,7 @@ VARIANTS: dict[str, tuple[str, dict, str]] = {
     "parts": ("no whole images at all", {"whole": 0.0}, "glance"),
     "linear": ("keep ratios linear, 0.05 to 0.5", {"spread": "linear"}, "glance"),
     "wide": ("keep ratios to 1", {"ratio_high": 1.0}, "glance"),
+    "pair": ("two keep ratios a step", {"groups": 2}, "glance"),
     "single": ("one keep ratio a step", {"groups": 1}, "glance"),
 }
 
