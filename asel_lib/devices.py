@@ -9,7 +9,7 @@ from asel_lib.profiles import PRECISIONS
 
 
 def default_device() -> torch.device:
-    """A GPU if there is one; asked for without beginning to use it, so that processes can still be forked."""
+    """A GPU if there is one; asked for without beginning to use it, so that this process can still be forked."""
     from accelerate.utils import is_cuda_available
 
     return torch.device("cuda" if is_cuda_available() else "cpu")

@@ -65,7 +65,8 @@ def test_papermill_stops_at_a_bad_parameter(workplace, given, message):
 
 
 @pytest.mark.slow
-def test_a_training_notebook_shares_its_training_with_two_processes(workplace):
+def test_a_training_notebook_shares_its_training_with_two_processes(workplace, monkeypatch):
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")  # with it a kernel does not show what its processes print
     out, given = workplace / "out.ipynb", {"profile": "smoke", "recipe": "anytime", "processes": 2}
     papermill.execute_notebook(
         FOLDER / "01_cifar10_warmup.ipynb", out, given, progress_bar=False, kernel_name="python3"

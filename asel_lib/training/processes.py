@@ -11,19 +11,23 @@ import io
 import os
 import signal
 import socket
+import sys
+import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import ModuleType
 
 import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs, parse_flag_from_env, patch_environment
+from accelerate.utils import DistributedDataParallelKwargs, parse_flag_from_env
 from torch import Tensor, nn
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from asel_lib import checks
@@ -208,43 +212,72 @@ def printing(state: PartialState) -> contextlib.AbstractContextManager:
 
 
 def launch(function: Callable, arguments: tuple, processes: int) -> None:
-    """Call the function in so many new processes of this machine, from a notebook too, and wait for them. Function and
-    arguments are pickled: each process begins as a new interpreter and has nothing of this one but these and its
-    environment (in a script of your own, call it below `if __name__ == "__main__":`). TrainingError where one of them
-    fails, with what it said last."""
-    config = LaunchConfig(
-        min_nodes=1, max_nodes=1, nproc_per_node=processes, run_id=uuid.uuid4().hex, max_restarts=0,
-        # Its own free port, which no other program can take meanwhile; no name of this machine has to be looked up.
-        rdzv_backend="c10d", rdzv_endpoint="localhost:0", local_addr="localhost",
-        # Not a fork: threads (OpenMP's, a notebook's) and a GPU in use do not survive one.
-        start_method="spawn",
-    )  # fmt: skip
-    own = {"OMP_NUM_THREADS": str(max(1, cores() // processes)), "GLOO_SOCKET_IFNAME": _loopback()}
+    """Call the function in so many new processes of this machine, from a notebook too, and wait for them. It is a
+    module's, and it and its arguments are pickled: each process begins as a new interpreter and has nothing of this one
+    but these (a selector that was registered in a notebook's cell is unknown to it). TrainingError where one of them
+    fails, with what it said; KeyboardInterrupt where they were interrupted."""
+    with tempfile.TemporaryDirectory() as logs, _handlers_kept(), _main_left_out(function):
+        config = LaunchConfig(
+            min_nodes=1, max_nodes=1, nproc_per_node=processes, run_id=uuid.uuid4().hex, max_restarts=0,
+            # A free port of its own choice, which no other program can take meanwhile.
+            rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0", local_addr="127.0.0.1",
+            # Not a fork, in which threads (OpenMP's, a notebook's) and the use of a GPU break.
+            start_method="spawn", logs_specs=DefaultLogsSpecs(log_dir=logs),
+        )  # fmt: skip
+        try:
+            elastic_launch(config, _begin)(os.getpid(), max(1, cores() // processes), function, *arguments)
+        except ChildFailedError as error:
+            rank, failure = error.get_first_failure()
+            raise TrainingError(f"process {rank} of {processes}: {_said(failure)}") from error
+        except SignalException as error:
+            if error.sigval == signal.SIGINT:
+                raise KeyboardInterrupt from error
+            raise
+
+
+def _begin(parent: int, threads: int, function: Callable, *arguments) -> None:
+    """What a new process does first."""
+    if os.getppid() != parent:  # killed while this one was importing: nobody waits for it any more
+        os._exit(1)
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(threads)
+    # By which processes of one machine find each other whatever its name resolves to: Linux's name, and macOS'.
+    if loopback := next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), ""):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
+    function(*arguments)
+
+
+def _said(failure: ProcessFailure) -> str:
+    """The error of a process in one line."""
+    if isinstance(failure.message, dict):
+        return " ".join(failure.message["message"].split())
+    if failure.exitcode > 0:  # it had no chance to say anything to the launcher
+        return f"ended with status {failure.exitcode}; the lines above say why"
+    return " ".join(failure.message.split()) or f"ended with {failure.exitcode}"
+
+
+@contextlib.contextmanager
+def _main_left_out(function: Callable) -> Iterator[None]:
+    """A new process would run the caller's script again, which may train as soon as it is run, or is no file at all."""
+    main = sys.modules["__main__"]
+    if function.__module__ != "__main__":
+        sys.modules["__main__"] = ModuleType("__main__")
     try:
-        with patch_environment(**{k: os.environ.get(k, v) for k, v in own.items() if v}), _handlers_kept():
-            elastic_launch(config, function)(*arguments)
-    except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
-        said = failure.message["message"] if isinstance(failure.message, dict) else failure.message
-        last = (said.strip().splitlines() or [f"ended with {failure.exitcode}"])[-1]
-        raise TrainingError(f"process {rank} of {processes}: {last.strip()}") from error
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 @contextlib.contextmanager
 def _handlers_kept() -> Iterator[None]:
     """The launcher answers signals by an error of its own and leaves it at that: a notebook could not be interrupted
     afterwards as it could before."""
-    handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-    before = {number: signal.getsignal(number) for number in handled}
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
     try:
         yield
     finally:
         if threading.current_thread() is threading.main_thread():  # of others, neither sets a handler
             for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-def _loopback() -> str:
-    """The network interface by which processes of one machine find each other whatever its name resolves to, "" where
-    it is called otherwise than on Linux and macOS."""
-    return next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), "")
+                if handler is not None:  # one that Python did not set
+                    signal.signal(number, handler)

@@ -1,6 +1,11 @@
 """One process, two, or several passes a batch: the same training."""
 
+import os
 import signal
+import subprocess
+import sys
+import threading
+import time
 from dataclasses import replace
 from functools import partial
 
@@ -119,12 +124,50 @@ def failing(folder):
         raise RuntimeError("the second has no memory left")
 
 
+def dying(folder):
+    if processes.joined().process_index == 1:
+        sys.exit(3)
+
+
 @pytest.mark.slow
-def test_the_error_of_a_process_is_raised_where_it_was_launched_which_can_be_interrupted_as_before(tmp_path):
-    before = signal.getsignal(signal.SIGINT)
+def test_the_error_of_a_process_is_raised_where_it_was_launched(tmp_path):
     with pytest.raises(TrainingError, match="process 1 of 2: RuntimeError: the second has no memory left$"):
         processes.launch(failing, (tmp_path,), 2)
+    with pytest.raises(TrainingError, match="process 1 of 2: ended with status 3; the lines above say why$"):
+        processes.launch(dying, (tmp_path,), 2)
+
+
+@pytest.mark.slow
+def test_a_launch_is_interrupted_like_any_other_call_and_so_is_what_follows():
+    before = signal.getsignal(signal.SIGINT)
+
+    def interrupt():
+        while signal.getsignal(signal.SIGINT) is before:  # until the launcher answers signals
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        processes.launch(time.sleep, (300,), 2)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.slow
+def test_a_script_that_is_no_file_and_whose_threads_have_worked_may_launch(workplace):
+    script = """
+import torch
+from asel_lib import profiles
+from asel_lib.training import stages
+print("begun", torch.rand(999, 999) @ torch.rand(999, 999) is None)
+stage = stages.warm_up(profiles.load("smoke"), recipe="dropped", processes=2, progress=False)
+print("processes:", stage.record["training_processes"])
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    done = subprocess.run(
+        [sys.executable, "-"], input=script, text=True, capture_output=True, timeout=300, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert "processes: 2" in done.stdout and done.stdout.count("begun") == 1, "the script was run by each process"
 
 
 def test_a_process_alone_may_train_in_another_precision_than_before():
