@@ -31,7 +31,7 @@ def benchmark(
     policies: Sequence[str],
     draws: int = 5,
     precision: str = "float32",
-    timing_seconds: float = 1.0,
+    timing_seconds: float | None = 1.0,
     batch_size: int = 64,
     object_fraction: np.ndarray | None = None,
     answers_file: Path | None = None,
@@ -42,8 +42,9 @@ def benchmark(
 
     batches: re-iterable, see `accuracy.evaluate`. record: the checkpoint's, with RECORD_KEYS (`split` is the
     part that is measured). Cost is measured for `batch_size` images of the set, repeated where it holds
-    fewer; MACs are those of one image. timing_seconds: for each (policy, ratio), see `cost.latencies`. answers_file:
-    where it is kept which images were answered rightly (see `answers`), by their `names`.
+    fewer; MACs are those of one image. timing_seconds: for each (policy, ratio), see `cost.latencies`; None: neither
+    time nor memory is measured (nan), as of another seed of a model that was. answers_file: where it is kept which
+    images were answered rightly (see `answers`), by their `names`.
     ValueError where the record lacks a key or an argument makes no sweep.
     """
     missing = [key for key in RECORD_KEYS if key not in record]
@@ -53,24 +54,20 @@ def benchmark(
     if answers_file is not None:
         answers.write(answers_file, right, names, _plain(model).record, record["split"])
     images, lines = timing_batch(batches, batch_size)
-    times = cost.latencies(model, images, ratios, policies, precision, timing_seconds, lines=lines)
+    times = {}
+    if timing_seconds is not None:
+        times = cost.latencies(model, images, ratios, policies, precision, timing_seconds, lines=lines)
 
     rows = []
     for row in tqdm(frame.to_dict("records"), desc="cost", unit="setting", disable=not progress):
         policy, ratio = row["policy"], row["keep_ratio"]
         macs = cost.gmacs(_plain(model), tuple(images.shape[-2:]), ratio, policy, lines)
-        time = times[policy, ratio]
-        rows.append(
-            row
-            | {
-                "gmacs": macs.total,
-                "selector_gmacs": macs.selector,
-                "latency_ms": time.median_ms,
-                "latency_iqr_ms": time.iqr_ms,
-                "throughput": time.throughput,
-                "peak_memory_mb": cost.peak_memory(model, images, ratio, policy, precision, lines),
-            }
-        )
+        measured = dict.fromkeys(("latency_ms", "latency_iqr_ms", "throughput", "peak_memory_mb"), np.nan)
+        if time := times.get((policy, ratio)):
+            memory = cost.peak_memory(model, images, ratio, policy, precision, lines)
+            measured = {"latency_ms": time.median_ms, "latency_iqr_ms": time.iqr_ms, "throughput": time.throughput}
+            measured |= {"peak_memory_mb": memory}
+        rows.append(row | {"gmacs": macs.total, "selector_gmacs": macs.selector} | measured)
     return pd.DataFrame(rows).assign(**_origin(model, images, record, profile, precision))
 
 

@@ -1,3 +1,4 @@
+import pandas as pd
 import pytest
 import torch
 
@@ -27,6 +28,23 @@ def test_a_row_for_every_policy_and_ratio_with_every_column(tiny):
     few, full = (frame[(frame["policy"] == "learned") & (frame["keep_ratio"] == r)].iloc[0] for r in (0.25, 1.0))
     assert few["gmacs"] < full["gmacs"]
     assert few["kept_patches"] == 4
+
+
+def test_a_seed_that_is_not_timed_counts_for_accuracy_alone(tiny, tmp_path):
+    images, frames = torch.randn(6, 3, 32, 32), []
+    for seed, seconds in enumerate((0.01, None)):
+        batches = [(images, (torch.arange(6) + seed) % 4)]
+        frames.append(
+            benchmark(tiny(), batches, record=RECORD | {"seed": seed, "name": f"tiny_seed{seed}"}, profile="smoke",
+                      ratios=[1.0], policies=["learned"], timing_seconds=seconds, batch_size=8, progress=False)
+        )  # fmt: skip
+    timed, plain = (frame.iloc[0] for frame in frames)
+    times = ["latency_ms", "latency_iqr_ms", "throughput", "peak_memory_mb"]
+    assert plain[times].isna().all() and plain["gmacs"] == timed["gmacs"]
+    tables.write(pd.concat(frames), tmp_path / "results.csv")
+    (mean,) = tables.over_seeds(tables.read(tmp_path / "results.csv")).to_dict("records")
+    assert mean["seeds"] == 2 and mean["accuracy"] == (timed["accuracy"] + plain["accuracy"]) / 2
+    assert mean["throughput"] == timed["throughput"]
 
 
 def test_an_incomplete_record_is_named(tiny):
