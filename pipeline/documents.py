@@ -29,6 +29,7 @@ from asel_lib.training import ablations
 MARK = re.compile(r"<!-- table: (\S+)((?: \S+)*) -->\n+((?:\|.*\n)*)")
 SHORT = {r"line_guided:lines=(\w+),choice=(\w+)": r"\1 \2"}  # a policy in a table's cell
 SEEDS = (0, 1, 2)
+OWN = "random patches on its own model"
 FEW = (1.0, 0.5, 0.2, 0.1)
 CHOICES = {"glance:choice=sample": "`sample`", "glance:choice=top": "`top`", "random": "random"}
 
@@ -122,13 +123,14 @@ def objects(*arguments: str) -> pd.DataFrame:
 
 
 def differences(dataset: str, profile: str, *labels: str) -> pd.DataFrame:
-    """`anytime` minus others, image by image, of kept answers alone; labels with _ for a space."""
+    """`anytime` minus others, image by image, of kept answers alone; labels with _ for a space. OWN: the very models,
+    choosing at random."""
     ratios = sorted(profiles.load(profile).evaluation.ratios)
     found = paired.rivals(dataset, SEEDS, profile)
     ours = _kept(found["anytime"], profile, ratios)
     rows = []
     for label in (label.replace("_", " ") for label in labels):
-        theirs = _kept(found[label], profile, ratios)
+        theirs = _kept(found["anytime" if label == OWN else label], profile, ratios, "random" if label == OWN else None)
         if not theirs:
             raise AselError(f"no answers of {label} on {dataset} are kept for all of {len(ratios)} keep ratios")
         gap = paired.differences(ours, theirs)
@@ -166,8 +168,8 @@ def _ablated(dataset: str, epochs: str) -> dict[str, list[str]]:
     return ablations.trained(dataset, SEEDS, answers.names("compact"), epochs=int(epochs))
 
 
-def _kept(names: list[str], profile: str, ratios: list[float]) -> list[pd.DataFrame]:
-    return [frame for name in names if (frame := answers.read(name, profile, ratios)) is not None]
+def _kept(names: list[str], profile: str, ratios: list[float], policy: str | None = None) -> list[pd.DataFrame]:
+    return [frame for name in names if (frame := answers.read(name, profile, ratios, policy)) is not None]
 
 
 def _number(text: str) -> bool:

@@ -49,7 +49,8 @@ def in_turn(
     the rounds' ratios to the base. Without the agent's own learning: a small step in 50 batches.
     """
     device = torch.device(device) if device else default_device()
-    trainings = _trainings(profile.for_line_guided())
+    own = profile.for_line_guided()
+    trainings = _trainings(replace(own, anytime=own.anytime_for(dataset or profile.datasets[0])))
     known = [*trainings, "published"]
     for name in (base, *only):
         checks.one_of("training", name, known)
