@@ -77,7 +77,7 @@ def test_a_table_that_differs_is_told_and_written_anew_and_its_surroundings_are_
         ("pie", "'pie': expected one of summary, methods"),
         ("methods", "'methods': .*missing 1 required positional argument: 'dataset'"),
         ("methods moon", "'methods moon': nothing was measured"),
-        ("differences rsscn7 compact random", "no answers of random on rsscn7"),
+        ("differences cifar10 compact dropped", "no answers of dropped on cifar10"),
     ],
 )
 def test_a_mark_that_says_what_there_is_not_is_an_error_that_names_it(page, capsys, mark, named):
