@@ -5,7 +5,8 @@
 Weights are rounded to half precision, and the rounded model is compared with the measured one on the test images at
 three keep ratios: what is shipped is what the results table says, or nothing is written. The rows of the run's
 benchmark take the place of the checkpoint's rows in benchmarks_results/results.csv, and its answers go to
-benchmarks_results/answers/. --without-weights: rows and answers alone, of a seed that is not shipped;
+benchmarks_results/answers/; rows without times (05_benchmark's `timed`) keep those of the rows that they replace, where
+machine and operations are the same. --without-weights: rows and answers alone, of a seed that is not shipped;
 --only-answers: of an ablation, which is compared without a benchmark.
 Then `python -m pipeline.documents` brings the tables of README and docs up to date.
 """
@@ -65,8 +66,9 @@ def measurements(profile: str, name: str, only_answers: bool = False) -> None:
     if rows is not None:
         table = paths.results() / "results.csv"
         if table.is_file():
-            others = tables.read(table)
-            rows = pd.concat([others[others["checkpoint"] != name], rows], ignore_index=True)
+            there = tables.read(table)
+            before = there["checkpoint"] == name
+            rows = pd.concat([there[~before], _with_times(rows, there[before])], ignore_index=True)
             rows = tables.with_speed(rows, tables.read(table, speed=True))
         tables.write(rows, table)
         print(f"{name}: in {table.name}")
@@ -78,6 +80,15 @@ def measurements(profile: str, name: str, only_answers: bool = False) -> None:
         elif kept and committed.is_file() and answers.training(committed) != answers.training(kept[0]):
             committed.unlink()
             print(f"{name}: answers/{file.name} was of another training: removed")
+
+
+def _with_times(rows: pd.DataFrame, before: pd.DataFrame) -> pd.DataFrame:
+    """Rows that were not timed keep the times that stood there, of as many operations on such a machine: other weights
+    of the same network do not change them."""
+    same, costs = ["policy", "keep_ratio", "gmacs", *tables.MACHINE], list(tables.COSTS)
+    if rows[costs].notna().any(axis=None):
+        return rows
+    return rows.drop(columns=costs).merge(before[same + costs], on=same, how="left")
 
 
 def main(arguments: list[str]) -> int:

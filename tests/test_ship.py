@@ -45,6 +45,18 @@ def test_a_runs_rows_take_the_place_of_the_checkpoints_old_ones_and_of_no_others
     assert table.read_bytes() == before
 
 
+def test_rows_without_times_keep_those_of_the_same_network_on_the_same_machine(workplace):
+    table, file = paths.results() / "results.csv", paths.run("smoke") / "results" / "a.csv"
+    ratios = {"keep_ratio": [0.1, 0.5, 1.0]}
+    tables.write(rows("a", 0.1).assign(**ratios, throughput=[3.0, 2.0, 1.0]), table)
+    untimed = rows("a", 0.9).assign(**ratios, gmacs=[0.5, 0.7, 0.5], **dict.fromkeys(tables.COSTS))
+    tables.write(untimed, file)
+    assert ship.main(["smoke", "a", "--without-weights"]) == 0
+    found = tables.read(table).sort_values("keep_ratio")
+    assert found["accuracy"].tolist() == [0.9] * 3
+    assert found["throughput"].fillna(-1).tolist() == [3.0, -1, 1.0], "one has other operations"
+
+
 def test_answers_of_an_ablation_are_shipped_alone_and_those_of_two_trainings_never_together(workplace, capsys):
     committed = paths.results() / "answers"
     first = kept("d", [1], policies=True)

@@ -153,6 +153,17 @@ def test_a_launch_is_interrupted_like_any_other_call_and_so_is_what_follows():
 
 
 @pytest.mark.slow
+def test_a_process_whose_launcher_was_killed_meanwhile_does_nothing():
+    code = "import os; from asel_lib.training.processes import _begin; _begin({}, 1, print, 'worked')"
+    orphan, child = (
+        subprocess.run([sys.executable, "-c", code.format(parent)], text=True, capture_output=True, timeout=300)
+        for parent in (-1, "os.getppid()")
+    )
+    assert (orphan.returncode, orphan.stdout) == (1, "")
+    assert (child.returncode, child.stdout) == (0, "worked\n")
+
+
+@pytest.mark.slow
 def test_a_script_that_is_no_file_and_whose_threads_have_worked_may_launch(workplace):
     script = """
 import torch
