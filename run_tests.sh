@@ -7,6 +7,7 @@ bootstrap --extra test
 cd "$repository"
 status=0
 "$python" -m ruff check --output-format concise || status=1
+"$python" -m ruff format --check --quiet || { status=1; echo "run: ruff format" >&2; }
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # a core a test: more threads would wait for each other
 cores=$("$python" -c 'from asel_lib.reproducibility import cores; print(min(4, cores()))')
 "$python" -m pytest --numprocesses "$cores" --dist worksteal "$@" || status=$?

@@ -121,8 +121,10 @@ def reuse(name: str, fingerprint: str, folder: Path) -> Path | None:
             print(f"not reused: {error}")
             continue
         if found != fingerprint:
-            print(f"not reused: {candidate.parent.name}/{candidate.name} was made with other settings, data or split "
-                  f"(its fingerprint is {found}, asked for {fingerprint})")  # fmt: skip
+            print(
+                f"not reused: {candidate.parent.name}/{candidate.name} was made with other settings, data or split "
+                f"(its fingerprint is {found}, asked for {fingerprint})"
+            )
             continue
         file = folder / f"{name}.safetensors"
         if candidate.parent != folder:

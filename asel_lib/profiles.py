@@ -19,9 +19,17 @@ ASEL_RECIPES = ("paper", "dropped")
 RECIPES = (*ASEL_RECIPES, "anytime")  # of the selectors that learn with the classifier; AgentViT's is "agent"
 # What 03_line_guided_training trains beside line guidance: selectors, and selectors by a recipe other than "dropped".
 COMPARED = (
-    "random", "central", "learned", "learned_paper", "glance_anytime", "random_anytime", "edge_energy", "evit", "tome",
+    "random",
+    "central",
+    "learned",
+    "learned_paper",
+    "glance_anytime",
+    "random_anytime",
+    "edge_energy",
+    "evit",
+    "tome",
     "dynamicvit",
-)  # fmt: skip
+)
 STARTS = ("random", "imagenet")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 OPTIMIZERS = ("adam", "adamw")
@@ -96,10 +104,21 @@ class StageSettings:
 
 # The line-guided system's schedule, with one keep ratio drawn a batch ("anytime") in place of a model for each.
 LINE_GUIDED = dict(
-    epochs=100, lr_selector=1e-4, lr_backbone=1e-4, lr_head=1e-4, batch_size=64, optimizer="adamw", weight_decay=0.01,
-    schedule="cosine", lr_min=1e-6, augmentation="crop_jitter", full_epochs=0, ratio_low=0.05, ratio_high=1.0,
+    epochs=100,
+    lr_selector=1e-4,
+    lr_backbone=1e-4,
+    lr_head=1e-4,
+    batch_size=64,
+    optimizer="adamw",
+    weight_decay=0.01,
+    schedule="cosine",
+    lr_min=1e-6,
+    augmentation="crop_jitter",
+    full_epochs=0,
+    ratio_low=0.05,
+    ratio_high=1.0,
     patience=20,
-)  # fmt: skip
+)
 
 
 # AgentViT's schedule for its ViT, as published: from scratch, no augmentation.

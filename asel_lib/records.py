@@ -12,13 +12,42 @@ from asel_lib.errors import CheckpointError
 FORMAT = 1
 LARGEST_IMAGE = 16_384  # pixels a side
 # Arguments of timm's VisionTransformer and of AgentViT that a record may set.
-NETWORK = frozenset({
-    "patch_size", "global_pool", "embed_dim", "depth", "num_heads", "mlp_ratio", "qkv_bias", "qk_norm",
-    "scale_attn_norm", "scale_mlp_norm", "proj_bias", "init_values", "class_token", "pos_embed", "no_embed_class",
-    "reg_tokens", "pre_norm", "final_norm", "fc_norm", "pool_include_prefix", "dynamic_img_size", "dynamic_img_pad",
-    "drop_rate", "pos_drop_rate", "patch_drop_rate", "proj_drop_rate", "attn_drop_rate", "drop_path_rate",
-    "dim", "heads", "dim_head", "mlp_dim",
-})  # fmt: skip
+NETWORK = frozenset(
+    {
+        "patch_size",
+        "global_pool",
+        "embed_dim",
+        "depth",
+        "num_heads",
+        "mlp_ratio",
+        "qkv_bias",
+        "qk_norm",
+        "scale_attn_norm",
+        "scale_mlp_norm",
+        "proj_bias",
+        "init_values",
+        "class_token",
+        "pos_embed",
+        "no_embed_class",
+        "reg_tokens",
+        "pre_norm",
+        "final_norm",
+        "fc_norm",
+        "pool_include_prefix",
+        "dynamic_img_size",
+        "dynamic_img_pad",
+        "drop_rate",
+        "pos_drop_rate",
+        "patch_drop_rate",
+        "proj_drop_rate",
+        "attn_drop_rate",
+        "drop_path_rate",
+        "dim",
+        "heads",
+        "dim_head",
+        "mlp_dim",
+    }
+)
 
 
 def check(record: object, source: Path) -> dict:
@@ -45,14 +74,20 @@ def check(record: object, source: Path) -> dict:
     need(isinstance(settings, dict), "model.timm", "an object")
     for name, value in settings.items():
         need(name in NETWORK, f"model.timm.{name[:40]}", f"one of {', '.join(sorted(NETWORK))}")
-        need(value is None or isinstance(value, str) or _is_number(value) or isinstance(value, bool),
-             f"model.timm.{name}", "a plain value")  # fmt: skip
+        need(
+            value is None or isinstance(value, str) or _is_number(value) or isinstance(value, bool),
+            f"model.timm.{name}",
+            "a plain value",
+        )
     size = prepared.get("size")
     need(type(size) is int and 1 <= size <= LARGEST_IMAGE, "transform.size", f"1 to {LARGEST_IMAGE} pixels")
     for name in ("mean", "std"):
         values = prepared.get(name)
-        need(isinstance(values, list) and len(values) == 3 and all(map(_is_number, values)),
-             f"transform.{name}", "three numbers")  # fmt: skip
+        need(
+            isinstance(values, list) and len(values) == 3 and all(map(_is_number, values)),
+            f"transform.{name}",
+            "three numbers",
+        )
     need(all(value > 0 for value in prepared["std"]), "transform.std", "three numbers above 0")
     for average, factor in record.get("budgets", {}).items():
         need(_is_number(factor) and _reads_as_number(average), "budgets", "an object of numbers")
@@ -63,11 +98,31 @@ def check(record: object, source: Path) -> dict:
 
 
 _KINDS = {
-    "fingerprint": str, "sha256": str, "classes": list, "history": list, "model": dict, "transform": dict,
-    "split": dict, "budgets": dict, "settings": dict, "agent": dict, "anytime": dict, "metrics": dict,
-    "environment": dict, "name": str, "dataset": str, "source": str, "dataset_fingerprint": str, "recipe": str,
-    "method": str, "stage": str, "profile": str, "start": str, "drawings": str, "drawings_fingerprint": str,
-}  # fmt: skip
+    "fingerprint": str,
+    "sha256": str,
+    "classes": list,
+    "history": list,
+    "model": dict,
+    "transform": dict,
+    "split": dict,
+    "budgets": dict,
+    "settings": dict,
+    "agent": dict,
+    "anytime": dict,
+    "metrics": dict,
+    "environment": dict,
+    "name": str,
+    "dataset": str,
+    "source": str,
+    "dataset_fingerprint": str,
+    "recipe": str,
+    "method": str,
+    "stage": str,
+    "profile": str,
+    "start": str,
+    "drawings": str,
+    "drawings_fingerprint": str,
+}
 _NEEDED = ("fingerprint", "sha256", "classes", "history", "model", "transform", "split")
 
 

@@ -133,12 +133,18 @@ def by_the_library(profile_name: str) -> None:
     stage = stages.transfer(profile, recipe=recipe, progress=False)
     images, split = open_recorded(stage.record)
     rows = benchmark(
-        stage.model, recorded_batches(images, split.test, stage.record, measured.batch_size),
-        record=stage.record | {"split": "test"}, profile=profile.name, ratios=measured.ratios,
-        policies=own_policies(stage.record, measured.policies), draws=measured.draws,
-        timing_seconds=measured.timing_seconds, batch_size=measured.batch_size,
-        object_fraction=object_fractions(images, split.test, stage.model), progress=False,
-    )  # fmt: skip
+        stage.model,
+        recorded_batches(images, split.test, stage.record, measured.batch_size),
+        record=stage.record | {"split": "test"},
+        profile=profile.name,
+        ratios=measured.ratios,
+        policies=own_policies(stage.record, measured.policies),
+        draws=measured.draws,
+        timing_seconds=measured.timing_seconds,
+        batch_size=measured.batch_size,
+        object_fraction=object_fractions(images, split.test, stage.model),
+        progress=False,
+    )
     tables.write(rows, paths.run(profile.name) / "results" / f"{stage.file.stem}.csv")
 
 

@@ -157,8 +157,10 @@ def ablation(dataset: str, epochs: str) -> pd.DataFrame:
 def choices(dataset: str, epochs: str) -> pd.DataFrame:
     """The ablation's models by other ways of choosing, at 0.2 / 0.1; those that learned to choose on pixels."""
     means = paired.accuracies(_ablated(dataset, epochs), "compact", FEW, (None, *CHOICES), draws=2)
-    cells = {(line["label"], line["policy"]): f"{100 * line['0.2']:.1f} / {100 * line['0.1']:.1f}"
-             for line in means.to_dict("records")}  # fmt: skip
+    cells = {
+        (line["label"], line["policy"]): f"{100 * line['0.2']:.1f} / {100 * line['0.1']:.1f}"
+        for line in means.to_dict("records")
+    }
     labels = [label for label in dict.fromkeys(means["label"]) if all((label, way) in cells for way in CHOICES)]
     named = {"its own": "its own, `spread`"} | CHOICES
     return pd.DataFrame([{"changed": of} | {named[way]: cells[of, way] for way in named} for of in labels])
@@ -181,9 +183,16 @@ def _points(cell) -> str:
 
 
 TABLES: dict[str, Callable[..., pd.DataFrame]] = {
-    "summary": summary, "methods": compared, "advice": advice, "agentvit": agentvit, "selectors": selectors,
-    "objects": objects, "differences": differences, "ablation": ablation, "choices": choices,
-}  # fmt: skip
+    "summary": summary,
+    "methods": compared,
+    "advice": advice,
+    "agentvit": agentvit,
+    "selectors": selectors,
+    "objects": objects,
+    "differences": differences,
+    "ablation": ablation,
+    "choices": choices,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -26,9 +26,26 @@ from asel_lib.reproducibility import environment
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHOWN = [  # of the results table, what one looks for first in front
-    "dataset", "recipe", "policy", "keep_ratio", "accuracy", "latency_ms", "accuracy_low", "accuracy_high", "gmacs",
-    "throughput", "seed", "checkpoint", "n_images", "start", "profile", "batch_size", "device", "dtype", "commit",
-]  # fmt: skip
+    "dataset",
+    "recipe",
+    "policy",
+    "keep_ratio",
+    "accuracy",
+    "latency_ms",
+    "accuracy_low",
+    "accuracy_high",
+    "gmacs",
+    "throughput",
+    "seed",
+    "checkpoint",
+    "n_images",
+    "start",
+    "profile",
+    "batch_size",
+    "device",
+    "dtype",
+    "commit",
+]
 HEADLINES = ("rsscn7_7_methods", "aid_7_methods", "synthetic_1_strategies")
 STYLE = """
 .main, .content, article { min-width: 0; max-width: 100%; }
@@ -117,9 +134,16 @@ def _build(source: Path, out: Path) -> None:
     }
     said = io.StringIO()
     app = Sphinx(
-        str(source), None, str(out), str(source / ".doctrees"), "html", confoverrides=settings, status=io.StringIO(),
-        warning=said, freshenv=False,
-    )  # fmt: skip
+        str(source),
+        None,
+        str(out),
+        str(source / ".doctrees"),
+        "html",
+        confoverrides=settings,
+        status=io.StringIO(),
+        warning=said,
+        freshenv=False,
+    )
     app.build(force_all=True)
     print(said.getvalue(), end="", file=sys.stderr)
     if app.statuscode:
@@ -391,12 +415,18 @@ def _sortable(frame: pd.DataFrame, identifier: str, marked_up: bool = False) -> 
     from itables.javascript import generate_init_offline_itables_html
 
     table = to_html_datatable(
-        frame, connected=False, table_id=identifier, showIndex=False, column_filters="header", maxBytes=0,
+        frame,
+        connected=False,
+        table_id=identifier,
+        showIndex=False,
+        column_filters="header",
+        maxBytes=0,
         layout={"topStart": "pageLength", "topEnd": "search", "bottomStart": "info", "bottomEnd": "paging"},
-        lengthMenu=[15, 50, 200, {"value": -1, "label": "all"}], classes="display compact",
+        lengthMenu=[15, 50, 200, {"value": -1, "label": "all"}],
+        classes="display compact",
         allow_html=marked_up,
         display_logo_when_loading=False,
-    )  # fmt: skip
+    )
     library = generate_init_offline_itables_html(options.dt_bundle)
     return f'```{{raw}} html\n<div class="wide">{library}{table}</div>\n```'
 

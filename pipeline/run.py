@@ -207,16 +207,27 @@ def snakemake_command(
     settings = {"profile": profile, "datasets": datasets, "recipes": options.recipes, "seeds": options.seeds}
     settings |= {"agentvit": options.agentvit, "cluster": bool(options.cluster)}
     return [
-        sys.executable, "-m", "snakemake", *([options.only] if options.only else []),
-        "--snakefile", str(REPOSITORY / "Snakefile"),
-        "--directory", str(paths.run(profile)),
+        sys.executable,
+        "-m",
+        "snakemake",
+        *([options.only] if options.only else []),
+        "--snakefile",
+        str(REPOSITORY / "Snakefile"),
+        "--directory",
+        str(paths.run(profile)),
         *(["--workflow-profile", options.cluster] if options.cluster else ["--cores", str(options.cores)]),
-        "--keep-going", "--rerun-incomplete", "--nolock", "--quiet", "host",
-        "--max-checksum-file-size", "1000000000",  # checkpoints too: what is newer and the same changes nothing
-        "--config", *(f"{key}={json.dumps(value)}" for key, value in settings.items()),
+        "--keep-going",
+        "--rerun-incomplete",
+        "--nolock",
+        "--quiet",
+        "host",
+        "--max-checksum-file-size",
+        "1000000000",  # checkpoints too: what is newer and the same changes nothing
+        "--config",
+        *(f"{key}={json.dumps(value)}" for key, value in settings.items()),
         *(["--dry-run"] if options.dry_run else []),
         *extra,
-    ]  # fmt: skip
+    ]
 
 
 @contextlib.contextmanager

@@ -55,8 +55,10 @@ def soak(runs: int, once: Callable[[int], object], tell: Callable[[str], object]
         }
         rows.append(row)
         if number % max(1, runs // 20) == 0 or number == runs - 1:
-            tell(f"run {number + 1}/{runs}: {row['memory_mib']:.1f} MiB, {row['open_files']} open files, "
-                 f"{row['threads']} threads")  # fmt: skip
+            tell(
+                f"run {number + 1}/{runs}: {row['memory_mib']:.1f} MiB, {row['open_files']} open files, "
+                f"{row['threads']} threads"
+            )
     return rows
 
 
@@ -88,10 +90,17 @@ def train_and_benchmark(profile_name: str, number: int = 0) -> None:
     measured = profile.evaluation
     batches = recorded_batches(images, split.test, stage.record, measured.batch_size)
     rows = benchmark(
-        stage.model, batches, record=stage.record | {"split": "test"}, profile=profile.name, ratios=measured.ratios,
-        policies=own_policies(stage.record, measured.policies), draws=measured.draws,
-        timing_seconds=measured.timing_seconds, batch_size=measured.batch_size, progress=False,
-    )  # fmt: skip
+        stage.model,
+        batches,
+        record=stage.record | {"split": "test"},
+        profile=profile.name,
+        ratios=measured.ratios,
+        policies=own_policies(stage.record, measured.policies),
+        draws=measured.draws,
+        timing_seconds=measured.timing_seconds,
+        batch_size=measured.batch_size,
+        progress=False,
+    )
     tables.write(rows, paths.run(profile.name) / "results" / f"{stage.file.stem}.csv")
 
 
@@ -122,9 +131,15 @@ def main(arguments: list[str]) -> int:
         pd.DataFrame(rows).to_csv(options.table, index=False)
     memory, files, threads = (growth(rows, column) for column in ("memory_mib", "open_files", "threads"))
     print(f"memory, MiB: {memory}\nopen files: {files}\nthreads: {threads}")
-    failed = [name for name, found, most in (
-        ("memory", memory, MOST_MEMORY), ("open files", files, 0.0), ("threads", threads, 0.0)
-    ) if found.grows(most)]  # fmt: skip
+    failed = [
+        name
+        for name, found, most in (
+            ("memory", memory, MOST_MEMORY),
+            ("open files", files, 0.0),
+            ("threads", threads, 0.0),
+        )
+        if found.grows(most)
+    ]
     print(f"it grows: {', '.join(failed)}" if failed else f"flat over {options.runs} runs")
     return 1 if failed else 0
 

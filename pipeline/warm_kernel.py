@@ -16,9 +16,17 @@ from pathlib import Path
 
 VARIABLE = "ASEL_WARM_KERNELS"
 PRELOAD = (
-    "torch", "timm", "torchvision.transforms.v2", "pandas", "matplotlib.figure", "sklearn.model_selection",
-    "scipy.stats", "fvcore.nn", "ipykernel.kernelapp", "matplotlib_inline.backend_inline",
-)  # fmt: skip
+    "torch",
+    "timm",
+    "torchvision.transforms.v2",
+    "pandas",
+    "matplotlib.figure",
+    "sklearn.model_selection",
+    "scipy.stats",
+    "fvcore.nn",
+    "ipykernel.kernelapp",
+    "matplotlib_inline.backend_inline",
+)
 # Nothing here may touch the GPU: a fork of a process that has cannot use it (torch.utils.benchmark does).
 
 

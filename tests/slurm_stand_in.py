@@ -9,9 +9,7 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(os.environ["STAND_IN_SLURM"])
-WITH_VALUE = (
-    "--name", "--job-name", "--output", "--comment", "--mem", "-t", "-D", "--wrap", "-A", "-p",
-)  # fmt: skip
+WITH_VALUE = ("--name", "--job-name", "--output", "--comment", "--mem", "-t", "-D", "--wrap", "-A", "-p")
 
 
 def given(arguments: list[str]) -> dict[str, str]:

@@ -13,12 +13,15 @@ RECORD = {
     "name": "tiny_warmup",
     "fingerprint": "f1",
     "classes": ["a", "b", "c", "d"],
-    "model": {"architecture": "vit_tiny_patch16_224", "selector": "learned",
-              "timm": {"patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}},
+    "model": {
+        "architecture": "vit_tiny_patch16_224",
+        "selector": "learned",
+        "timm": {"patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3},
+    },
     "transform": {"size": 32, "mean": [0.5] * 3, "std": [0.5] * 3},
     "split": {},
     "history": [],
-}  # fmt: skip
+}
 
 
 @pytest.fixture

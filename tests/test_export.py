@@ -261,9 +261,13 @@ def test_calibration_sees_val_images_alone(named, image_folder):
     split = split_of(images, "train-val-test", 42)
     model = named()
     model.record = {
-        "name": "scenes", "source": str(folder), "images": len(images), "transform": {"size": 32},
-        "dataset_fingerprint": images.fingerprint, "split": split.record(),
-    }  # fmt: skip
+        "name": "scenes",
+        "source": str(folder),
+        "images": len(images),
+        "transform": {"size": 32},
+        "dataset_fingerprint": images.fingerprint,
+        "split": split.record(),
+    }
     graph = Deployed(model, 0.5, preprocessing=True)
     found, source = calibration_images(model, graph, 5)
     val = {images.pixels[index].tobytes() for index in split.val}
@@ -320,9 +324,16 @@ def test_exported_models_are_compared_in_rows_that_no_sweep_takes_for_its_own(na
     model = named()
     batches = Batches(images, np.arange(20), image_size=32, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4), batch_size=8)
     frame = compare(
-        model, batches, ratios=(1.0, 0.5), batch_sizes=(1, 2), threads=(1,), int8=False, seconds=0.01, rounds=3,
+        model,
+        batches,
+        ratios=(1.0, 0.5),
+        batch_sizes=(1, 2),
+        threads=(1,),
+        int8=False,
+        seconds=0.01,
+        rounds=3,
         progress=False,
-    )  # fmt: skip
+    )
     assert len(frame) == 2 * 2 * 2 and set(tables.COLUMNS) <= set(frame.columns)
     with torch.inference_mode():
         expected = [(model(x, 0.5).argmax(1) == y).sum() for x, y in batches]
@@ -343,10 +354,21 @@ def test_exported_models_are_compared_in_rows_that_no_sweep_takes_for_its_own(na
 @pytest.mark.slow
 def test_the_command_exports_a_shipped_checkpoint(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "asel_lib.export", "synthetic_anytime", "--keep-ratio", "1", "0.3", "--output",
-         tmp_path],
-        capture_output=True, text=True, cwd=REPOSITORY,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "asel_lib.export",
+            "synthetic_anytime",
+            "--keep-ratio",
+            "1",
+            "0.3",
+            "--output",
+            tmp_path,
+        ],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+    )
     assert done.returncode == 0, done.stderr
     assert {file.name for file in tmp_path.glob("*.onnx")} == {"synthetic_anytime_1.onnx", "synthetic_anytime_0.3.onnx"}
     assert "synthetic_anytime_0.3.onnx" in done.stdout
@@ -358,9 +380,12 @@ def test_the_notebook_measures_and_keeps_what_it_measured(workplace):
     given = {"profile": "smoke", "ratios": [0.2], "batch_sizes": [1], "seconds": 0.01}
     for _ in range(2):  # a second run takes the place of the first
         papermill.execute_notebook(
-            REPOSITORY / "notebooks/10_export.ipynb", workplace / "out.ipynb", given, progress_bar=False,
+            REPOSITORY / "notebooks/10_export.ipynb",
+            workplace / "out.ipynb",
+            given,
+            progress_bar=False,
             kernel_name="python3",
-        )  # fmt: skip
+        )
         given["int8"] = False
     run = workplace / "benchmarks_results/runs/smoke"
     rows = tables.read(run / "export.csv", speed=True)

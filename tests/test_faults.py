@@ -138,11 +138,18 @@ def hidden(folder: Path) -> list[str]:
 
 
 RECORD = {
-    "name": "tiny", "fingerprint": "f1", "classes": ["a", "b", "c", "d"],
-    "model": {"architecture": "vit_tiny_patch16_224", "selector": "learned",
-              "timm": {"patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}},
-    "transform": {"size": 32, "mean": [0.5] * 3, "std": [0.5] * 3}, "split": {}, "history": [],
-}  # fmt: skip
+    "name": "tiny",
+    "fingerprint": "f1",
+    "classes": ["a", "b", "c", "d"],
+    "model": {
+        "architecture": "vit_tiny_patch16_224",
+        "selector": "learned",
+        "timm": {"patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3},
+    },
+    "transform": {"size": 32, "mean": [0.5] * 3, "std": [0.5] * 3},
+    "split": {},
+    "history": [],
+}
 
 
 @pytest.mark.parametrize("offset", [0, 1, 4096, 100_000])

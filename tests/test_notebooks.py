@@ -50,9 +50,11 @@ def test_preprocessing_alone_keeps_the_images_and_trains_nothing(workplace, imag
 
 @pytest.mark.parametrize(
     ("given", "message"),
-    [({"profil": "smoke"}, "unknown notebook parameter 'profil'.*Did you mean 'profile'"),
-     ({"profile": "smoke", "dataset": "atlantis", "recipe": "droped"}, "unknown recipe 'droped'.*Did you mean")],
-)  # fmt: skip
+    [
+        ({"profil": "smoke"}, "unknown notebook parameter 'profil'.*Did you mean 'profile'"),
+        ({"profile": "smoke", "dataset": "atlantis", "recipe": "droped"}, "unknown recipe 'droped'.*Did you mean"),
+    ],
+)
 def test_papermill_stops_at_a_bad_parameter(workplace, given, message):
     with pytest.raises(PapermillExecutionError, match=f"(?s){message}"):
         papermill.execute_notebook(

@@ -35,9 +35,18 @@ def test_the_paper_profile_has_the_published_hyperparameters():
 
 def test_the_paper_profile_has_the_published_line_guided_schedule():
     published = dict(
-        epochs=100, lr_backbone=1e-4, lr_head=1e-4, lr_min=1e-6, weight_decay=0.01, batch_size=64, optimizer="adamw",
-        schedule="cosine", augmentation="crop_jitter", patience=20, full_epochs=0,
-    )  # fmt: skip
+        epochs=100,
+        lr_backbone=1e-4,
+        lr_head=1e-4,
+        lr_min=1e-6,
+        weight_decay=0.01,
+        batch_size=64,
+        optimizer="adamw",
+        schedule="cosine",
+        augmentation="crop_jitter",
+        patience=20,
+        full_epochs=0,
+    )
     settings = profiles.load("paper").line_guided
     assert {key: getattr(settings, key) for key in published} == published
     model = profiles.load("paper").for_line_guided().model

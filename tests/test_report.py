@@ -224,9 +224,13 @@ def test_a_claim_leads_to_the_notebook_that_measured_it(opened, place):
 
 
 def test_only_the_notebook_that_made_a_number_is_led_to():
-    judged = pd.DataFrame([{"checkpoint": "a, a_seed1", "commit": "1, 2", "notebook": "05_benchmark", "why": "x < y"},
-                           {"checkpoint": "-", "commit": "3", "notebook": "08_claims", "why": ""},
-                           {"checkpoint": "-", "commit": "-", "notebook": "-", "why": "not measured"}])  # fmt: skip
+    judged = pd.DataFrame(
+        [
+            {"checkpoint": "a, a_seed1", "commit": "1, 2", "notebook": "05_benchmark", "why": "x < y"},
+            {"checkpoint": "-", "commit": "3", "notebook": "08_claims", "why": ""},
+            {"checkpoint": "-", "commit": "-", "notebook": "-", "why": "not measured"},
+        ]
+    )
     made = {("a", "1"): "notebooks/demo/05_benchmark_a.html", ("a_seed1", "9"): "old.html", ("-", ""): "08.html"}
     linked = report._linked(judged, made)
     assert linked["checkpoint"].tolist() == ['<a href="notebooks/demo/05_benchmark_a.html">a</a>, a_seed1', "-", "-"]

@@ -16,9 +16,14 @@ def rows(checkpoint, accuracy):
 
 def kept(checkpoint, history, policies=False):
     record = {
-        "name": checkpoint, "history": history, "model": {"selector": "random"}, "profile": "smoke", "start": "random",
-        "dataset_fingerprint": "a", "split": {"fingerprint": "b"},
-    }  # fmt: skip
+        "name": checkpoint,
+        "history": history,
+        "model": {"selector": "random"},
+        "profile": "smoke",
+        "start": "random",
+        "dataset_fingerprint": "a",
+        "split": {"fingerprint": "b"},
+    }
     file = answers.file_of(checkpoint, "smoke", policies)
     file.parent.mkdir(parents=True, exist_ok=True)
     answers.write(file, {("random", 0.5): torch.tensor([0.0, 1.0])}, ["one", "two"], record)

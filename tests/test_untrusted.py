@@ -24,28 +24,42 @@ from asel_lib.training.state import read_state, write_state
 
 REPOSITORY = Path(__file__).parents[1]
 RECORD = {
-    "name": "tiny", "fingerprint": "f1", "classes": ["a", "b", "c", "d"],
-    "model": {"architecture": "vit_tiny_patch16_224", "selector": "learned",
-              "timm": {"patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3}},
+    "name": "tiny",
+    "fingerprint": "f1",
+    "classes": ["a", "b", "c", "d"],
+    "model": {
+        "architecture": "vit_tiny_patch16_224",
+        "selector": "learned",
+        "timm": {"patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3},
+    },
     "transform": {"size": 32, "mean": [0.5] * 3, "std": [0.5] * 3},
-    "split": {}, "history": [{"epoch": 1}], "budgets": {"0.2": 1.0}, "images": 10, "source": "pictures",
-}  # fmt: skip
+    "split": {},
+    "history": [{"epoch": 1}],
+    "budgets": {"0.2": 1.0},
+    "images": 10,
+    "source": "pictures",
+}
 
 
 def fuzz(examples):
     """A few seconds each; drawn anew from a fixed seed, so that a failure comes again."""
     return settings(
-        max_examples=examples, deadline=None, derandomize=True, database=None,
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        database=None,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
-    )  # fmt: skip
+    )
 
 
 # --- no pickle is run ---
 
 SOURCES = sorted(
-    file for folder in ("asel_lib", "pipeline", "notebooks") for file in (REPOSITORY / folder).rglob("*")
+    file
+    for folder in ("asel_lib", "pipeline", "notebooks")
+    for file in (REPOSITORY / folder).rglob("*")
     if file.suffix in (".py", ".ipynb")
-)  # fmt: skip
+)
 NEVER = {
     "a pickle module": r"\b(import|from)\s+(c?pickle|dill|cloudpickle|joblib|shelve|marshal)\b",
     "pandas' or numpy's pickles": r"\bread_pickle\b|\bto_pickle\b|allow_pickle\s*=\s*True|\.loads\(.*pickle",
@@ -62,14 +76,25 @@ NEVER = {
 def test_nothing_in_the_source_runs_a_pickle(what):
     found = [
         f"{file.relative_to(REPOSITORY)}: {line.strip()}"
-        for file in SOURCES for line in file.read_text().splitlines() if re.search(NEVER[what], line)
-    ]  # fmt: skip
+        for file in SOURCES
+        for line in file.read_text().splitlines()
+        if re.search(NEVER[what], line)
+    ]
     assert not found
 
 
 def test_the_search_for_pickles_finds_them():
-    written = ["import pickle", "from joblib import load", "torch.load(path)", "np.load(f)", "torch.save(a, b)",
-               "pd.read_pickle(a)", "yaml.load(a)", "torch.hub.load(a)", "CIFAR10(root)"]  # fmt: skip
+    written = [
+        "import pickle",
+        "from joblib import load",
+        "torch.load(path)",
+        "np.load(f)",
+        "torch.save(a, b)",
+        "pd.read_pickle(a)",
+        "yaml.load(a)",
+        "torch.hub.load(a)",
+        "CIFAR10(root)",
+    ]
     for line in written:
         assert any(re.search(pattern, line) for pattern in NEVER.values()), line
 
@@ -88,8 +113,12 @@ class Bomb:
 def test_a_pth_with_code_is_refused_and_the_code_not_run(workplace, held):
     trace, file = workplace / "trace", workplace / "published.pth"
     bomb = Bomb(trace)
-    content = {"bare": bomb, "in a state dict": {"vit.head.weight": torch.ones(2), "x": bomb},
-               "in a wrapped state dict": {"state_dict": {"x": bomb}}, "legacy": {"x": bomb}}[held]  # fmt: skip
+    content = {
+        "bare": bomb,
+        "in a state dict": {"vit.head.weight": torch.ones(2), "x": bomb},
+        "in a wrapped state dict": {"state_dict": {"x": bomb}},
+        "legacy": {"x": bomb},
+    }[held]
     torch.save(content, file, _use_new_zipfile_serialization=held != "legacy")
     for read in (asel_lib.load_published, read_generator):
         with pytest.raises(CheckpointError, match="published.pth"):
@@ -178,7 +207,7 @@ def changed(record: dict, entry: str, value: object) -> dict:
         ("images", 10**15),
         ("format", True),
     ],
-)  # fmt: skip
+)
 def test_a_record_that_asks_for_what_is_not_there_is_refused_before_anything_is_made(workplace, trained, entry, value):
     content, record = trained
     with pytest.raises(CheckpointError, match="tiny"):
@@ -398,10 +427,15 @@ def test_published_entries_of_any_shape_are_a_named_error(tmp_path, data):
 @fuzz(100)
 @given(data=st.data())
 def test_an_agents_published_entries_of_any_shape_are_a_named_error(tmp_path, data):
-    state = {name: torch.zeros(data.draw(SHAPES)) for name in (
-        "to_patch_embedding.2.bias", "transformer.layers.0.0.to_qkv.weight", "transformer.layers.0.1.net.1.bias",
-        "linear_head.1.bias",
-    )}  # fmt: skip
+    state = {
+        name: torch.zeros(data.draw(SHAPES))
+        for name in (
+            "to_patch_embedding.2.bias",
+            "transformer.layers.0.0.to_qkv.weight",
+            "transformer.layers.0.1.net.1.bias",
+            "linear_head.1.bias",
+        )
+    }
     number = st.sampled_from([0, 1, 4, 8, 16, 224, -1, 10**9, "x", None])
     config = {key: data.draw(number) for key in ("resize_dim", "patch_size", "heads")}
     torch.save({"model_state": state, "dqn_state": {}, "config": config}, tmp_path / "weights.pth")
@@ -418,10 +452,18 @@ def picture(format: str, mode: str = "RGB", **options) -> bytes:
 
 
 PICTURES = [
-    picture("PNG"), picture("PNG", "P"), picture("PNG", "I;16"), picture("JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\0"),
-    picture("TIFF"), picture("TIFF", "F"), picture("TIFF", compression="tiff_lzw"), picture("BMP"), picture("WEBP"),
-    picture("GIF", "P"), picture("PPM"),
-]  # fmt: skip
+    picture("PNG"),
+    picture("PNG", "P"),
+    picture("PNG", "I;16"),
+    picture("JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\0"),
+    picture("TIFF"),
+    picture("TIFF", "F"),
+    picture("TIFF", compression="tiff_lzw"),
+    picture("BMP"),
+    picture("WEBP"),
+    picture("GIF", "P"),
+    picture("PPM"),
+]
 
 
 @fuzz(400)

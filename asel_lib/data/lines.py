@@ -159,7 +159,7 @@ def precomputed(images: ImageArray, extractor: str, image_size: int, size: int =
         "images": images.fingerprint, "pixels": images.pixels.shape, "image_size": image_size,
         "extractor": extractor, "size": size, "version": VERSION,
         "weights": _digest(generator_file()) if extractor == "informative" else "",
-    }  # fmt: skip
+    }
 
     def make() -> tuple[dict, dict]:
         return {"lines": of_images(images, np.arange(len(images)), extractor, image_size, size)}, {}

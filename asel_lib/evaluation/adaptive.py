@@ -82,7 +82,8 @@ def _in_turn(model: nn.Module, batches: list, ratios: Sequence[str | float], rou
 
     count = sum(len(images) for images, *_ in batches)
     threads = torch.get_num_threads()
-    timers = [Timer("forward(ratio)", globals={"forward": forward, "ratio": ratio}, num_threads=threads)
-              for ratio in ratios]  # fmt: skip
+    timers = [
+        Timer("forward(ratio)", globals={"forward": forward, "ratio": ratio}, num_threads=threads) for ratio in ratios
+    ]
     times = [[timer.timeit(1).mean for timer in timers] for _ in range(rounds)]
     return list(count / np.median(times, axis=0))

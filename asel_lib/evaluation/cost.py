@@ -110,17 +110,31 @@ def scaling(architectures: Sequence[str], ratios: Sequence[float], num_classes: 
         for ratio in ratios:
             kept = keep_count(patches, ratio)
             count = analytic_gmacs(
-                patches, kept, vit.embed_dim, len(vit.blocks), mlp_ratio, vit.num_prefix_tokens, patch,
-                vit.patch_embed.proj.in_channels, num_classes, embedded=kept,
-            )  # fmt: skip
+                patches,
+                kept,
+                vit.embed_dim,
+                len(vit.blocks),
+                mlp_ratio,
+                vit.num_prefix_tokens,
+                patch,
+                vit.patch_embed.proj.in_channels,
+                num_classes,
+                embedded=kept,
+            )
             rows.append({"architecture": architecture, "keep_ratio": ratio, "gmacs": count})
     return pd.DataFrame(rows)
 
 
 def choosing(
-    model: nn.Module, images: Tensor, ratio: float, policies: Sequence[str], precision: str = "float32",
-    seconds: float = 2.0, rounds: int = 7, lines: Tensor | None = None,
-) -> pd.DataFrame:  # fmt: skip
+    model: nn.Module,
+    images: Tensor,
+    ratio: float,
+    policies: Sequence[str],
+    precision: str = "float32",
+    seconds: float = 2.0,
+    rounds: int = 7,
+    lines: Tensor | None = None,
+) -> pd.DataFrame:
     """What choosing takes of a forward: for each policy the time of `select` (drawing lines, scoring, ranking; of
     "learned" also embedding all patches, which it reads) over that of the ViT on as many patches, chosen for next to
     nothing ("central"). Both in turn, round after round; the share is the median of the rounds' ratios, share_low and
@@ -139,10 +153,16 @@ def choosing(
     for policy in policies:
         share = timing.ratio(times[policy], times[""])
         rows.append(
-            {"policy": policy, "keep_ratio": ratio, "choosing_ms": np.median(times[policy]),
-             "vit_ms": np.median(times[""]), "share": share.middle, "share_low": share.low,
-             "share_high": share.high}
-        )  # fmt: skip
+            {
+                "policy": policy,
+                "keep_ratio": ratio,
+                "choosing_ms": np.median(times[policy]),
+                "vit_ms": np.median(times[""]),
+                "share": share.middle,
+                "share_low": share.low,
+                "share_high": share.high,
+            }
+        )
     return pd.DataFrame(rows)
 
 

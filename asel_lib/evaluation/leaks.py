@@ -20,9 +20,13 @@ from asel_lib.reproducibility import derived_seed
 
 
 def leaks(
-    model, ratios: Sequence[float], second_seed: int = 1, precision: str = "float32", batch_size: int = 32,
+    model,
+    ratios: Sequence[float],
+    second_seed: int = 1,
+    precision: str = "float32",
+    batch_size: int = 32,
     progress: bool = True,
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """Score one checkpoint on its own test part and on that of a second 80/20 split of the same images, as another
     process without a seed would have drawn it (`second_seed` stands for that).
 
@@ -95,9 +99,13 @@ def _published_split(
 
 
 def moved_split(
-    model, ratios: Sequence[float], seed: int = 42, precision: str = "float32", batch_size: int = 64,
+    model,
+    ratios: Sequence[float],
+    seed: int = 42,
+    precision: str = "float32",
+    batch_size: int = 64,
     progress: bool = True,
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """What the third leak does to an accuracy: score one checkpoint on its own test part, and on the one that the
     published notebook draws of the same images where the warm-up is cached, which is then not the part that the
     checkpoint was kept from.
@@ -119,8 +127,9 @@ def moved_split(
     }
     # An image's answer is the same in each of the parts: each is asked for once.
     asked = np.unique(np.concatenate([split.test, moved]))
-    correct = _correct(model, recorded_batches(images, asked, record, batch_size, _device(model)), ratios, precision,
-                       progress)  # fmt: skip
+    correct = _correct(
+        model, recorded_batches(images, asked, record, batch_size, _device(model)), ratios, precision, progress
+    )
     rows = []
     for name, indices in parts.items():
         for ratio, right in correct.items():
@@ -157,9 +166,16 @@ def attention_macs(architecture: str = "vit_tiny_patch16_224") -> pd.DataFrame:
     model = SelectiveViT(architecture, 1000, "random").eval()
     embed, block = model.patch_embed, model.blocks[0]
     by_hand = analytic_gmacs(
-        embed.num_patches, embed.num_patches, model.embed_dim, len(model.blocks),
-        block.mlp.fc1.out_features / model.embed_dim, model.num_prefix_tokens, embed.patch_size[0], 3, 1000,
-    )  # fmt: skip
+        embed.num_patches,
+        embed.num_patches,
+        model.embed_dim,
+        len(model.blocks),
+        block.mlp.fc1.out_features / model.embed_dim,
+        model.num_prefix_tokens,
+        embed.patch_size[0],
+        3,
+        1000,
+    )
     counts = {
         "without the fused attention operator": gmacs(model, embed.img_size, 1.0, attention=False).total,
         "with the fused attention operator": gmacs(model, embed.img_size, 1.0).total,

@@ -22,10 +22,7 @@ class Protocol:
     raster_random: bool = False
 
 
-PROTOCOLS = {
-    "fair": Protocol(),
-    "published": Protocol(labels=True, one_mask=True, drop_last=True, raster_random=True),
-}
+PROTOCOLS = {"fair": Protocol(), "published": Protocol(labels=True, one_mask=True, drop_last=True, raster_random=True)}
 
 
 def protocol_of(name: str | Protocol) -> Protocol:

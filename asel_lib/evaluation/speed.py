@@ -118,9 +118,15 @@ def training(
     that the recipe sends through the blocks."""
     device = torch.device(device) if device else default_device()
     found = training_speed.in_turn(
-        profile, dataset, images, rounds, device, base="published", only=("paper", "dropped", "anytime"),
+        profile,
+        dataset,
+        images,
+        rounds,
+        device,
+        base="published",
+        only=("paper", "dropped", "anytime"),
         progress=progress,
-    ).set_index("training")  # fmt: skip
+    ).set_index("training")
     profile = profile.for_line_guided()
     stage, here, rows = profile.line_guided, resolve_precision(profile.precision, device), []
     ratio = (stage.ratio_low + stage.ratio_high) / 2
@@ -216,9 +222,14 @@ def plain_of(model: SelectiveViT) -> nn.Module:
     """timm's own model of the same shape and weights."""
     embed = model.patch_embed
     plain = timm.create_model(
-        model.architecture, num_classes=model.num_classes, img_size=embed.img_size[0], patch_size=embed.patch_size[0],
-        embed_dim=model.embed_dim, depth=len(model.blocks), num_heads=model.blocks[0].attn.num_heads,
-    )  # fmt: skip
+        model.architecture,
+        num_classes=model.num_classes,
+        img_size=embed.img_size[0],
+        patch_size=embed.patch_size[0],
+        embed_dim=model.embed_dim,
+        depth=len(model.blocks),
+        num_heads=model.blocks[0].attn.num_heads,
+    )
     weights = {name: value for name, value in model.state_dict().items() if not name.startswith("patch_drop.")}
     plain.load_state_dict(copy.deepcopy(weights))
     return plain.to(next(model.parameters()).device).eval()

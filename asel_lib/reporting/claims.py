@@ -16,9 +16,20 @@ from asel_lib.reporting.paper import chain
 from asel_lib.reproducibility import commit
 
 COLUMNS = (
-    "claim", "where", "its own record", "data set", "recipe", "start", "measured", "verdict", "why", "checkpoint",
-    "notebook", "device", "commit",
-)  # fmt: skip
+    "claim",
+    "where",
+    "its own record",
+    "data set",
+    "recipe",
+    "start",
+    "measured",
+    "verdict",
+    "why",
+    "checkpoint",
+    "notebook",
+    "device",
+    "commit",
+)
 
 
 @dataclass(frozen=True)
@@ -66,9 +77,13 @@ def _chains(dataset: str, recipes=("paper", "anytime")):
 
 
 def _method(
-    method: str, recipe: str, datasets: tuple[str, ...], policies: tuple[str, ...], own: bool = False,
+    method: str,
+    recipe: str,
+    datasets: tuple[str, ...],
+    policies: tuple[str, ...],
+    own: bool = False,
     common: bool = False,
-):  # fmt: skip
+):
     """Of a method's models; own: each policy by the models trained with it; common: over the seeds that all of the
     policies have, since they are compared."""
 

@@ -94,10 +94,17 @@ def latency_50(frame: pd.DataFrame, dataset: str) -> Figure:
         times = [cell["latency_ms"].mean() for cell in cells]
         places = np.arange(len(found)) + (number - 0.5) * 0.38
         bars = axes.bar(
-            places, times, 0.36, yerr=[cell["latency_iqr_ms"].mean() / 2 for cell in cells],
-            color=[STYLES[label]["color"] for label in found], alpha=(0.45, 1.0)[number], ecolor="#333333",
-            hatch=("//", "")[number], edgecolor="white", error_kw={"elinewidth": 0.8},
-        )  # fmt: skip
+            places,
+            times,
+            0.36,
+            yerr=[cell["latency_iqr_ms"].mean() / 2 for cell in cells],
+            color=[STYLES[label]["color"] for label in found],
+            alpha=(0.45, 1.0)[number],
+            ecolor="#333333",
+            hatch=("//", "")[number],
+            edgecolor="white",
+            error_kw={"elinewidth": 0.8},
+        )
         axes.bar_label(bars, [f"{time:.1f}" for time in times], fontsize=7, padding=3)
     axes.set_xticks(range(len(found)), list(found))
     sizes = "/".join(f"{size:g}" for size in sorted(frame.loc[frame["dataset"] == dataset, "batch_size"].unique()))
@@ -245,9 +252,15 @@ def _missing(dataset: str) -> Figure:
 
 
 def _lines(
-    found: dict[str, pd.DataFrame], frame: pd.DataFrame, dataset: str, x: str, y: str, xlabel: str, note: str,
+    found: dict[str, pd.DataFrame],
+    frame: pd.DataFrame,
+    dataset: str,
+    x: str,
+    y: str,
+    xlabel: str,
+    note: str,
     equally: bool = False,
-) -> Figure:  # fmt: skip
+) -> Figure:
     if not found:
         return _missing(dataset)
     figure, (axes,) = axes_grid(1, footer=True)

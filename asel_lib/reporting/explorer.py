@@ -147,8 +147,10 @@ class Explorer:
         }
         if _watched():
             data["application/vnd.jupyter.widget-view+json"] = {
-                "version_major": 2, "version_minor": 0, "model_id": self.panel.box.model_id,
-            }  # fmt: skip
+                "version_major": 2,
+                "version_minor": 0,
+                "model_id": self.panel.box.model_id,
+            }
         return data, {"image/png": {"width": width, "height": height}}
 
 

@@ -15,10 +15,27 @@ from asel_lib.reporting.style import COLUMN, FAINT, LINES, MORE, axes_grid, draw
 
 # What a figure's own table says of each point; the rest is in the results table.
 DRAWN = (
-    "dataset", "checkpoint", "policy", "recipe", "profile", "start", "seed", "keep_ratio", "n_images", "accuracy",
-    "accuracy_low", "accuracy_high", "gmacs", "selector_gmacs", "latency_ms", "latency_iqr_ms", "throughput",
-    "device", "dtype", "commit",
-)  # fmt: skip
+    "dataset",
+    "checkpoint",
+    "policy",
+    "recipe",
+    "profile",
+    "start",
+    "seed",
+    "keep_ratio",
+    "n_images",
+    "accuracy",
+    "accuracy_low",
+    "accuracy_high",
+    "gmacs",
+    "selector_gmacs",
+    "latency_ms",
+    "latency_iqr_ms",
+    "throughput",
+    "device",
+    "dtype",
+    "commit",
+)
 
 
 XDOG = "line_guided:lines=xdog,choice=sample"  # line guidance as published
@@ -44,12 +61,25 @@ def throughput(frame: pd.DataFrame, dataset: str) -> Figure:
         style = _line(policy, run)
         axes.plot(rows["throughput"], rows["accuracy"] * 100, label=policy_label(policy), **style)
         error = [(rows["accuracy"] - rows["accuracy_low"]) * 100, (rows["accuracy_high"] - rows["accuracy"]) * 100]
-        axes.errorbar(rows["throughput"], rows["accuracy"] * 100, np.clip(error, 0, None), fmt="none",
-                      ecolor=style["color"], elinewidth=0.6, alpha=0.6)  # fmt: skip
+        axes.errorbar(
+            rows["throughput"],
+            rows["accuracy"] * 100,
+            np.clip(error, 0, None),
+            fmt="none",
+            ecolor=style["color"],
+            elinewidth=0.6,
+            alpha=0.6,
+        )
         if policy == _main_policy(run):
             for row in rows[rows["keep_ratio"].round(6).isin([1.0, 0.5, 0.3, 0.2, 0.1])].to_dict("records"):
-                axes.annotate(f"{row['keep_ratio']:g}", (row["throughput"], row["accuracy"] * 100), (4, 4),
-                              textcoords="offset points", color=style["color"], fontsize=7)  # fmt: skip
+                axes.annotate(
+                    f"{row['keep_ratio']:g}",
+                    (row["throughput"], row["accuracy"] * 100),
+                    (4, 4),
+                    textcoords="offset points",
+                    color=style["color"],
+                    fontsize=7,
+                )
 
     note = "numbers: keep ratio; bars: 95 % interval (Wilson)"
     return _panels(frame, dataset, line, "throughput (img/s)", "top-1 accuracy (%)", note)
@@ -68,8 +98,16 @@ def gmacs(frame: pd.DataFrame, dataset: str) -> Figure:
             axes.fill_between(rows["keep_ratio"], base, rows["gmacs"], color=style["color"], alpha=0.35, linewidth=0)
             share = (rows["selector_gmacs"] / rows["gmacs"]).max()
             most = rows["selector_gmacs"].max()
-            axes.text(0.97, 0.04, f"selector: {most:.2g} GMACs\n(at most {share * 100:.1f} % of a forward)", fontsize=7,
-                      ha="right", va="bottom", transform=axes.transAxes, color=style["color"])  # fmt: skip
+            axes.text(
+                0.97,
+                0.04,
+                f"selector: {most:.2g} GMACs\n(at most {share * 100:.1f} % of a forward)",
+                fontsize=7,
+                ha="right",
+                va="bottom",
+                transform=axes.transAxes,
+                color=style["color"],
+            )
             full = rows.loc[rows["keep_ratio"] == 1, "gmacs"]
             if len(full):
                 axes.plot([0, 1], [0, full.iloc[0]], color="#777777", linewidth=0.8, label="in proportion")
@@ -93,8 +131,15 @@ def latency(frame: pd.DataFrame, dataset: str) -> Figure:
         if policy == _main_policy(run) and len(full):
             for row in rows[rows["keep_ratio"].round(6).isin([0.8, 0.5, 0.2])].to_dict("records"):
                 gain = f"{full.iloc[0] / row['latency_ms']:.1f}×"
-                axes.annotate(gain, (row["keep_ratio"], row["latency_ms"]), (0, -10),
-                              textcoords="offset points", color=style["color"], fontsize=7, ha="center")  # fmt: skip
+                axes.annotate(
+                    gain,
+                    (row["keep_ratio"], row["latency_ms"]),
+                    (0, -10),
+                    textcoords="offset points",
+                    color=style["color"],
+                    fontsize=7,
+                    ha="center",
+                )
 
     sizes = sorted(frame.loc[frame["dataset"] == dataset, "batch_size"].unique())
     batch = "/".join(f"{size:g}" for size in sizes) or "?"
@@ -208,8 +253,10 @@ def history(frame: pd.DataFrame) -> Figure:
         ("chance of a random mask (%)", {"epsilon": "epsilon"}, 100),
         ("speed (img/s)", {"images_per_second": "train"}, 1),
     ]
-    panels = [(name, {k: v for k, v in columns.items() if k in frame and frame[k].notna().any()}, scale)
-              for name, columns, scale in panels]  # fmt: skip
+    panels = [
+        (name, {k: v for k, v in columns.items() if k in frame and frame[k].notna().any()}, scale)
+        for name, columns, scale in panels
+    ]
     panels = [panel for panel in panels if panel[1]]
     if frame.empty or not panels:
         return nothing("no training history")

@@ -26,19 +26,26 @@ class Panel:
             description="your image", accept="image/*", tooltip="an image file of up to 10 MB"
         )
         self.ratio = widgets.FloatSlider(
-            description="keep ratio", value=explorer.keep_ratio, min=min(0.05, explorer.keep_ratio), max=1, step=0.05,
-            continuous_update=True, readout_format=".2f",
-            layout=widgets.Layout(width="auto"), style={"description_width": "6em"},
-        )  # fmt: skip
+            description="keep ratio",
+            value=explorer.keep_ratio,
+            min=min(0.05, explorer.keep_ratio),
+            max=1,
+            step=0.05,
+            continuous_update=True,
+            readout_format=".2f",
+            layout=widgets.Layout(width="auto"),
+            style={"description_width": "6em"},
+        )
         side = widgets.Layout(flex="1 1 15em", max_width="384px", min_width="0")
         self.kept, self.heat, self.answer = (widgets.HTML(layout=side) for _ in range(3))
         self.heat.add_class("asel-heat")
         self.message = widgets.HTML()
         self.box = self._arranged()
         for chooser, act in (
-            (self.checkpoint, self._use), (self.upload, self._upload),
+            (self.checkpoint, self._use),
+            (self.upload, self._upload),
             *((chooser, self._choose) for chooser in (self.image, self.selector, self.ratio)),
-        ):  # fmt: skip
+        ):
             chooser.observe(act, "value")
         self._show()
 

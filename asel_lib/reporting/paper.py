@@ -47,12 +47,28 @@ def architecture() -> Figure:
         "head": (12.8, 1.2, 1.15, 0.85, "head on\nCLS"),
     }
     for left, low, width, height, text in boxes.values():
-        axes.add_patch(FancyBboxPatch((left, low), width, height, boxstyle="round,pad=0.05", facecolor="#f6f6f6",
-                                      edgecolor="#555555", linewidth=0.8))  # fmt: skip
+        axes.add_patch(
+            FancyBboxPatch(
+                (left, low),
+                width,
+                height,
+                boxstyle="round,pad=0.05",
+                facecolor="#f6f6f6",
+                edgecolor="#555555",
+                linewidth=0.8,
+            )
+        )
         axes.text(left + width / 2, low + height / 2, text, ha="center", va="center", fontsize=6.5)
-    for start, end in [((1.82, 1.65), (2.08, 1.65)), ((3.93, 1.6), (4.22, 1.6)), ((3.93, 2.2), (4.53, 2.9)),
-                       ((5.35, 2.68), (5.35, 2.48)), ((6.48, 1.6), (6.78, 1.6)), ((8.28, 1.65), (8.55, 1.65)),
-                       ((10.35, 1.65), (10.67, 1.65)), ((12.43, 1.62), (12.72, 1.62))]:  # fmt: skip
+    for start, end in [
+        ((1.82, 1.65), (2.08, 1.65)),
+        ((3.93, 1.6), (4.22, 1.6)),
+        ((3.93, 2.2), (4.53, 2.9)),
+        ((5.35, 2.68), (5.35, 2.48)),
+        ((6.48, 1.6), (6.78, 1.6)),
+        ((8.28, 1.65), (8.55, 1.65)),
+        ((10.35, 1.65), (10.67, 1.65)),
+        ((12.43, 1.62), (12.72, 1.62)),
+    ]:
         axes.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=7, linewidth=0.8, color="#555555"))
     axes.text(0.92, 2.75, "image,\n$N$ patches", ha="center", va="bottom", fontsize=6.5)
     axes.text(
@@ -230,8 +246,10 @@ def patch_sheets(chosen: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     shown = []
     for _, rows in chosen.groupby("dataset", sort=True):
         guided = rows["policy"].str.startswith("line_guided")
-        names = sorted(rows.loc[guided, "checkpoint"].unique(), key=lambda n: (
-            "_xdog_sample" not in n, "_line_guided_" not in n, "_dropped" not in n, n))  # fmt: skip
+        names = sorted(
+            rows.loc[guided, "checkpoint"].unique(),
+            key=lambda n: ("_xdog_sample" not in n, "_line_guided_" not in n, "_dropped" not in n, n),
+        )
         shown += [(f"{name}_selection", rows[guided & (rows["checkpoint"] == name)]) for name in names[:1]]
         own = rows[~guided & rows["recipe"].str.startswith("anytime")]
         shown += [(f"{name}_own_selection", own[own["checkpoint"] == name]) for name in own["checkpoint"].unique()[:1]]
@@ -294,8 +312,17 @@ def _missing(axes: Axes, rows: pd.DataFrame, what: str) -> None:
     axes.set_ylabel("top-1 accuracy (%)")
     if rows.empty:
         text = "\n".join(textwrap.wrap(f"no results of {what} in this table", 30))
-        axes.text(0.5, 0.2, text, ha="center", va="center", transform=axes.transAxes, color="#9a3b00", fontsize=8,
-                  bbox={"facecolor": "white", "edgecolor": "#9a3b00", "linewidth": 0.6, "pad": 4})  # fmt: skip
+        axes.text(
+            0.5,
+            0.2,
+            text,
+            ha="center",
+            va="center",
+            transform=axes.transAxes,
+            color="#9a3b00",
+            fontsize=8,
+            bbox={"facecolor": "white", "edgecolor": "#9a3b00", "linewidth": 0.6, "pad": 4},
+        )
 
 
 def _start(rows: pd.DataFrame) -> str:

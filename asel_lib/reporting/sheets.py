@@ -97,8 +97,16 @@ def weights_sheet(model, images, pixels: np.ndarray, ratio: float = 0.2, average
         for cell, chosen in zip(cells[2:], kept, strict=True):
             cell.imshow(greyed(pixels[row], chosen[row], grid), **frame)
         if average is not None:
-            cells[3].text(0.03, 0.03, f"{len(kept[1][row])}", color="white", fontsize=8, ha="left", va="top",
-                          bbox={"facecolor": "black", "pad": 1, "linewidth": 0})  # fmt: skip
+            cells[3].text(
+                0.03,
+                0.03,
+                f"{len(kept[1][row])}",
+                color="white",
+                fontsize=8,
+                ha="left",
+                va="top",
+                bbox={"facecolor": "black", "pad": 1, "linewidth": 0},
+            )
         for cell in cells:
             bare(cell)
     titles = ["colour", "log-weights", f"kept {ratio:.0%}", f"auto {average or 0:.0%}"]
@@ -228,9 +236,19 @@ def confusion(table: pd.DataFrame, title: str = "") -> Figure:
     names = [name.replace("_", " ") for name in classes]
     panels = zip(figure.subplots(1, 2), (counts, shares), ("images", "% of the class"), strict=True)
     for cell, matrix, what in panels:
-        sns.heatmap(matrix, ax=cell, cmap="Blues", vmin=0, annot=written, fmt=".0f", square=True,
-                    annot_kws={"fontsize": 6}, cbar_kws={"shrink": 0.7},
-                    xticklabels=names, yticklabels=names)  # fmt: skip
+        sns.heatmap(
+            matrix,
+            ax=cell,
+            cmap="Blues",
+            vmin=0,
+            annot=written,
+            fmt=".0f",
+            square=True,
+            annot_kws={"fontsize": 6},
+            cbar_kws={"shrink": 0.7},
+            xticklabels=names,
+            yticklabels=names,
+        )
         cell.set_title(what)
         cell.set(xlabel="answer", ylabel="class")
         cell.grid(False)

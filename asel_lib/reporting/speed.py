@@ -36,8 +36,22 @@ def latest(frame: pd.DataFrame, task: str, device: str | None = None) -> pd.Data
     """The rows of a task, measured last on each device, or on that one."""
     rows = frame[frame["task"] == task]
     rows = rows if device is None else rows[rows["device"] == device]
-    same = ["device", "threads", "profile", "dataset", "policy", "recipe", "keep_ratio", "dtype", "compiled",
-            "batch_size", "image_size", "patches", "classes", "images"]  # fmt: skip
+    same = [
+        "device",
+        "threads",
+        "profile",
+        "dataset",
+        "policy",
+        "recipe",
+        "keep_ratio",
+        "dtype",
+        "compiled",
+        "batch_size",
+        "image_size",
+        "patches",
+        "classes",
+        "images",
+    ]
     same = [name for name in same if name in rows]
     return rows.sort_values("timestamp", kind="stable").drop_duplicates(same, keep="last").reset_index(drop=True)
 
@@ -168,9 +182,14 @@ def training(frame: pd.DataFrame) -> Figure:
         middle = group["throughput"]
         half = group["latency_iqr_ms"] / group["latency_ms"] * middle / 2
         bars = cell.bar(
-            [TRAININGS[name] for name in group.index], middle, yerr=half, color="#56B4E9", edgecolor="black",
-            linewidth=0.6, hatch=["//" if name == "published" else "" for name in group.index],
-        )  # fmt: skip
+            [TRAININGS[name] for name in group.index],
+            middle,
+            yerr=half,
+            color="#56B4E9",
+            edgecolor="black",
+            linewidth=0.6,
+            hatch=["//" if name == "published" else "" for name in group.index],
+        )
         cell.bar_label(bars, [f"{times:.1f}x" for times in group["speed_up"]], padding=2)
         cell.set_ylabel("images a second")
         cell.set_title(
@@ -235,9 +254,11 @@ def all_figures(frame: pd.DataFrame, folder: str | os.PathLike) -> list[Path]:
     """Draw and save all four as speed_1 ... speed_4. -> the files."""
     made = []
     for stem, draw in (
-        ("speed_1_inference", inference), ("speed_2_training", training), ("speed_3_memory", memory),
+        ("speed_1_inference", inference),
+        ("speed_2_training", training),
+        ("speed_3_memory", memory),
         ("speed_4_growth", growth),
-    ):  # fmt: skip
+    ):
         made += save(draw(frame), folder, stem)
     return made
 
@@ -245,9 +266,10 @@ def all_figures(frame: pd.DataFrame, folder: str | os.PathLike) -> list[Path]:
 def _curves(cell: Axes, rows: pd.DataFrame, column: str, y: str, last: int) -> None:
     looks: Sequence[dict] = (LOOKS["random"], LOOKS["glance"])
     for (ratio, line), look in zip(
-        rows.groupby("keep_ratio", dropna=False, sort=True), looks if rows["keep_ratio"].nunique() > 1 else looks[1:],
+        rows.groupby("keep_ratio", dropna=False, sort=True),
+        looks if rows["keep_ratio"].nunique() > 1 else looks[1:],
         strict=False,
-    ):  # fmt: skip
+    ):
         line = line.sort_values(column)
         values = line[y].clip(lower=1e-3)
         reading = line["policy"].iloc[0] == READ

@@ -69,9 +69,16 @@ class Job:
         """What a checkpoint's reuse depends on: settings, data, split, and `start`: what its weights start from (the
         warm-up's fingerprint, "imagenet" or "random"); of line drawings, their extractor's version or themselves."""
         parts = [
-            chosen(self.model), chosen(self.settings), self.profile.precision, self.ratios, self.recipe, self.seed,
-            images.fingerprint, split.fingerprint, start,
-        ]  # fmt: skip
+            chosen(self.model),
+            chosen(self.settings),
+            self.profile.precision,
+            self.ratios,
+            self.recipe,
+            self.seed,
+            images.fingerprint,
+            split.fingerprint,
+            start,
+        ]
         if self.agent:
             parts.append(chosen(self.agent))
         if self.recipe == "anytime":

@@ -218,12 +218,19 @@ def launch(function: Callable, arguments: tuple, processes: int) -> None:
     fails, with what it said; KeyboardInterrupt where they were interrupted."""
     with tempfile.TemporaryDirectory() as logs, _handlers_kept(), _main_left_out(function):
         config = LaunchConfig(
-            min_nodes=1, max_nodes=1, nproc_per_node=processes, run_id=uuid.uuid4().hex, max_restarts=0,
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=processes,
+            run_id=uuid.uuid4().hex,
+            max_restarts=0,
             # A free port of its own choice, which no other program can take meanwhile.
-            rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0", local_addr="127.0.0.1",
+            rdzv_backend="c10d",
+            rdzv_endpoint="127.0.0.1:0",
+            local_addr="127.0.0.1",
             # Not a fork, in which threads (OpenMP's, a notebook's) and the use of a GPU break.
-            start_method="spawn", logs_specs=DefaultLogsSpecs(log_dir=logs),
-        )  # fmt: skip
+            start_method="spawn",
+            logs_specs=DefaultLogsSpecs(log_dir=logs),
+        )
         try:
             elastic_launch(config, _begin)(os.getpid(), max(1, cores() // processes), function, *arguments)
         except ChildFailedError as error:

@@ -43,9 +43,14 @@ class PublishedLoop:
     def __init__(self, model, files: Files, settings: StageSettings, workers: int, device: torch.device, seed: int = 0):
         self.model, self.settings, self.device, self.seed = model, settings, device, seed
         self.loader = DataLoader(
-            files, settings.batch_size, shuffle=True, num_workers=workers, persistent_workers=workers > 0,
-            generator=torch.Generator().manual_seed(seed), pin_memory=device.type == "cuda",
-        )  # fmt: skip
+            files,
+            settings.batch_size,
+            shuffle=True,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            generator=torch.Generator().manual_seed(seed),
+            pin_memory=device.type == "cuda",
+        )
         groups = {"selector": [], "head": [], "backbone": []}
         for name, parameter in model.named_parameters():
             part = "selector" if name.startswith("patch_drop.") else "head" if name.startswith("head.") else "backbone"
@@ -69,9 +74,14 @@ class PublishedLoop:
     def _train(self, images: torch.Tensor, labels: torch.Tensor) -> None:
         ratio = objectives.keep_ratio(self.settings, self.seed, self.settings.full_epochs, self.step)
         loss, _ = objectives.loss(
-            self.model, images, labels, recipe="paper", ratio=ratio, sparsity=self.settings.sparsity,
+            self.model,
+            images,
+            labels,
+            recipe="paper",
+            ratio=ratio,
+            sparsity=self.settings.sparsity,
             noise=generator(self.seed, "noise", self.step),
-        )  # fmt: skip
+        )
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()

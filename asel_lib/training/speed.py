@@ -36,9 +36,16 @@ class _Training:
 
 
 def in_turn(
-    profile: Profile, dataset: str = "", images: int = 512, rounds: int = 5, device: str | torch.device | None = None,
-    base: str = "paper", only: tuple[str, ...] = (), workers: int | None = None, progress: bool = True,
-) -> pd.DataFrame:  # fmt: skip
+    profile: Profile,
+    dataset: str = "",
+    images: int = 512,
+    rounds: int = 5,
+    device: str | torch.device | None = None,
+    base: str = "paper",
+    only: tuple[str, ...] = (),
+    workers: int | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
     """Train each model on the same few images, round after round; the first round is a warm-up and not counted.
 
     -> a row a training: "paper" and "dropped" (ASEL's recipes, at the mean keep ratio of the line-guided schedule),
@@ -59,9 +66,11 @@ def in_turn(
     with _published(profile, dataset, images, workers, device) if "published" in chosen else _nothing() as loop:
         for number in tqdm(range(rounds + 1), desc="rounds of training", leave=False, disable=not progress):
             for name in chosen:
-                rate = loop.epoch() if name == "published" else _rate(
-                    profile, trainings[name], dataset, images, number, name, device
-                )  # fmt: skip
+                rate = (
+                    loop.epoch()
+                    if name == "published"
+                    else _rate(profile, trainings[name], dataset, images, number, name, device)
+                )
                 speeds[name].append(rate)
     measured = {name: np.array(values[1:]) for name, values in speeds.items()}
     rows = []
@@ -105,9 +114,16 @@ def _rate(
         found, split.train[:images], image_size=training.model.image_size, batch_size=settings.batch_size, device=device
     )
     trained = train(
-        made, batches, None, settings, recipe=training.recipe, seed=number,
-        precision=resolve_precision(profile.precision, device), progress=False, kind=training.kind,
-    )  # fmt: skip
+        made,
+        batches,
+        None,
+        settings,
+        recipe=training.recipe,
+        seed=number,
+        precision=resolve_precision(profile.precision, device),
+        progress=False,
+        kind=training.kind,
+    )
     return trained.history["images_per_second"].iloc[0]
 
 
@@ -121,8 +137,11 @@ def _published(
     found, split = open_set(profile, dataset or profile.datasets[0])
     with tempfile.TemporaryDirectory() as folder:
         chosen = split.train[:images]
-        files = Files(_files(found, chosen, dataset or profile.datasets[0], Path(folder)), found.labels[chosen],
-                      training.model.image_size)  # fmt: skip
+        files = Files(
+            _files(found, chosen, dataset or profile.datasets[0], Path(folder)),
+            found.labels[chosen],
+            training.model.image_size,
+        )
         made = _made(training.model, found, 0, "published").to(device)
         workers = reproducibility.cores() if workers is None else workers
         yield PublishedLoop(made, files, replace(training.settings, full_epochs=0), workers, device)

@@ -48,9 +48,17 @@ def transfer(
 
 
 def line_guided(
-    profile: Profile, dataset: str = "", *, extractor: str = "xdog", selection: str = "sample",
-    keep_ratio: float | None = None, recipe: str = "dropped", seed: int = 0, retrain: bool = False, **options,
-) -> Stage:  # fmt: skip
+    profile: Profile,
+    dataset: str = "",
+    *,
+    extractor: str = "xdog",
+    selection: str = "sample",
+    keep_ratio: float | None = None,
+    recipe: str = "dropped",
+    seed: int = 0,
+    retrain: bool = False,
+    **options,
+) -> Stage:
     """The line-guided system's training: one stage, no warm-up, only the kept patches embedded.
 
     extractor: "xdog", "sobel", "informative", or a folder of drawings made elsewhere (data.lines.from_folder).
@@ -84,9 +92,18 @@ def line_guided(
     drawings = folder if selector.startswith("line_guided") else ""
     agent = profile.agent if selector == "agent" else None
     job = Job(
-        profile, "line_guided", dataset, AGENT if agent else recipe, seed,
-        replace(profile.model, selector=selector), settings, val_ratios, keep_ratio, drawings, agent=agent,
-    )  # fmt: skip
+        profile,
+        "line_guided",
+        dataset,
+        AGENT if agent else recipe,
+        seed,
+        replace(profile.model, selector=selector),
+        settings,
+        val_ratios,
+        keep_ratio,
+        drawings,
+        agent=agent,
+    )
     return run(job, retrain, **options)
 
 
@@ -105,9 +122,15 @@ def agentvit(
     if checks.one_of("setting", setting, AGENTVIT_SETTINGS) == "equal":
         return line_guided(profile, dataset, selection="agent", seed=seed, retrain=retrain, **options)
     job = Job(
-        profile, "agentvit", dataset or profile.datasets[0], AGENT, seed, profile.agentvit_model, profile.agentvit,
+        profile,
+        "agentvit",
+        dataset or profile.datasets[0],
+        AGENT,
+        seed,
+        profile.agentvit_model,
+        profile.agentvit,
         agent=profile.agent,
-    )  # fmt: skip
+    )
     return run(job, retrain, **options)
 
 

@@ -244,18 +244,30 @@ class Run:
             if not len(piece.rows):
                 return processes.untouched(self.model), images.new_zeros(0, self.model.num_classes)
             loss, logits = objectives.loss(
-                self.model, piece.images, piece.labels, piece.lines, recipe=self.recipe, ratio=ratio,
-                sparsity=self.settings.sparsity, noise=self.drawing(piece.rows, piece.count, "noise", step),
+                self.model,
+                piece.images,
+                piece.labels,
+                piece.lines,
+                recipe=self.recipe,
+                ratio=ratio,
+                sparsity=self.settings.sparsity,
+                noise=self.drawing(piece.rows, piece.count, "noise", step),
                 draw=derived_seed(self.seed, "draw", step),
-            )  # fmt: skip
+            )
             return loss * piece.share, logits
 
         self.gradients(compute, positions, images, labels, lines, step, ratio)
 
     def gradients(
-        self, compute: Callable[[Piece], tuple[Tensor, Tensor]], positions: np.ndarray, images: Tensor, labels: Tensor,
-        lines: Tensor | None, step: int, ratio: float,
-    ) -> float:  # fmt: skip
+        self,
+        compute: Callable[[Piece], tuple[Tensor, Tensor]],
+        positions: np.ndarray,
+        images: Tensor,
+        labels: Tensor,
+        lines: Tensor | None,
+        step: int,
+        ratio: float,
+    ) -> float:
         """The gradients of one step, and its share of the epoch's sums. compute(piece) -> (its share of the batch's
         loss, its logits). -> the batch's loss; TrainingError where it is not finite."""
         value = correct = 0.0

@@ -80,7 +80,7 @@ DAMAGES = {
     "places that are none": about(kept=[0.5] * 12),
     "digests that are none": about(digests=[1] * 12),
     "digests too few": about(digests=["a"] * 11),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

@@ -18,9 +18,18 @@ RECORD = {
 
 def test_a_row_for_every_policy_and_ratio_with_every_column(tiny):
     model, batches = tiny(), [(torch.randn(6, 3, 32, 32), torch.arange(6) % 4)]
-    frame = benchmark(model, batches, record=RECORD, profile="smoke", ratios=[0.25, 1.0],
-                      policies=["learned", "random"],
-                      draws=2, timing_seconds=0.01, batch_size=8, progress=False)  # fmt: skip
+    frame = benchmark(
+        model,
+        batches,
+        record=RECORD,
+        profile="smoke",
+        ratios=[0.25, 1.0],
+        policies=["learned", "random"],
+        draws=2,
+        timing_seconds=0.01,
+        batch_size=8,
+        progress=False,
+    )
     assert list(frame.groupby(["policy", "keep_ratio"]).size()) == [1] * 4
     assert set(frame.columns) == set(tables.COLUMNS)
     assert frame.drop(columns=["object_kept"]).notna().all().all()
@@ -35,9 +44,18 @@ def test_a_seed_that_is_not_timed_counts_for_accuracy_alone(tiny, tmp_path):
     for seed, seconds in enumerate((0.01, None)):
         batches = [(images, (torch.arange(6) + seed) % 4)]
         frames.append(
-            benchmark(tiny(), batches, record=RECORD | {"seed": seed, "name": f"tiny_seed{seed}"}, profile="smoke",
-                      ratios=[1.0], policies=["learned"], timing_seconds=seconds, batch_size=8, progress=False)
-        )  # fmt: skip
+            benchmark(
+                tiny(),
+                batches,
+                record=RECORD | {"seed": seed, "name": f"tiny_seed{seed}"},
+                profile="smoke",
+                ratios=[1.0],
+                policies=["learned"],
+                timing_seconds=seconds,
+                batch_size=8,
+                progress=False,
+            )
+        )
     timed, plain = (frame.iloc[0] for frame in frames)
     times = ["latency_ms", "latency_iqr_ms", "throughput", "peak_memory_mb"]
     assert plain[times].isna().all() and plain["gmacs"] == timed["gmacs"]
@@ -68,8 +86,17 @@ def test_line_drawings_that_batches_bring_are_timed_with_their_images(tiny):
     assert repeated.shape == (5, 3, 32, 32)
     assert lines[:, 0, 0, 0].tolist() == [0, 0.5, 1, 0, 0.5]
     policy = "line_guided:lines=given,choice=top"
-    frame = benchmark(tiny(selector=policy), [(images, torch.arange(3), drawn)], record=RECORD, profile="smoke",
-                      ratios=[0.25], policies=[policy], timing_seconds=0.01, batch_size=4, progress=False)  # fmt: skip
+    frame = benchmark(
+        tiny(selector=policy),
+        [(images, torch.arange(3), drawn)],
+        record=RECORD,
+        profile="smoke",
+        ratios=[0.25],
+        policies=[policy],
+        timing_seconds=0.01,
+        batch_size=4,
+        progress=False,
+    )
     assert frame["accuracy"].notna().all() and frame["latency_ms"].iloc[0] > 0
 
 
@@ -78,8 +105,17 @@ def test_a_model_for_one_keep_ratio_is_not_one_for_all(tiny):
     batches = [(torch.randn(2, 3, 32, 32), torch.arange(2))]
     for ends, recipe in (((0.3, 0.3), "dropped, keep 0.3"), ((0.05, 1.0), "dropped")):
         record = RECORD | {"settings": settings | dict(zip(("ratio_low", "ratio_high"), ends, strict=True))}
-        frame = benchmark(tiny(), batches, record=record, profile="smoke", ratios=[1.0], policies=["learned"],
-                          timing_seconds=0.01, batch_size=2, progress=False)  # fmt: skip
+        frame = benchmark(
+            tiny(),
+            batches,
+            record=record,
+            profile="smoke",
+            ratios=[1.0],
+            policies=["learned"],
+            timing_seconds=0.01,
+            batch_size=2,
+            progress=False,
+        )
         assert set(frame["recipe"]) == {recipe}
 
 

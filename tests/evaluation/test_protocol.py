@@ -151,8 +151,11 @@ class Rote(torch.nn.Module):
 
     def __init__(self, shown):
         super().__init__()
-        self.known = {image.numpy().tobytes(): int(label) for images, labels in shown for image, label in
-                      zip(images, labels, strict=True)}  # fmt: skip
+        self.known = {
+            image.numpy().tobytes(): int(label)
+            for images, labels in shown
+            for image, label in zip(images, labels, strict=True)
+        }
         self.unused = torch.nn.Parameter(torch.zeros(1))
 
     def forward(self, images, keep_ratio, policy, lines):
@@ -165,10 +168,14 @@ def test_on_the_moved_split_what_was_trained_on_is_known_again(workplace):
 
     images, split = open_set(profiles.load("smoke"), "synthetic")
     record = {
-        "name": "rote", "source": "synthetic", "images": len(images), "dataset_fingerprint": images.fingerprint,
-        "split": split.record(), "transform": {"size": 32, "mean": [0.5] * 3, "std": [0.5] * 3},
+        "name": "rote",
+        "source": "synthetic",
+        "images": len(images),
+        "dataset_fingerprint": images.fingerprint,
+        "split": split.record(),
+        "transform": {"size": 32, "mean": [0.5] * 3, "std": [0.5] * 3},
         "model": {"selector": "learned"},
-    }  # fmt: skip
+    }
     seen = np.concatenate([split.train, split.val])
     model = Rote(recorded_batches(images, seen, record))
     model.record = record

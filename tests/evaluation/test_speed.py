@@ -69,9 +69,16 @@ def test_memory_that_is_mapped_from_a_file_does_not_count(tmp_path):
 
 def test_inference_is_set_against_plain_timm(smoke):
     frame = speed.inference(
-        smoke, ratios=(1.0, 0.5), batches=(2,), precisions=("float32",), selectors=("glance", "random"), seconds=0.02,
-        rounds=3, device="cpu", progress=False,
-    ).set_index(["policy", "keep_ratio"])  # fmt: skip
+        smoke,
+        ratios=(1.0, 0.5),
+        batches=(2,),
+        precisions=("float32",),
+        selectors=("glance", "random"),
+        seconds=0.02,
+        rounds=3,
+        device="cpu",
+        progress=False,
+    ).set_index(["policy", "keep_ratio"])
     assert set(frame.index) == {("plain", 1.0), ("glance", 1.0), ("glance", 0.5), ("random", 1.0), ("random", 0.5)}
     assert frame.loc[("plain", 1.0), "speed_up"] == 1
     assert frame.loc[("glance", 1.0), "ideal"] == 1

@@ -55,8 +55,10 @@ class Reference:
             for x in range(side):
                 cell = images[:, :, y * PATCH : (y + 1) * PATCH, x * PATCH : (x + 1) * PATCH]
                 values = cell.permute(0, 2, 3, 1).flatten(1)  # a pixel's colours lie together
-                token = self.norm(self.linear(self.norm(values, "to_patch_embedding.1"), "to_patch_embedding.2"),
-                                  "to_patch_embedding.3")  # fmt: skip
+                token = self.norm(
+                    self.linear(self.norm(values, "to_patch_embedding.1"), "to_patch_embedding.2"),
+                    "to_patch_embedding.3",
+                )
                 waves = [10000 ** -(i / (DIM // 4 - 1)) for i in range(DIM // 4)]
                 angles = torch.tensor([[x * wave for wave in waves], [y * wave for wave in waves]])
                 rows.append(token + torch.cat([angles[0].sin(), angles[0].cos(), angles[1].sin(), angles[1].cos()]))

@@ -131,9 +131,20 @@ def test_without_results_nothing_is_testable_and_all_claims_are_there():
 
 def test_a_claim_is_tested_on_the_rows_of_its_data_set_and_recipe():
     rows = made(accuracy=[0.2, 0.5, 0.8]).assign(
-        dataset="aid", method="asel", recipe="paper", checkpoint="aid_finetuned", seed=0, split="test", device="cpu",
-        dtype="float32", batch_size=64, compiled=False, n_images=100, commit="c", timestamp="t",
-    )  # fmt: skip
+        dataset="aid",
+        method="asel",
+        recipe="paper",
+        checkpoint="aid_finetuned",
+        seed=0,
+        split="test",
+        device="cpu",
+        dtype="float32",
+        batch_size=64,
+        compiled=False,
+        n_images=100,
+        commit="c",
+        timestamp="t",
+    )
     frame = rows.reindex(columns=list(tables.COLUMNS))
     judged = claims.table(frame).set_index(["claim", "recipe"])
     loss = judged.loc[("AID: keeping 0.2 of the patches costs 2.1 points", "paper")]
@@ -151,10 +162,20 @@ def test_a_claim_is_tested_on_the_rows_of_its_data_set_and_recipe():
 def test_policies_are_compared_over_the_seeds_that_both_have():
     def of(policy, stem, seed, accuracy):
         return made(policy, half=0.001, accuracy=accuracy).assign(
-            seed=seed, checkpoint=f"aid_line_guided_{stem}" + (f"_seed{seed}" if seed else ""), dataset="aid",
-            method="line_guided", recipe="dropped", split="test", device="cpu", dtype="float32", batch_size=64,
-            compiled=False, n_images=100, commit="c", timestamp="t",
-        )  # fmt: skip
+            seed=seed,
+            checkpoint=f"aid_line_guided_{stem}" + (f"_seed{seed}" if seed else ""),
+            dataset="aid",
+            method="line_guided",
+            recipe="dropped",
+            split="test",
+            device="cpu",
+            dtype="float32",
+            batch_size=64,
+            compiled=False,
+            n_images=100,
+            commit="c",
+            timestamp="t",
+        )
 
     guided = [of(claims.XDOG, "xdog_sample", 0, [0.7, 0.8, 0.8])]
     random = [of("random", "random", seed, [0.4 if seed else 0.69, 0.8, 0.8]) for seed in range(3)]

@@ -10,14 +10,34 @@ RATIOS = (0.1, 0.5, 1.0)
 def rows(method, policy, recipe, checkpoint, level, seed=0, **others):
     return [
         dict.fromkeys(tables.COLUMNS, 0)
-        | {"dataset": "aid", "method": method, "policy": policy, "recipe": recipe,
-           "checkpoint": checkpoint, "seed": seed, "keep_ratio": ratio, "accuracy": level + ratio / 5,
-           "accuracy_low": level, "accuracy_high": level + 0.4,
-           "gmacs": ratio, "latency_ms": 80 * ratio, "latency_iqr_ms": 2, "throughput": 800 / ratio, "n_images": 100,
-           "batch_size": 64, "profile": "compact", "device": "cpu", "dtype": "float32", "split": "test",
-           "commit": "abc", "timestamp": "t", "start": "random"} | others
+        | {
+            "dataset": "aid",
+            "method": method,
+            "policy": policy,
+            "recipe": recipe,
+            "checkpoint": checkpoint,
+            "seed": seed,
+            "keep_ratio": ratio,
+            "accuracy": level + ratio / 5,
+            "accuracy_low": level,
+            "accuracy_high": level + 0.4,
+            "gmacs": ratio,
+            "latency_ms": 80 * ratio,
+            "latency_iqr_ms": 2,
+            "throughput": 800 / ratio,
+            "n_images": 100,
+            "batch_size": 64,
+            "profile": "compact",
+            "device": "cpu",
+            "dtype": "float32",
+            "split": "test",
+            "commit": "abc",
+            "timestamp": "t",
+            "start": "random",
+        }
+        | others
         for ratio in RATIOS
-    ]  # fmt: skip
+    ]
 
 
 @pytest.fixture
@@ -63,10 +83,12 @@ def test_costs_are_those_measured(frame):
 def test_the_files_have_the_published_names_and_are_not_drawn_of_nothing(frame, tmp_path):
     files = comparison.all_figures(frame, "aid", tmp_path)
     assert {file.name for file in files if file.suffix == ".png"} == {
-        "aid_asel_vs_agentvit_1_acc_keep.png", "aid_asel_vs_agentvit_2_acc_throughput.png",
-        "aid_asel_vs_agentvit_3_gflops.png", "aid_asel_vs_agentvit_4_latency_50.png",
+        "aid_asel_vs_agentvit_1_acc_keep.png",
+        "aid_asel_vs_agentvit_2_acc_throughput.png",
+        "aid_asel_vs_agentvit_3_gflops.png",
+        "aid_asel_vs_agentvit_4_latency_50.png",
         "aid_asel_vs_agentvit_5_equal.png",
-    }  # fmt: skip
+    }
     assert all(file.stat().st_size > (200 if file.suffix == ".csv" else 2000) for file in files)
     assert comparison.all_figures(frame[frame["method"] == "asel"], "aid", tmp_path) == []
     assert comparison.all_figures(frame, "rsscn7", tmp_path) == []
@@ -89,10 +111,21 @@ def record(
     name, stage, method, selector, recipe, start="random", seed=0, best=2, seconds=10.0, train=100, one_ratio=False
 ):
     history = [{"epoch": number, "seconds": seconds} for number in (1, 2, 3)]
-    return {"name": name, "stage": stage, "method": method, "model": {"selector": selector}, "recipe": recipe,
-            "start": start, "seed": seed, "dataset": name.partition("_")[0], "profile": "compact",
-            "settings": {"ratio_low": 0.2, "ratio_high": 0.2 if one_ratio else 0.7}, "split": {"train": train},
-            "history": history, "metrics": {"best_epoch": best, "epochs": 3, "val_accuracy": 0.5}}  # fmt: skip
+    return {
+        "name": name,
+        "stage": stage,
+        "method": method,
+        "model": {"selector": selector},
+        "recipe": recipe,
+        "start": start,
+        "seed": seed,
+        "dataset": name.partition("_")[0],
+        "profile": "compact",
+        "settings": {"ratio_low": 0.2, "ratio_high": 0.2 if one_ratio else 0.7},
+        "split": {"train": train},
+        "history": history,
+        "metrics": {"best_epoch": best, "epochs": 3, "val_accuracy": 0.5},
+    }
 
 
 def test_a_transfer_costs_its_warm_up_too():

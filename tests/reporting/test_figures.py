@@ -13,15 +13,31 @@ from asel_lib.reporting import figures, sheets, style, tables
 def frame():
     rows = [
         dict.fromkeys(tables.COLUMNS, 0)
-        | {"dataset": "aid", "policy": policy, "recipe": recipe, "keep_ratio": ratio,
-           "accuracy": 0.4 + ratio / 2 + n / 20,
-           "accuracy_low": 0.3 + ratio / 2, "accuracy_high": 0.6 + ratio / 2,
-           "gmacs": ratio, "selector_gmacs": 0.02,
-           "latency_ms": 80 * ratio, "latency_iqr_ms": 2, "throughput": 800 / ratio, "n_images": 100, "batch_size": 64,
-           "device": "cpu", "dtype": "float32", "split": "test", "commit": "abc", "timestamp": "t"}
-        for recipe in ("paper", "dropped") for n, policy in enumerate(("learned", "random", "central"))
+        | {
+            "dataset": "aid",
+            "policy": policy,
+            "recipe": recipe,
+            "keep_ratio": ratio,
+            "accuracy": 0.4 + ratio / 2 + n / 20,
+            "accuracy_low": 0.3 + ratio / 2,
+            "accuracy_high": 0.6 + ratio / 2,
+            "gmacs": ratio,
+            "selector_gmacs": 0.02,
+            "latency_ms": 80 * ratio,
+            "latency_iqr_ms": 2,
+            "throughput": 800 / ratio,
+            "n_images": 100,
+            "batch_size": 64,
+            "device": "cpu",
+            "dtype": "float32",
+            "split": "test",
+            "commit": "abc",
+            "timestamp": "t",
+        }
+        for recipe in ("paper", "dropped")
+        for n, policy in enumerate(("learned", "random", "central"))
         for ratio in (0.1, 0.5, 1.0)
-    ]  # fmt: skip
+    ]
     return pd.DataFrame(rows)
 
 
@@ -62,11 +78,20 @@ def guided(frame):
     """The frame's rows, and those of three seeds of two line-guided trainings and of random beside them."""
     rows = frame[(frame["recipe"] == "dropped") & (frame["policy"] == "random")]
     policies = ("line_guided:lines=xdog,choice=top", "line_guided:lines=sobel,choice=top", "random")
-    return pd.concat([frame] + [
-        rows.assign(method="line_guided", policy=policy, seed=seed, checkpoint=f"{policy}{seed}",
-                    accuracy=rows["accuracy"] + n / 10 + (seed - 1) / 100)
-        for n, policy in enumerate(policies) for seed in range(3)
-    ])  # fmt: skip
+    return pd.concat(
+        [frame]
+        + [
+            rows.assign(
+                method="line_guided",
+                policy=policy,
+                seed=seed,
+                checkpoint=f"{policy}{seed}",
+                accuracy=rows["accuracy"] + n / 10 + (seed - 1) / 100,
+            )
+            for n, policy in enumerate(policies)
+            for seed in range(3)
+        ]
+    )
 
 
 def test_the_tradeoff_sets_the_line_guided_models_against_random(frame):
@@ -101,9 +126,12 @@ def test_lines_of_more_policies_than_styles_are_still_told_apart(frame):
 
 @pytest.mark.parametrize(
     ("policy", "label"),
-    [("learned", "learned"), ("line_guided", "line-guided"),
-     ("line_guided:lines=xdog,choice=top,sigma=0.3", "line-guided (xdog, top, 0.3)")],
-)  # fmt: skip
+    [
+        ("learned", "learned"),
+        ("line_guided", "line-guided"),
+        ("line_guided:lines=xdog,choice=top,sigma=0.3", "line-guided (xdog, top, 0.3)"),
+    ],
+)
 def test_policies_are_named_for_a_reader(policy, label):
     assert figures.policy_label(policy) == label
 
@@ -212,11 +240,20 @@ def test_the_sheet_shows_what_is_left_of_methods_that_take_tokens_out_between_th
 def kept_rows(**changes):
     """A table of kept patches: two images on a grid of 4 x 4, four patches kept of each."""
     row = dict.fromkeys(tables.PATCHES, "") | {
-        "dataset": "aid", "checkpoint": "c", "policy": "line_guided:lines=sobel,choice=top", "keep_ratio": 0.25,
-        "image": "a/1.png", "class": "a", "answer": "a", "rows": 4, "columns": 4, "kept": "15 14 11 10",
-        "scores": " ".join(f"{-15 + n}" for n in range(16)), "scores_of": "log-probabilities from sobel line drawings",
+        "dataset": "aid",
+        "checkpoint": "c",
+        "policy": "line_guided:lines=sobel,choice=top",
+        "keep_ratio": 0.25,
+        "image": "a/1.png",
+        "class": "a",
+        "answer": "a",
+        "rows": 4,
+        "columns": 4,
+        "kept": "15 14 11 10",
+        "scores": " ".join(f"{-15 + n}" for n in range(16)),
+        "scores_of": "log-probabilities from sobel line drawings",
         "centre": "0.875 0.9",
-    }  # fmt: skip
+    }
     return pd.DataFrame([row | changes, row | {"image": "b/2.png", "answer": "b"} | changes])
 
 

@@ -10,13 +10,32 @@ def rows(policy, recipe, written, level, seed=0, cost=1.0, **others):
     name = f"aid_line_guided_{written}" + (f"_seed{seed}" if seed else "")
     return [
         dict.fromkeys(tables.COLUMNS, 0)
-        | {"dataset": "aid", "method": "line_guided", "policy": policy, "recipe": recipe, "checkpoint": name,
-           "seed": seed, "keep_ratio": ratio, "accuracy": level + ratio / 10, "accuracy_low": level + ratio / 10 - 0.02,
-           "accuracy_high": level + ratio / 10 + 0.02, "gmacs": ratio**cost, "throughput": 800 / ratio, "n_images": 100,
-           "batch_size": 64, "profile": "compact", "device": "cpu", "dtype": "float32", "split": "test",
-           "commit": "abc", "timestamp": "t", "start": "random"} | others
+        | {
+            "dataset": "aid",
+            "method": "line_guided",
+            "policy": policy,
+            "recipe": recipe,
+            "checkpoint": name,
+            "seed": seed,
+            "keep_ratio": ratio,
+            "accuracy": level + ratio / 10,
+            "accuracy_low": level + ratio / 10 - 0.02,
+            "accuracy_high": level + ratio / 10 + 0.02,
+            "gmacs": ratio**cost,
+            "throughput": 800 / ratio,
+            "n_images": 100,
+            "batch_size": 64,
+            "profile": "compact",
+            "device": "cpu",
+            "dtype": "float32",
+            "split": "test",
+            "commit": "abc",
+            "timestamp": "t",
+            "start": "random",
+        }
+        | others
         for ratio in RATIOS
-    ]  # fmt: skip
+    ]
 
 
 @pytest.fixture
@@ -96,10 +115,19 @@ def test_the_table_and_the_advice_follow_from_the_rows(frame):
 def test_the_ablation_draws_each_difference_with_its_interval():
     ratios = [0.1, 0.5]
     gaps = pd.DataFrame(
-        {"keep_ratio": ratio, "difference": gap, "low": gap - 0.02, "high": gap + 0.03, "n_images": 40, "seeds": 3,
-         "their_seeds": 3, "label": label}
-        for label, gap in (("one", -0.05), ("two", 0.01)) for ratio in ratios
-    )  # fmt: skip
+        {
+            "keep_ratio": ratio,
+            "difference": gap,
+            "low": gap - 0.02,
+            "high": gap + 0.03,
+            "n_images": 40,
+            "seeds": 3,
+            "their_seeds": 3,
+            "label": label,
+        }
+        for label, gap in (("one", -0.05), ("two", 0.01))
+        for ratio in ratios
+    )
     figure = methods.ablation(gaps, "aid")
     assert [cell.get_title() for cell in figure.axes] == ["at 0.1", "at 0.5"]
     points, (left, right), _ = figure.axes[0].containers[0].lines[:3]

@@ -20,14 +20,35 @@ def frame():
     ):
         rows += [
             dict.fromkeys(tables.COLUMNS, 0)
-            | {"dataset": "aid", "method": method, "recipe": recipe, "policy": policy, "seed": seed, "start": "random",
-               "checkpoint": f"{checkpoint}_seed{seed}" if seed else checkpoint, "keep_ratio": ratio, "n_images": 100,
-               "accuracy": 0.5 + ratio / 4 + seed / 10, "accuracy_low": 0.4, "accuracy_high": 0.9, "gmacs": ratio,
-               "latency_ms": 80 * ratio, "latency_iqr_ms": 2, "throughput": 800 / ratio, "batch_size": 64,
-               "profile": "compact", "device": "cpu", "dtype": "float32", "split": "test", "commit": "abc",
-               "timestamp": "t"}
-            for policy in policies for seed in seeds for ratio in (0.1, 0.5, 1.0)
-        ]  # fmt: skip
+            | {
+                "dataset": "aid",
+                "method": method,
+                "recipe": recipe,
+                "policy": policy,
+                "seed": seed,
+                "start": "random",
+                "checkpoint": f"{checkpoint}_seed{seed}" if seed else checkpoint,
+                "keep_ratio": ratio,
+                "n_images": 100,
+                "accuracy": 0.5 + ratio / 4 + seed / 10,
+                "accuracy_low": 0.4,
+                "accuracy_high": 0.9,
+                "gmacs": ratio,
+                "latency_ms": 80 * ratio,
+                "latency_iqr_ms": 2,
+                "throughput": 800 / ratio,
+                "batch_size": 64,
+                "profile": "compact",
+                "device": "cpu",
+                "dtype": "float32",
+                "split": "test",
+                "commit": "abc",
+                "timestamp": "t",
+            }
+            for policy in policies
+            for seed in seeds
+            for ratio in (0.1, 0.5, 1.0)
+        ]
     return pd.DataFrame(rows)
 
 
@@ -145,8 +166,10 @@ def test_what_was_published_is_read_as_it_was_logged():
 
 
 def test_of_each_data_set_one_line_guided_confusion_and_one_of_anytime_are_shown():
-    names = {"aid": ["aid_finetuned", "aid_line_guided_sobel_top", "aid_line_guided_xdog_sample", "aid_anytime"],
-             "b": ["b_warmup", "b_finetuned"]}  # fmt: skip
+    names = {
+        "aid": ["aid_finetuned", "aid_line_guided_sobel_top", "aid_line_guided_xdog_sample", "aid_anytime"],
+        "b": ["b_warmup", "b_finetuned"],
+    }
     pairs = pd.DataFrame([{"dataset": d, "checkpoint": n} for d, each in names.items() for n in each])
     assert paper.confused(pairs) == ["aid_line_guided_xdog_sample", "aid_anytime", "b_warmup"]
     assert paper.confused(pairs[:0]) == []
@@ -155,12 +178,15 @@ def test_of_each_data_set_one_line_guided_confusion_and_one_of_anytime_are_shown
 def test_of_each_data_set_a_sheet_by_lines_and_one_of_what_anytime_chooses():
     lines = "line_guided:lines=xdog,choice=sample"
     made = [
-        ("aid", "aid_anytime", "anytime", "glance"), ("aid", "aid_anytime", "anytime", "line_guided"),
+        ("aid", "aid_anytime", "anytime", "glance"),
+        ("aid", "aid_anytime", "anytime", "line_guided"),
         ("aid", "aid_finetuned_dropped", "dropped", "line_guided"),
         ("aid", "aid_finetuned_dropped", "dropped", "learned"),
-        ("b", "b_finetuned_dropped", "dropped", "line_guided"), ("b", "b_line_guided_xdog_sample", "dropped", lines),
-        ("c", "c_anytime", "anytime", "line_guided"), ("c", "c_anytime", "anytime", "glance"),
-    ]  # fmt: skip
+        ("b", "b_finetuned_dropped", "dropped", "line_guided"),
+        ("b", "b_line_guided_xdog_sample", "dropped", lines),
+        ("c", "c_anytime", "anytime", "line_guided"),
+        ("c", "c_anytime", "anytime", "glance"),
+    ]
     rows = pd.DataFrame(made, columns=["dataset", "checkpoint", "recipe", "policy"])
     shown = {stem: part["policy"].tolist() for stem, part in paper.patch_sheets(rows)}
     assert shown == {

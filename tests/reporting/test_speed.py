@@ -21,9 +21,12 @@ def test_profiles_and_sizes_stand_in_rows_and_panels_of_their_own(committed):
     assert table.index.is_unique and speed.roofline_table(committed).shape[0] == len(table)
     for (profile, side, dtype, compiled, batch), row in table.iterrows():
         here = measured[
-            (measured["profile"] == profile) & (measured["image_size"] == side) & (measured["dtype"] == dtype)
-            & (measured["compiled"] == (compiled == "yes")) & (measured["batch_size"] == batch)
-        ]  # fmt: skip
+            (measured["profile"] == profile)
+            & (measured["image_size"] == side)
+            & (measured["dtype"] == dtype)
+            & (measured["compiled"] == (compiled == "yes"))
+            & (measured["batch_size"] == batch)
+        ]
         assert row["plain timm, ms"] == f"{here[here['policy'] == PLAIN]['latency_ms'].iloc[0]:.2f}"
         half = here[(here["policy"] == "glance") & (here["keep_ratio"] == 0.5)].iloc[0]
         assert row["at 0.5"].startswith(f"{half['speed_up']:.2f}x")

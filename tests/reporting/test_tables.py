@@ -12,16 +12,38 @@ def results(**changes):
     """Made-up rows of one checkpoint: learned and random at three ratios."""
     rows = [
         {
-            **dict.fromkeys(tables.COLUMNS, 0), "dataset": "aid", "checkpoint": "aid_finetuned", "method": "asel",
-            "policy": policy, "recipe": "paper", "profile": "compact", "start": "random", "keep_ratio": ratio,
-            "kept_patches": int(64 * ratio), "split": "test", "n_images": 500, "accuracy": 0.5 + ratio / 4,
-            "accuracy_low": 0.45 + ratio / 4, "accuracy_high": 0.55 + ratio / 4, "top5": 0.9, "gmacs": ratio,
-            "selector_gmacs": 0.01, "latency_ms": 100 * ratio, "latency_iqr_ms": 1.0, "throughput": 640 / ratio,
-            "device": "cpu", "dtype": "float32", "compiled": False, "torch": "2", "commit": "12e4567",
+            **dict.fromkeys(tables.COLUMNS, 0),
+            "dataset": "aid",
+            "checkpoint": "aid_finetuned",
+            "method": "asel",
+            "policy": policy,
+            "recipe": "paper",
+            "profile": "compact",
+            "start": "random",
+            "keep_ratio": ratio,
+            "kept_patches": int(64 * ratio),
+            "split": "test",
+            "n_images": 500,
+            "accuracy": 0.5 + ratio / 4,
+            "accuracy_low": 0.45 + ratio / 4,
+            "accuracy_high": 0.55 + ratio / 4,
+            "top5": 0.9,
+            "gmacs": ratio,
+            "selector_gmacs": 0.01,
+            "latency_ms": 100 * ratio,
+            "latency_iqr_ms": 1.0,
+            "throughput": 640 / ratio,
+            "device": "cpu",
+            "dtype": "float32",
+            "compiled": False,
+            "torch": "2",
+            "commit": "12e4567",
             "timestamp": "2026-01-01T00:00:00+00:00",
-        } | changes
-        for policy in ("learned", "random") for ratio in (0.2, 0.5, 1.0)
-    ]  # fmt: skip
+        }
+        | changes
+        for policy in ("learned", "random")
+        for ratio in (0.2, 0.5, 1.0)
+    ]
     return pd.DataFrame(rows)
 
 
@@ -119,12 +141,24 @@ def test_of_a_measurement_made_twice_the_last_counts():
 def guided():
     policy = "line_guided:lines=xdog,choice=top"
     each = [
-        results(method="line_guided", recipe="dropped", seed=seed, accuracy=0.5 + seed / 100, accuracy_low=0.46,
-                accuracy_high=0.54).assign(policy=lambda t, p=policy: t["policy"].replace("learned", p))
+        results(
+            method="line_guided",
+            recipe="dropped",
+            seed=seed,
+            accuracy=0.5 + seed / 100,
+            accuracy_low=0.46,
+            accuracy_high=0.54,
+        ).assign(policy=lambda t, p=policy: t["policy"].replace("learned", p))
         for seed in range(3)
-    ]  # fmt: skip
-    each = [rows.assign(checkpoint=["aid_line_guided_" + ("random" if policy == "random" else "xdog_top")
-                                    for policy in rows["policy"]]) for rows in each]  # fmt: skip
+    ]
+    each = [
+        rows.assign(
+            checkpoint=[
+                "aid_line_guided_" + ("random" if policy == "random" else "xdog_top") for policy in rows["policy"]
+            ]
+        )
+        for rows in each
+    ]
     other = results(method="line_guided", recipe="anytime", checkpoint="aid_line_guided_glance_anytime")
     other = other[other["policy"] == "random"]  # random patches on the model of another selector
     return pd.concat([results(), *each, other])

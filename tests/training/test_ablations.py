@@ -89,10 +89,19 @@ def test_what_a_benchmark_kept_of_each_image_serves_in_place_of_the_weights(smok
     batches = recorded_batches(images, split.test, stage.record, 8)
     names = [images.names[index] for index in split.test]
     measured = benchmark(
-        stage.model, batches, record=stage.record | {"split": "test"}, profile="smoke", ratios=(0.25, 0.5, 1.0),
-        policies=["random", "central"], draws=2, timing_seconds=0.01, batch_size=4, progress=False,
-        answers_file=answers.file_of(name, "smoke"), names=names,
-    ).set_index(["policy", "keep_ratio"])  # fmt: skip
+        stage.model,
+        batches,
+        record=stage.record | {"split": "test"},
+        profile="smoke",
+        ratios=(0.25, 0.5, 1.0),
+        policies=["random", "central"],
+        draws=2,
+        timing_seconds=0.01,
+        batch_size=4,
+        progress=False,
+        answers_file=answers.file_of(name, "smoke"),
+        names=names,
+    ).set_index(["policy", "keep_ratio"])
     kept = answers.read(name, "smoke", ratios)
     pd.testing.assert_frame_equal(kept, before, check_dtype=False)
     assert kept.attrs == before.attrs

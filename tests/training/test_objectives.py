@@ -35,9 +35,14 @@ def test_the_two_recipes_spend_as_their_names_say(tiny):
     model.blocks[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1]))
     for recipe in ("paper", "dropped"):
         objectives.loss(
-            model, torch.randn(2, 3, 32, 32), torch.tensor([0, 1]), recipe=recipe, ratio=0.25, sparsity=0.0,
+            model,
+            torch.randn(2, 3, 32, 32),
+            torch.tensor([0, 1]),
+            recipe=recipe,
+            ratio=0.25,
+            sparsity=0.0,
             noise=generator(0),
-        )  # fmt: skip
+        )
     assert seen == [17, 5]
 
 

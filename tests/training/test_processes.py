@@ -212,9 +212,18 @@ def test_images_are_augmented_as_in_the_whole_batch(kind):
 
 def test_every_process_has_its_part_of_each_kind_of_work(tiny):
     run = AnytimeRun(
-        tiny(2, "glance"), data()[0], None, SETTINGS, "anytime", 0, "float32", (1.0,), None, None,
+        tiny(2, "glance"),
+        data()[0],
+        None,
+        SETTINGS,
+        "anytime",
+        0,
+        "float32",
+        (1.0,),
+        None,
+        None,
         anytime=AnytimeSettings(),
-    )  # fmt: skip
+    )
     order = run.deal(64)
     assert sorted(order) == list(range(64))
     for hand in (order[first::4] for first in range(4)):

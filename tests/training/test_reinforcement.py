@@ -113,9 +113,18 @@ def test_the_agent_is_shown_told_and_obeyed_batch_by_batch(smoke, monkeypatch):
 def test_the_classifiers_optimiser_leaves_the_agent_alone(smoke):
     images, split = open_set(smoke, "synthetic")
     run = AgentRun(
-        agentvit(smoke), Batches(images, split.train, image_size=32), None, smoke.agentvit, "agent", 0, "float32",
-        (0.5,), None, None, agent=smoke.agent,
-    )  # fmt: skip
+        agentvit(smoke),
+        Batches(images, split.train, image_size=32),
+        None,
+        smoke.agentvit,
+        "agent",
+        0,
+        "float32",
+        (0.5,),
+        None,
+        None,
+        agent=smoke.agent,
+    )
     own = {id(parameter) for group in run.optimizer.param_groups for parameter in group["params"]}
     names = {name for name, parameter in run.model.named_parameters() if id(parameter) in own}
     assert names == {name for name in run.model.state_dict() if "patch_drop" not in name} - {"pos_embed"}

@@ -139,9 +139,13 @@ def test_a_run_folder_that_cannot_be_written_is_an_error_before_training(smoke, 
 
 @pytest.mark.parametrize(
     ("extractor", "selection", "name"),
-    [("xdog", "sample", "xdog_sample"), ("sobel", "top", "sobel_top"), ("xdog", "random", "random"),
-     ("xdog", "learned", "learned")],
-)  # fmt: skip
+    [
+        ("xdog", "sample", "xdog_sample"),
+        ("sobel", "top", "sobel_top"),
+        ("xdog", "random", "random"),
+        ("xdog", "learned", "learned"),
+    ],
+)
 def test_line_guided_training_is_one_stage_for_all_ratios(smoke, extractor, selection, name):
     stage = stages.line_guided(smoke, extractor=extractor, selection=selection, progress=False)
     assert stage.file.stem == f"synthetic_line_guided_{name}"
