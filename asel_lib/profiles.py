@@ -53,7 +53,8 @@ class ModelSettings:
 
     def __post_init__(self):
         checks.whole("image_size", self.image_size, 8)
-        checks.one_of("start", self.start, STARTS)
+        if not self.start.endswith((".safetensors", ".pth")):
+            checks.one_of("start", self.start, STARTS)
 
 
 @dataclass(frozen=True)
@@ -271,6 +272,7 @@ class Profile:
     warmup: StageSettings
     transfer: StageSettings
     line_guided: StageSettings = field(default_factory=lambda: StageSettings(**LINE_GUIDED))
+    transfer_on: dict[str, dict] = field(default_factory=dict)
     line_guided_on: dict[str, dict] = field(default_factory=dict)
     line_guided_rates: dict[str, float] = field(default_factory=dict)
     line_guided_model: ModelSettings | None = None
@@ -300,6 +302,8 @@ class Profile:
             raise ValueError(f"agentvit_model.selector is {self.agentvit_model.selector!r}: AgentViT's is 'agent'")
         for setting in self.agentvit_runs:
             checks.one_of("setting in agentvit_runs", setting, AGENTVIT_SETTINGS)
+        for dataset in self.transfer_on:
+            self.transfer_for(dataset)
         for dataset in self.line_guided_on:
             self.line_guided_for(dataset)
         for dataset in self.anytime_on:
@@ -315,6 +319,10 @@ class Profile:
         checks.one_of("precision", self.precision, PRECISIONS)
         checks.one_of("protocol", self.protocol, PROTOCOLS)
         checks.whole("synthetic_images", self.synthetic_images, 10)
+
+    def transfer_for(self, dataset: str) -> StageSettings:
+        """The transfer's settings on that data set."""
+        return _changed(self.transfer, self.transfer_on.get(dataset, {}), f"transfer_on of {dataset}")
 
     def line_guided_for(self, dataset: str) -> StageSettings:
         """The line-guided training's settings on that data set."""

@@ -23,6 +23,7 @@ from asel_lib.profiles import AgentSettings, ModelSettings, Profile, StageSettin
 from asel_lib.training import processes as together
 from asel_lib.training.anytime import AnytimeRun
 from asel_lib.training.reinforcement import AgentRun
+from asel_lib.training.start import load_start
 from asel_lib.training.supervised import train
 
 
@@ -225,41 +226,13 @@ def _loaded(file: Path, device: torch.device, reused: bool) -> Stage:
 
 
 def new_model(settings: ModelSettings, num_classes: int, seed: int, pretrained: bool) -> tuple[SelectiveViT, str]:
-    """-> (model, what its weights are: "imagenet" or "random"). pretrained False: random, whatever the profile says."""
-
-    def made(pretrained: bool) -> SelectiveViT:
-        with reproducibility.seeded(seed, "weights"):
-            return build(
-                settings.architecture,
-                num_classes,
-                settings.selector,
-                pretrained,
-                img_size=settings.image_size,
-                **settings.timm,
-            )
-
+    """-> (model, what its weights are: "imagenet", "random" or a file). pretrained False: random, whatever the profile
+    says."""
+    with reproducibility.seeded(seed, "weights"):
+        model = build(
+            settings.architecture, num_classes, settings.selector, False, img_size=settings.image_size, **settings.timm
+        )
     if settings.start == "random" or not pretrained:
-        return made(False), "random"
-    try:
-        return made(True), "imagenet"
-    except _hub_errors() as error:
-        reason = type(error).__name__
-    local = paths.saved_models() / f"{settings.architecture}_imagenet.safetensors"
-    model = made(False)
-    if local.is_file():
-        from safetensors.torch import load_file
-
-        checkpoints.fill(model, load_file(local), local, leave=("head.", "patch_drop."))
-        print(f"ImageNet weights cannot be downloaded ({reason}): taken from {local.name}")
-        return model, "imagenet"
-    print(f"ImageNet weights cannot be reached ({reason}; no {local.name} in saved_models/): random weights instead")
-    return model, "random"
-
-
-def _hub_errors() -> tuple[type[Exception], ...]:
-    """What the hub's client raises without a network; its own errors are OSErrors, its HTTP library's may not be."""
-    try:
-        from httpx import HTTPError
-    except ImportError:
-        return (OSError,)
-    return (OSError, HTTPError)
+        return model, "random"
+    load_start(model, settings.architecture, settings.start)
+    return model, settings.start

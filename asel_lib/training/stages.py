@@ -39,7 +39,8 @@ def transfer(
     for folder in (paths.run(profile.name) / "checkpoints", paths.saved_models()):
         start = folder / f"{name}.safetensors"
         if start.is_file() and _made_with(profile, recipe, checkpoints.read_record(start)):
-            job = Job(profile, "finetuned", dataset, recipe, seed, profile.model, profile.transfer, start=start)
+            settings = profile.transfer_for(dataset)
+            job = Job(profile, "finetuned", dataset, recipe, seed, profile.model, settings, start=start)
             return run(job, retrain, **options)
     raise CheckpointError(
         f"no {name}.safetensors of profile {profile.name!r} as it is now, in its run or in saved_models/: "
