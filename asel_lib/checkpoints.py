@@ -17,6 +17,7 @@ from torch import Tensor
 from asel_lib import paths, records
 from asel_lib.errors import CheckpointError
 from asel_lib.files import replace_files
+from asel_lib.identity import ModelKey
 from asel_lib.records import FORMAT
 
 
@@ -51,21 +52,32 @@ def locate(name: str | Path, profile: str | None = None) -> Path:
         if not path.is_file():
             raise CheckpointError(f"{path}: no such file")
         return path
-    folders = ([paths.run(profile) / "checkpoints"] if profile else []) + [paths.saved_models()]
-    for folder in folders:
-        if (folder / f"{name}.safetensors").is_file():
-            return folder / f"{name}.safetensors"
-    own = sorted((paths.results() / "runs").glob(f"*/checkpoints/{name}.safetensors"))
-    if len(own) == 1:
-        return own[0]
-    if own:
-        raise CheckpointError(f"{name!r} is in several runs, give the path of one: {', '.join(map(str, own))}")
+    runs = paths.results() / "runs"
+    for stem in dict.fromkeys((str(name), _present_name(str(name)))):
+        folders = ([paths.run(profile) / "checkpoints"] if profile else []) + [paths.saved_models()]
+        own = sorted(folder / f"{stem}.safetensors" for folder in runs.glob("*/checkpoints"))
+        found = [folder / f"{stem}.safetensors" for folder in folders] + own
+        own, found = ([file for file in files if file.is_file()] for files in (own, found))
+        if found and stem != str(name):
+            print(f"{name} is named {stem} now")
+        if found and found[0] in own and len(own) > 1 and not profile:
+            raise CheckpointError(f"{name!r} is in several runs, give the path of one: {', '.join(map(str, own))}")
+        if found:
+            return found[0]
     known = available()
     near = difflib.get_close_matches(str(name), known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise CheckpointError(
         f"no checkpoint {name!r}: there are {', '.join(known) or 'none yet (./run_all.sh makes some)'}.{hint}"
     )
+
+
+def _present_name(name: str) -> str:
+    """What a name of earlier versions is now; the same for others."""
+    try:
+        return ModelKey.parse(name).name
+    except ValueError:
+        return name
 
 
 def available() -> list[str]:
@@ -83,8 +95,8 @@ def available_in(profile: str) -> list[str]:
     return sorted({file.stem for file in files if file.with_suffix(".json").is_file()})
 
 
-def save(model, stem: Path, record: dict, half: bool = False) -> Path:
-    """Write <stem>.safetensors and <stem>.json. `half`: 16-bit floats, for shipping.
+def save(model, file: Path, record: dict, half: bool = False) -> Path:
+    """Write a .safetensors file and the .json beside it. `half`: 16-bit floats, for shipping.
 
     Both are on the disk before either takes its place, and the record names the weights' digest, so that no mixed pair
     is ever taken for a checkpoint. CheckpointError where they cannot be written; the old ones stay.
@@ -95,7 +107,6 @@ def save(model, stem: Path, record: dict, half: bool = False) -> Path:
     }
     content = save_safetensors(weights)
     record = {"format": FORMAT, **record, "dtype": "float16" if half else "float32", "sha256": _digest(content)}
-    file = stem.parent / f"{stem.name}.safetensors"
     _write(file, content, (json.dumps(record, indent=2, default=str) + "\n").encode())
     return file
 
@@ -142,7 +153,7 @@ def read_record(file: Path) -> dict:
         raise CheckpointError(
             f"{path}: no readable record of the checkpoint ({error!r}); copy both files of it"
         ) from error
-    return records.check(record, path)
+    return records.check(records.upgraded(record, file.stem), path)
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ import contextlib
 import torch
 
 from asel_lib import checks
-from asel_lib.profiles import PRECISIONS
+from asel_lib.configs import PRECISIONS
 
 
 def default_device() -> torch.device:

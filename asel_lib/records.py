@@ -5,9 +5,11 @@ can fetch from a network or read further files.
 """
 
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 from asel_lib.errors import CheckpointError
+from asel_lib.identity import ModelKey
 
 FORMAT = 1
 LARGEST_IMAGE = 16_384  # pixels a side
@@ -97,6 +99,19 @@ def check(record: object, source: Path) -> dict:
     return record
 
 
+def upgraded(record: object, name: str) -> object:
+    """A record of before there were fields that say which model it is: they are read from its name; the record as it
+    is where it has them, or where the name says nothing."""
+    if not isinstance(record, dict) or "schedule" in record:
+        return record
+    try:
+        key = ModelKey.parse(str(record.get("name", name)))
+    except ValueError:
+        return record
+    settings = record.get("anytime") or record.get("agent")
+    return record | asdict(key) | {"name": key.name, "recipe_settings": settings}
+
+
 _KINDS = {
     "fingerprint": str,
     "sha256": str,
@@ -107,8 +122,7 @@ _KINDS = {
     "split": dict,
     "budgets": dict,
     "settings": dict,
-    "agent": dict,
-    "anytime": dict,
+    "recipe_settings": dict,
     "metrics": dict,
     "environment": dict,
     "name": str,
@@ -116,8 +130,9 @@ _KINDS = {
     "source": str,
     "dataset_fingerprint": str,
     "recipe": str,
-    "method": str,
-    "stage": str,
+    "schedule": str,
+    "selector": str,
+    "variant": str,
     "profile": str,
     "start": str,
     "drawings": str,

@@ -6,7 +6,7 @@ beside what it describes and nobody else lists it.
 
 import importlib
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -76,20 +76,26 @@ class Recipe:
     Args:
         name: in records, names and profiles.
         label: in legends and tables, "" where the selector's label alone says it.
-        run: the class that makes the training's steps.
+        run: the class that makes the training's steps; it is given `settings=` where the recipe has settings.
         settings: the class of its own settings, in a profile under `recipe_settings: {<name>: ...}`; None: it has none.
         purpose: one sentence for the documents.
         linestyle: matplotlib's, of lines in figures.
+        selector: what it trains on the published schedule, "" for the profile's own.
         one_ratio: whether it can train for one keep ratio alone.
+        alone: whether it trains in one process alone.
+        calibrated: whether its models are prepared for keep_ratio="auto" on val.
     """
 
     name: str
     label: str
-    run: type
+    run: Callable
     settings: type | None = None
     purpose: str = ""
     linestyle: str = "-"
+    selector: str = ""
     one_ratio: bool = True
+    alone: bool = False
+    calibrated: bool = False
 
 
 RECIPES: Registry[Recipe] = Registry("recipe", "asel_lib.training.recipes")

@@ -19,7 +19,7 @@ from unittest import mock
 
 import pandas as pd
 
-from asel_lib import paths, profiles
+from asel_lib import configs, paths
 from asel_lib.errors import AselError
 from asel_lib.evaluation import answers, paired
 from asel_lib.files import replace_text
@@ -125,7 +125,7 @@ def objects(*arguments: str) -> pd.DataFrame:
 def differences(dataset: str, profile: str, *labels: str) -> pd.DataFrame:
     """`anytime` minus others, image by image, of kept answers alone; labels with _ for a space. OWN: the very models,
     choosing at random."""
-    ratios = sorted(profiles.load(profile).evaluation.ratios)
+    ratios = sorted(configs.load(profile).evaluation.ratios)
     found = paired.rivals(dataset, SEEDS, profile)
     ours = _kept(found["anytime"], profile, ratios)
     rows = []

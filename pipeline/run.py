@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from asel_lib import paths, profiles, reproducibility
+from asel_lib import configs, paths, reproducibility
 from asel_lib.data import catalog
 from asel_lib.errors import AselError, DatasetError, DatasetMissing
 from pipeline import warm_kernel
@@ -35,7 +35,7 @@ ALONE = {"speed": ["notebooks/09_speed.ipynb"], "export": ["notebooks/10_export.
 def main(arguments: list[str]) -> int:
     own, extra = split_at_dashes(arguments)
     options = parse(own)
-    profile = profiles.load(options.profile)
+    profile = configs.load(options.profile)
     folder = paths.run(profile.name)
     try:
         datasets, complete = present_datasets(profile, options)
@@ -93,7 +93,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--profile", default="demo", help=f"{', '.join(profiles.names())} (default: demo)")
+    parser.add_argument("--profile", default="demo", help=f"{', '.join(configs.names())} (default: demo)")
     parser.add_argument("--datasets", metavar="A,B", help="names or image folders (default: the profile's)")
     parser.add_argument("--recipes", metavar="A,B", help="training recipes (default: the profile's)")
     parser.add_argument("--seeds", metavar="0,1,2", default="0", help="one training each (default: 0)")
@@ -109,7 +109,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--dry-run", action="store_true", help="list what would run and why, then stop")
     options = parser.parse_args(arguments)
     try:
-        profile = profiles.load(options.profile)
+        profile = configs.load(options.profile)
         options.named = options.datasets is not None
         options.datasets = items(options.datasets, "datasets") if options.named else list(profile.datasets)
         usual = profile.recipes  # the comparison with AgentViT is with both of ASEL's
@@ -117,7 +117,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
             usual = dict.fromkeys((*profiles.ASEL_RECIPES, *usual))
         options.recipes = items(options.recipes, "recipes") if options.recipes is not None else list(usual)
         for recipe in options.recipes:
-            profiles.check_recipe(recipe)
+            configs.check_recipe(recipe)
         options.seeds = [whole(seed, "seed", 0) for seed in items(options.seeds, "seeds")]
         options.cores = whole(options.cores, "cores", 1) if options.cores is not None else reproducibility.cores()
         options.cluster = cluster_profile(options.cluster) if options.cluster is not None else None
@@ -155,7 +155,7 @@ def cluster_profile(name: str) -> str:
     raise ValueError(f"--cluster is {name!r}: expected slurm, or a folder with a config.yaml as in slurm/")
 
 
-def present_datasets(profile: profiles.Profile, options: argparse.Namespace) -> tuple[dict[str, str], bool]:
+def present_datasets(profile: configs.Profile, options: argparse.Namespace) -> tuple[dict[str, str], bool]:
     """name -> name or folder of the data sets to train on, and whether all that the user named are there.
 
     DatasetMissing if the warm-up's is not (all else starts from it), or nothing is left, or --strict.

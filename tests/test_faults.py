@@ -20,7 +20,7 @@ import pytest
 import torch
 
 import asel_lib
-from asel_lib import checkpoints, files, paths, profiles
+from asel_lib import checkpoints, configs, files, paths
 from asel_lib.data import decode
 from asel_lib.errors import AselError, CheckpointError
 from asel_lib.reporting import tables
@@ -51,7 +51,7 @@ def test_every_row_of_the_table_of_faults_names_a_test_that_is_there():
 
 TRAIN = """
 import sys, time
-from asel_lib import profiles
+from asel_lib import configs
 from asel_lib.training import stages, supervised
 
 updated = supervised.Run.update
@@ -62,7 +62,7 @@ def slowly(self, step):
 
 supervised.Run.update = slowly
 supervised.train.__kwdefaults__["save_seconds"] = 0.0
-print("done", stages.warm_up(profiles.load("smoke"), recipe="dropped", progress=False).file)
+print("done", stages.warm_up(configs.load("smoke"), recipe="dropped", progress=False).file)
 """
 
 
@@ -97,7 +97,7 @@ def test_a_training_process_killed_in_mid_epoch_goes_on_and_ends_as_if_it_had_no
     assert not list((run / "state").iterdir())
 
     monkeypatch.setenv("ASEL_ROOT", str(workplace / "again"))
-    whole = stages.warm_up(profiles.load("smoke"), recipe="dropped", progress=False)
+    whole = stages.warm_up(configs.load("smoke"), recipe="dropped", progress=False)
     for name, value in whole.model.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], value), name
 
@@ -238,7 +238,7 @@ def test_a_disk_that_fills_in_training_costs_the_chance_to_go_on_and_nothing_els
 
     monkeypatch.setattr(supervised.Run, "save", save)
     with pytest.warns(UserWarning, match="training goes on, but .*state.* could not be written.*free some space"):
-        stage = stages.warm_up(profiles.load("smoke"), recipe="dropped", progress=False)
+        stage = stages.warm_up(configs.load("smoke"), recipe="dropped", progress=False)
     assert checkpoints.read_weights(stage.file)
     assert hidden(paths.run("smoke")) == []
 
@@ -268,7 +268,7 @@ def test_a_folder_that_may_not_be_written_is_an_error_before_any_training(forbid
     monkeypatch.setenv("ASEL_ROOT", str(forbidden))
     monkeypatch.setattr(jobs, "train", lambda *_, **__: pytest.fail("trained first"))
     with pytest.raises(AselError, match="cannot write into .*results.*Permission denied.*make the folder writable"):
-        stages.warm_up(profiles.load("smoke"), recipe="dropped")
+        stages.warm_up(configs.load("smoke"), recipe="dropped")
 
 
 def test_results_that_may_not_be_written_are_a_named_error(forbidden):
@@ -298,7 +298,7 @@ def test_advice_fits_the_error():
 
 
 def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(workplace, monkeypatch):
-    smoke = profiles.load("smoke")
+    smoke = configs.load("smoke")
     good = stages.warm_up(smoke, recipe="dropped", progress=False)
     before = good.file.read_bytes()
     original = supervised.objectives.loss

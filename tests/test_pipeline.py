@@ -16,7 +16,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from asel_lib import profiles
+from asel_lib import configs
 from asel_lib.errors import DatasetError, DatasetMissing
 from asel_lib.reporting import comparison, paper
 from asel_lib.reporting.figures import FIGURES
@@ -70,7 +70,7 @@ def options(datasets: list[str], **other) -> argparse.Namespace:
 
 
 def test_a_data_set_that_is_not_there_is_skipped_with_one_line(root, capsys):
-    found, complete = run.present_datasets(profiles.load("demo"), options(["synthetic", "ucmerced"]))
+    found, complete = run.present_datasets(configs.load("demo"), options(["synthetic", "ucmerced"]))
     assert list(found) == ["synthetic_closeups", "synthetic"]
     assert not complete, "asked for by name, so the run must not end as if all were there"
     (line,) = capsys.readouterr().out.splitlines()
@@ -79,12 +79,12 @@ def test_a_data_set_that_is_not_there_is_skipped_with_one_line(root, capsys):
 
 def test_a_profile_without_one_of_its_own_data_sets_is_still_complete(root, capsys):
     asked = options(["synthetic", "ucmerced"], named=False)
-    assert run.present_datasets(profiles.load("demo"), asked)[1]
+    assert run.present_datasets(configs.load("demo"), asked)[1]
 
 
 def test_nothing_starts_without_the_set_all_else_starts_from(root):
     with pytest.raises(DatasetMissing, match="aid"):
-        run.present_datasets(profiles.load("demo"), options(["aid"]))
+        run.present_datasets(configs.load("demo"), options(["aid"]))
 
 
 def test_strict_makes_a_missing_data_set_an_error_before_anything_starts(root):
@@ -99,9 +99,9 @@ def test_a_folder_of_images_is_asked_for_by_its_path(root, tmp_path):
         (tmp_path / "My Scenes" / label).mkdir(parents=True)
         (tmp_path / "My Scenes" / label / "1.jpg").touch()
     folder = str(tmp_path / "My Scenes")
-    found, _ = run.present_datasets(profiles.load("demo"), options([folder]))
+    found, _ = run.present_datasets(configs.load("demo"), options([folder]))
     assert found["my_scenes"] == folder
-    made = plan.make_plan(profiles.load("demo"), found, ["paper"], [0])
+    made = plan.make_plan(configs.load("demo"), found, ["paper"], [0])
     assert [(t.name, t.source) for t in made.transfers] == [("my_scenes_finetuned", folder)]
 
 
@@ -112,7 +112,7 @@ def test_two_folders_of_one_name_are_refused(root, tmp_path):
             (folder / label).mkdir(parents=True)
             (folder / label / "1.jpg").touch()
     with pytest.raises(DatasetError, match="x/scenes and .*y/scenes would both be called 'scenes'"):
-        run.present_datasets(profiles.load("demo"), options([str(folder) for folder in folders]))
+        run.present_datasets(configs.load("demo"), options([str(folder) for folder in folders]))
 
 
 def test_a_second_run_of_the_same_profile_is_refused(root):
@@ -139,7 +139,7 @@ def test_dry_run_lists_everything_and_why_without_data(root):
 
 def test_each_transfer_starts_from_the_warmup_of_its_recipe_and_seed():
     sets = {name: name for name in ("cifar10", "aid", "rsscn7")}
-    made = plan.make_plan(profiles.load("compact"), sets, ["paper", "dropped"], [0, 1])
+    made = plan.make_plan(configs.load("compact"), sets, ["paper", "dropped"], [0, 1])
     assert len(made.warmups) == 4 and len(made.transfers) == 8
     starts = {training.name: training.start for training in made.transfers}
     assert starts["aid_finetuned"] == "cifar10_warmup"
@@ -150,23 +150,23 @@ def test_each_transfer_starts_from_the_warmup_of_its_recipe_and_seed():
 
 def test_each_selector_of_the_profile_is_a_training_that_asks_its_notebook_for_it():
     made = plan.make_plan(
-        profiles.load("compact"), {"cifar10": "cifar10", "pictures": "/my/pictures"}, ["paper"], [0, 1]
+        configs.load("compact"), {"cifar10": "cifar10", "pictures": "/my/pictures"}, ["paper"], [0, 1]
     )
     asked = {training.name: training.parameters for training in made.line_guided}
     # On the warm-up set too, which this profile says how to train on.
-    assert len(asked) == len(profiles.load("compact").selectors) * 2 * 2 == 14 * 2 * 2
+    assert len(asked) == len(configs.load("compact").selectors) * 2 * 2 == 14 * 2 * 2
     assert "cifar10_line_guided_glance_anytime_seed1" in asked
     common = {"dataset": "/my/pictures", "seed": 1}
     assert asked["pictures_line_guided_sobel_top_seed1"] == common | {"extractor": "sobel", "selection": "top"}
     assert asked["pictures_line_guided_learned_seed1"] == common | {"selection": "learned", "recipe": "dropped"}
     assert asked["pictures_line_guided_learned_paper_seed1"] == common | {"selection": "learned", "recipe": "paper"}
     assert set(asked) <= {training.name for training in made.benchmarked}
-    assert not plan.make_plan(profiles.load("demo"), {"synthetic_closeups": ""}, ["paper"], [0]).line_guided
+    assert not plan.make_plan(configs.load("demo"), {"synthetic_closeups": ""}, ["paper"], [0]).line_guided
 
 
 def test_agentvit_is_trained_where_the_profile_or_the_user_asks_for_it():
     sets = {"synthetic_closeups": "synthetic_closeups", "synthetic": "synthetic"}
-    demo = profiles.load("demo")
+    demo = configs.load("demo")
     assert not plan.make_plan(demo, sets, ["dropped"], [0]).agentvit
     made = plan.make_plan(demo, sets, ["dropped"], [0, 1], agentvit=True)
     asked = {training.name: training.parameters for training in made.agentvit}
@@ -177,18 +177,18 @@ def test_agentvit_is_trained_where_the_profile_or_the_user_asks_for_it():
     }
     assert made.compared == ("synthetic",)
     assert set(asked) <= {training.name for training in made.benchmarked}
-    assert plan.make_plan(profiles.load("compact"), {"cifar10": "", "aid": "aid"}, ["paper"], [0]).compared == ("aid",)
+    assert plan.make_plan(configs.load("compact"), {"cifar10": "", "aid": "aid"}, ["paper"], [0]).compared == ("aid",)
 
 
 def test_anytime_has_its_checkpoints_its_notebook_and_where_it_is_compared_a_figure():
-    made = plan.make_plan(profiles.load("demo"), {"synthetic": "synthetic"}, ["dropped", "anytime"], [0, 1])
+    made = plan.make_plan(configs.load("demo"), {"synthetic": "synthetic"}, ["dropped", "anytime"], [0, 1])
     assert [training.name for training in made.transfers if training.recipe == "anytime"] == [
         "synthetic_anytime",
         "synthetic_anytime_seed1",
     ]
     assert made.quickstart == "synthetic_anytime" and made.methods == ()
     assert [name for name in plan.executed_notebooks(made) if "07" in name] == ["notebooks/07_anytime_synthetic.ipynb"]
-    compact = plan.make_plan(profiles.load("compact"), {"aid": "aid"}, ["anytime"], [0])
+    compact = plan.make_plan(configs.load("compact"), {"aid": "aid"}, ["anytime"], [0])
     by_name = {training.name: training.parameters for training in compact.line_guided}
     assert by_name["aid_line_guided_glance_anytime"] == {
         "dataset": "aid",
@@ -290,7 +290,7 @@ def test_a_failed_notebook_can_be_read_and_is_not_taken_for_done(root, tmp_path)
 STEPS = """
 import json, os, sys, time
 from pathlib import Path
-from asel_lib import paths, profiles
+from asel_lib import paths, configs
 from asel_lib.paths import checkpoint_name, line_guided_name
 
 run = paths.run(profile)

@@ -5,19 +5,19 @@ import sys
 import pytest
 import yaml
 
-from asel_lib import profiles
+from asel_lib import configs
 from asel_lib.data import catalog
 
 
-@pytest.mark.parametrize("name", profiles.names())
+@pytest.mark.parametrize("name", configs.names())
 def test_every_profile_loads_and_names_known_data_sets(name):
-    profile = profiles.load(name)
+    profile = configs.load(name)
     assert {profile.warmup_dataset, *profile.datasets} <= set(catalog.names())
-    assert set(profile.recipes) <= set(profiles.RECIPES)
+    assert set(profile.recipes) <= set(configs.RECIPES)
 
 
 def test_the_paper_profile_has_the_published_hyperparameters():
-    paper = profiles.load("paper")
+    paper = configs.load("paper")
     common = dict(batch_size=64, optimizer="adam", weight_decay=0.0, schedule="constant", augmentation="none")
     common |= dict(full_epochs=5, ratio_low=0.15, ratio_high=0.75, sparsity=0.02, lr_selector=1e-4, lr_head=5e-4)
     for stage, own in (
@@ -47,15 +47,15 @@ def test_the_paper_profile_has_the_published_line_guided_schedule():
         patience=20,
         full_epochs=0,
     )
-    settings = profiles.load("paper").line_guided
+    settings = configs.load("paper").line_guided
     assert {key: getattr(settings, key) for key in published} == published
-    model = profiles.load("paper").for_line_guided().model
+    model = configs.load("paper").for_line_guided().model
     assert (model.architecture, model.image_size) == ("vit_tiny_patch16_224.augreg_in21k", 256)
-    assert profiles.load("compact").for_line_guided() == profiles.load("compact")
+    assert configs.load("compact").for_line_guided() == configs.load("compact")
 
 
 def test_the_paper_profile_has_the_published_agent():
-    paper = profiles.load("paper")
+    paper = configs.load("paper")
     agent, stage, model = paper.agent, paper.agentvit, paper.agentvit_model
     assert (agent.epsilon_start, agent.epsilon_end, agent.epsilon_decay) == (1.0, 0.01, 20_000)
     assert (agent.gamma, agent.tau, agent.target_every, agent.lr, agent.clip_gradient) == (0.95, 0.1, 2, 0.01, 100)
@@ -73,14 +73,14 @@ def test_the_paper_profile_has_the_published_agent():
 
 
 def test_only_settings_that_differ_from_their_default_identify_a_training():
-    settings = profiles.load("paper").warmup
-    assert profiles.chosen(settings) == {"epochs": 15, "lr_selector": 1e-4, "lr_backbone": 5e-5, "lr_head": 5e-4}
-    assert profiles.chosen(dataclasses.replace(settings, patience=3))["patience"] == 3
+    settings = configs.load("paper").warmup
+    assert configs.chosen(settings) == {"epochs": 15, "lr_selector": 1e-4, "lr_backbone": 5e-5, "lr_head": 5e-4}
+    assert configs.chosen(dataclasses.replace(settings, patience=3))["patience"] == 3
 
 
 def test_an_unknown_profile_is_named_with_a_suggestion():
     with pytest.raises(ValueError, match="unknown profile 'dmeo'.*Did you mean 'demo'"):
-        profiles.load("dmeo")
+        configs.load("dmeo")
 
 
 @pytest.mark.parametrize(
@@ -117,19 +117,19 @@ def test_an_unknown_profile_is_named_with_a_suggestion():
     ],
 )
 def test_a_bad_setting_is_named_when_the_profile_is_made(path, value, message):
-    settings = yaml.safe_load((profiles.FOLDER / "smoke.yaml").read_text()) | {"name": "own"}
+    settings = yaml.safe_load((configs.FOLDER / "smoke.yaml").read_text()) | {"name": "own"}
     *outer, last = path.split(".")
     target = settings
     for key in outer:
         target = target[key]
     target[last] = value
     with pytest.raises(ValueError, match=message):
-        profiles.from_dict(settings)
+        configs.from_dict(settings)
 
 
 def test_a_profile_cannot_be_changed_in_passing():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        profiles.load("demo").warmup.epochs = 1
+        configs.load("demo").warmup.epochs = 1
 
 
 def test_the_light_modules_do_not_import_torch():

@@ -16,7 +16,7 @@ from torchvision.transforms.v2 import functional as F
 
 from asel_lib import checks
 from asel_lib.data.decode import ImageArray, read_image, resize
-from asel_lib.profiles import AUGMENTATIONS
+from asel_lib.configs import AUGMENTATIONS
 from asel_lib.reproducibility import PartOf, uniform
 
 

@@ -51,6 +51,11 @@ class ImageArray:
     parts: tuple[str, ...] | None = None
     masks: np.ndarray | None = None
 
+    def __post_init__(self):
+        labels = np.asarray(self.labels).view()
+        labels.setflags(write=False)  # a change makes another data set, which has another fingerprint
+        object.__setattr__(self, "labels", labels)
+
     def __len__(self) -> int:
         return len(self.labels)
 

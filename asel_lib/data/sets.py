@@ -9,15 +9,15 @@ import torch
 from asel_lib.data import lines
 from asel_lib.data.batches import Batches
 from asel_lib.data.decode import ImageArray, load
-from asel_lib.data.splits import Split, make_split
+from asel_lib.data.splits import Split, fingerprint_of, make_split
 from asel_lib.errors import CheckpointError
-from asel_lib.profiles import Profile
+from asel_lib.configs import Profile
 
 
 def open_set(profile: Profile, dataset: str, download: bool = False) -> tuple[ImageArray, Split]:
     """A data set at the profile's image size, split by its protocol. Errors as `decode.load` and `make_split`."""
     images = load(dataset, profile.model.image_size, synthetic_images=profile.synthetic_images, download=download)
-    return images, split_of(images, profile.protocol, profile.split_seed)
+    return images, split_of(images, profile.split_protocol, profile.split_seed)
 
 
 def open_recorded(record: dict, dataset: str | Path = "") -> tuple[ImageArray, Split]:
@@ -69,6 +69,17 @@ def drawings_of(images: ImageArray, selector: str, image_size: int, folder: str 
     if folder:
         return lines.from_folder(folder, images)
     return lines.precomputed(images, "informative", image_size) if "lines=informative" in selector else None
+
+
+def edited(images: ImageArray, split: Split) -> str:
+    """"" for a data set and a split as they were opened; else a digest of what was changed since then, which the
+    fingerprints of files and parts do not know of."""
+    changed = []
+    if not (isinstance(images.pixels, np.memmap) and images.pixels.mode == "r"):
+        changed.append(hashlib.sha256(np.ascontiguousarray(images.pixels)).hexdigest())
+    if split.fingerprint != fingerprint_of(images.names, split):
+        changed.append(fingerprint_of(images.names, split))
+    return hashlib.sha256("".join(changed).encode()).hexdigest()[:16] if changed else ""
 
 
 def digest(drawn: np.ndarray | None) -> str:

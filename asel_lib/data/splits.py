@@ -8,7 +8,7 @@ import numpy as np
 
 from asel_lib import checks
 from asel_lib.errors import DatasetError
-from asel_lib.profiles import PROTOCOLS
+from asel_lib.configs import SPLIT_PROTOCOLS
 
 TEST_FRACTION = 0.2
 VAL_FRACTION = 0.1  # of the whole; of the training part where the data set brings its own test part
@@ -24,6 +24,12 @@ class Split:
     protocol: str
     seed: int
     fingerprint: str
+
+    def __post_init__(self):
+        for part in ("train", "val", "test"):  # a change makes another split, which has another fingerprint
+            array = np.asarray(getattr(self, part)).view()
+            array.setflags(write=False)
+            object.__setattr__(self, part, array)
 
     def record(self) -> dict:
         """What a checkpoint says of the split it was trained on; `make_split` with it gives the split again."""
@@ -49,7 +55,7 @@ def make_split(
     protocol "train-val-test": 70/10/20, or 90/10 of the own training part. "published": 80/20 without val.
     The order in which the files are given does not matter. DatasetError where a class is too small to be split.
     """
-    checks.one_of("protocol", protocol, PROTOCOLS)
+    checks.one_of("split protocol", protocol, SPLIT_PROTOCOLS)
     names, labels = np.asarray(names), np.asarray(labels)
     digests = names if digests is None else np.asarray(digests)
     parts = np.asarray(parts) if parts is not None else np.full(len(names), "train")
@@ -99,6 +105,11 @@ def _cut(indices, labels, digests, classes, share: float, seed: int) -> tuple[np
         ) from error
     chosen = np.isin(digests[indices], digests[cut])
     return indices[~chosen], indices[chosen]
+
+
+def fingerprint_of(names: Sequence[str], split: Split) -> str:
+    """The fingerprint of the parts as they are now: another than the split's own where somebody changed them."""
+    return _fingerprint(np.asarray(names), rest=split.train, val=split.val, test=split.test)
 
 
 def _fingerprint(names: np.ndarray, **parts: np.ndarray) -> str:

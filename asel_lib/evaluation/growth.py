@@ -13,6 +13,7 @@ import torch
 from tqdm.auto import tqdm
 
 from asel_lib import paths
+from asel_lib.configs import Profile
 from asel_lib.data import synthetic
 from asel_lib.data.batches import Batches
 from asel_lib.data.decode import ImageArray
@@ -22,7 +23,6 @@ from asel_lib.devices import default_device
 from asel_lib.evaluation import cost, memory, roofline, timing
 from asel_lib.evaluation.speed import model_of, pixels, with_origin
 from asel_lib.models.at_ratio import AtRatio
-from asel_lib.profiles import Profile
 from asel_lib.selection import keep_count
 
 READ = "read"  # the policy of rows that are about the data alone
@@ -99,7 +99,7 @@ def with_images(
             file = _written(Path(place) / "pixels.npy", count)
             before, begun = memory.resident(), time.perf_counter()
             images = _opened(file, count)
-            split = split_of(images, profile.protocol, profile.split_seed)
+            split = split_of(images, profile.split_protocol, profile.split_seed)
             batches = Batches(images, split.train, image_size=SIDE)
             splitting, most = time.perf_counter() - begun, memory.resident()
             order, reading = np.random.default_rng(0).permutation(len(split.train)), time.perf_counter()

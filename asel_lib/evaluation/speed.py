@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from asel_lib.configs import ModelSettings, Profile
 from asel_lib.devices import autocast, default_device, fast_backward, resolve_precision
 from asel_lib.evaluation import cost, memory, roofline, timing
 from asel_lib.models import SelectiveViT, build
 from asel_lib.models.at_ratio import AtRatio
-from asel_lib.profiles import ModelSettings, Profile
 from asel_lib.reproducibility import environment, generator, seeded
 from asel_lib.selection import keep_count
 from asel_lib.training import objectives

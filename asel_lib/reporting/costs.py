@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from asel_lib import paths, profiles
+from asel_lib import configs, paths
+from asel_lib.configs import Profile
 from asel_lib.data import catalog
-from asel_lib.profiles import Profile
 from asel_lib.reporting import tables
 
 # Label -> the selector and the recipe in a record, all of the line-guided schedule: one backbone, start and schedule.
@@ -150,7 +150,7 @@ def sweep_table(rates: dict[str, Rate], profile: Profile, gmacs: float, gpu: Gpu
 
 def text(gpu: Gpu = Gpu()) -> str:  # noqa: B008
     """Both tables in Markdown, and the assumption between them."""
-    profile, rates, gmacs = profiles.load("compact"), measured(), gmacs_whole()
+    profile, rates, gmacs = configs.load("compact"), measured(), gmacs_whole()
     paper = rates["ASEL, paper"].median
     reached, taken = paper * 6 * gmacs / 1e3, times_faster(paper, gmacs, gpu.utilisation, gpu)
     jobs = len(METHODS) * len(DATASETS) * SEEDS

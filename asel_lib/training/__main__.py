@@ -1,25 +1,35 @@
-"""One training from the command line, in one process, in several of this machine, or in those that were launched:
+"""One training from the command line:
 
 python -m asel_lib.training warm_up --profile compact --recipe anytime
-python -m asel_lib.training warm_up --profile compact --recipe anytime --processes 2
+python -m asel_lib.training direct --profile compact --dataset aid --selector glance --recipe anytime
 accelerate launch --multi_gpu --num_processes 4 -m asel_lib.training transfer --profile paper --dataset aid --seed 1
+
+Processes that accelerate launches together share the training; its results do not depend on their number.
 """
 
 import argparse
 import sys
 
-from asel_lib import profiles
+from asel_lib import configs
+from asel_lib.configs.profile import AGENTVIT_SETTINGS
 from asel_lib.errors import AselError
+from asel_lib.registry import RECIPES
 from asel_lib.training import processes, stages
 
-STAGES = {"warm_up": stages.warm_up, "transfer": stages.transfer, "line_guided": stages.line_guided}
-STAGES["agentvit"] = stages.agentvit
+STAGES = {"warm_up": stages.warm_up, "transfer": stages.transfer, "direct": stages.direct, "agentvit": stages.agentvit}
+# The options that only some stages have.
+OWN = {
+    "warm_up": ("recipe",),
+    "transfer": ("recipe",),
+    "direct": ("recipe", "selector", "drawings", "keep_ratio"),
+    "agentvit": ("setting",),
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """-> the exit status: 0, or 1 where training cannot be done or go on, and the last line says why."""
     options = vars(parsed(arguments))
-    stage, profile = STAGES[options.pop("stage")], profiles.load(options.pop("profile"))
+    stage, profile = STAGES[options.pop("stage")], configs.load(options.pop("profile"))
     try:
         done = stage(profile, **options)
     except (AselError, ValueError) as error:
@@ -34,25 +44,26 @@ def main(arguments: list[str] | None = None) -> int:
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
     """The options of a stage; those that were not given are left to it."""
     absent = argparse.SUPPRESS
-    parser = argparse.ArgumentParser(prog="python -m asel_lib.training", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m asel_lib.training",
+        description="One training. In several processes: accelerate launch -m asel_lib.training ...",
+    )
     parser.add_argument("stage", choices=STAGES)
-    parser.add_argument("--profile", default="demo", choices=profiles.names(), help="default: demo")
+    parser.add_argument("--profile", default="demo", choices=configs.names(), help="default: demo")
     parser.add_argument("--dataset", default="", help="default: the profile's")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--retrain", action="store_true", help="also where a checkpoint with these settings is there")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: a GPU if there is one")
-    parser.add_argument("--processes", type=int, default=1, help="of this machine, a GPU each; default: 1")
-    parser.add_argument("--recipe", default=absent, choices=profiles.RECIPES, help="not of agentvit; default: dropped")
-    parser.add_argument("--selection", default=absent, help="of line_guided: sample, top, or another selector")
-    parser.add_argument("--extractor", default=absent, help="of line_guided: xdog, sobel, informative, or a folder")
-    parser.add_argument("--keep_ratio", type=float, default=absent, help="of line_guided: a model for this ratio alone")
-    parser.add_argument("--setting", default=absent, choices=profiles.AGENTVIT_SETTINGS, help="of agentvit")
+    parser.add_argument("--recipe", default=absent, choices=RECIPES.names(), help="not of agentvit; default: dropped")
+    parser.add_argument("--selector", default=absent, help="of direct: a policy; default: line-guided, as published")
+    parser.add_argument("--drawings", default=absent, help="of direct: a folder of line drawings")
+    parser.add_argument("--keep_ratio", type=float, default=absent, help="of direct: a model for this ratio alone")
+    parser.add_argument("--setting", default=absent, choices=AGENTVIT_SETTINGS, help="of agentvit")
     options = parser.parse_args(arguments)
     if options.stage in ("warm_up", "transfer") and "recipe" not in options:
         options.recipe = "dropped"
-    known = {"line_guided": ("recipe", "selection", "extractor", "keep_ratio"), "agentvit": ("setting",)}
-    for name in ("recipe", "selection", "extractor", "keep_ratio", "setting"):
-        if name in options and name not in known.get(options.stage, ("recipe",)):
+    for name in sorted({name for names in OWN.values() for name in names}):
+        if name in options and name not in OWN[options.stage]:
             parser.error(f"--{name} is not an option of {options.stage}")
     return options
 

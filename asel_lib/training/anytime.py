@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from asel_lib.profiles import AnytimeSettings
+from asel_lib.configs import AnytimeSettings
 from asel_lib.reproducibility import generator
 from asel_lib.selection import keep_count
 from asel_lib.selection.base import best

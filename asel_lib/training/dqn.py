@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from asel_lib.profiles import AgentSettings
+from asel_lib.configs import AgentSettings
 from asel_lib.reproducibility import generator
 from asel_lib.selection.agent import AgentSelector, at_least_mean
 

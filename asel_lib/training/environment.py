@@ -7,7 +7,7 @@ import numpy as np
 from gymnasium.spaces import Box, MultiBinary, Sequence
 from torch import Tensor
 
-from asel_lib.profiles import AgentSettings
+from asel_lib.configs import AgentSettings
 
 
 class PatchSelectionEnv(gymnasium.Env):

@@ -1,5 +1,6 @@
 """One training, whole: what is to be trained, where it stands on the disk, and its record."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -11,25 +12,27 @@ import torch
 from accelerate import PartialState
 
 from asel_lib import checkpoints, paths, reproducibility
+from asel_lib.configs import ModelSettings, Profile, StageSettings, chosen
 from asel_lib.data import lines
 from asel_lib.data.batches import Batches
 from asel_lib.data.decode import ImageArray
-from asel_lib.data.sets import digest, drawings_of, open_set
+from asel_lib.data.sets import digest, drawings_of, edited, open_set
 from asel_lib.data.splits import Split
 from asel_lib.devices import resolve_precision
 from asel_lib.files import check_writable, replace_text
+from asel_lib.identity import ModelKey
 from asel_lib.models import SelectiveViT, build
-from asel_lib.profiles import AgentSettings, ModelSettings, Profile, StageSettings, check_recipe, chosen
+from asel_lib.registry import RECIPES
 from asel_lib.training import processes as together
-from asel_lib.training.anytime import AnytimeRun
-from asel_lib.training.reinforcement import AgentRun
 from asel_lib.training.start import load_start
 from asel_lib.training.supervised import train
+
+Data = tuple[ImageArray, Split]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stage ends with. history: one row an epoch; `reused`: the checkpoint was already there."""
+    """What a training ends with. history: one row an epoch; `reused`: the checkpoint was already there."""
 
     model: SelectiveViT
     file: Path
@@ -40,60 +43,56 @@ class Stage:
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be trained. `start`: the checkpoint it begins from, None: ImageNet or random weights; `keep_ratio`:
-    the only one, None: many; `drawings`: a folder of line drawings, "": none."""
+    """What is to be trained.
+
+    Args:
+        profile: the run's settings.
+        key: the model's identity; its data set is named after `source` once that is open.
+        source: a data set's name, or the path of a folder of images.
+        model: the network.
+        settings: the stage.
+        recipe_settings: the recipe's own, None where it has none.
+        val_ratios: keep ratios of val accuracy, () for the profile's.
+        drawings: a folder of line drawings, "" for none.
+        start: the checkpoint that it begins from, None: what the model's settings say.
+        data: images and split to train on, None: those of `source` as the profile splits them.
+    """
 
     profile: Profile
-    stage: str
-    dataset: str
-    recipe: str
-    seed: int
+    key: ModelKey
+    source: str
     model: ModelSettings
     settings: StageSettings
+    recipe_settings: object = None
     val_ratios: tuple[float, ...] = ()
-    keep_ratio: float | None = None
     drawings: str = ""
     start: Path | None = None
-    agent: AgentSettings | None = None
-
-    def name(self, dataset: str) -> str:
-        if self.stage == "line_guided":
-            variant = self.profile.anytime.variant if self.recipe == "anytime" else ""
-            return paths.line_guided_name(
-                dataset, self.model.selector, self.keep_ratio, self.seed, self.recipe, variant
-            )
-        if self.stage == "agentvit":
-            return paths.agentvit_name(dataset, self.seed)
-        return paths.checkpoint_name(dataset, self.stage, self.recipe, self.seed)
+    data: Data | None = None
 
     def fingerprint(self, images: ImageArray, split: Split, start: str, drawn: np.ndarray | None = None) -> str:
-        """What a checkpoint's reuse depends on: settings, data, split, and `start`: what its weights start from (the
-        warm-up's fingerprint, "imagenet" or "random"); of line drawings, their extractor's version or themselves."""
-        parts = [
-            chosen(self.model),
-            chosen(self.settings),
-            self.profile.precision,
-            self.ratios,
-            self.recipe,
-            self.seed,
-            images.fingerprint,
-            split.fingerprint,
-            start,
-        ]
-        if self.agent:
-            parts.append(chosen(self.agent))
-        if self.recipe == "anytime":
-            parts.append(chosen(self.profile.anytime))
+        """What a checkpoint's reuse depends on.
+
+        Args:
+            images, split: the data.
+            start: what the weights start from: the warm-up's fingerprint, "imagenet", "random", or a file and its
+                digest.
+            drawn: line drawings from disk; None: their extractor's version counts.
+        """
+        parts = [chosen(self.model), chosen(self.settings), self.profile.precision, self.ratios, self.key.recipe]
+        parts += [self.key.seed, images.fingerprint, split.fingerprint, start]
+        if self.recipe_settings is not None:
+            parts.append(chosen(self.recipe_settings))
         if self.model.selector.startswith("line_guided"):
             parts.append(lines.VERSION if drawn is None else digest(drawn))
+        if changed := edited(images, split):
+            parts.append(changed)
         return checkpoints.fingerprint(*parts)
 
     @property
-    def kind(self) -> Callable | None:
-        """The run that makes its steps, None: the usual one."""
-        if self.agent:
-            return partial(AgentRun, agent=self.agent)
-        return partial(AnytimeRun, anytime=self.profile.anytime) if self.recipe == "anytime" else None
+    def run_class(self) -> Callable:
+        """Makes the training's steps."""
+        run = RECIPES[self.key.recipe].run
+        return run if self.recipe_settings is None else partial(run, settings=self.recipe_settings)
 
     @property
     def ratios(self) -> tuple[float, ...]:
@@ -104,54 +103,44 @@ def described(settings: ModelSettings) -> dict:
     return {"architecture": settings.architecture, "timm": settings.timm, "selector": settings.selector}
 
 
-def run(
-    job: Job, retrain: bool, *, device: str | torch.device | None = None, progress: bool = True, processes: int = 1
-) -> Stage:
-    """Train, or load what was trained with these very settings. processes: how many of this machine share the training,
-    each with a GPU of its own where there are GPUs. A process that was itself launched with others (`accelerate
-    launch`) takes its part, and `processes` says nothing. ValueError for a number that cannot be."""
-    if not job.agent:
-        check_recipe(job.recipe)
+def run(job: Job, retrain: bool, *, device: str | torch.device | None = None, progress: bool = True) -> Stage:
+    """Train, or load what was trained with these very settings. Processes that were launched together (`accelerate
+    launch`) share the training."""
     state = together.joined(device)
-    together.check(processes, state, alone=bool(job.agent))
+    together.check(state, alone=RECIPES[job.key.recipe].alone)
     with together.printing(state):
-        return _run(job, retrain, state, device, progress, processes if state.num_processes == 1 else 1)
+        return _run(job, retrain, state, device, progress)
 
 
-def _run(
-    job: Job, retrain: bool, state: PartialState, wanted: str | torch.device | None, progress: bool, processes: int
-) -> Stage:
+def _run(job: Job, retrain: bool, state: PartialState, wanted: str | torch.device | None, progress: bool) -> Stage:
     profile, settings = replace(job.profile, model=job.model), job.settings
     device = torch.device(wanted) if wanted and state.num_processes == 1 else state.device
     folder = paths.run(profile.name)
     check_writable(folder / "checkpoints", folder / "state")
     with state.main_process_first():  # it downloads, decodes and copies; the others find that done
-        images, split = open_set(profile, job.dataset)
-        model, weights = new_model(job.model, len(images.classes), job.seed, pretrained=job.start is None)
+        images, split = job.data or open_set(profile, job.source)
+        key = replace(job.key, dataset=images.name)
+        model, weights = new_model(job.model, len(images.classes), key.seed, pretrained=job.start is None)
         start_record = checkpoints.read_record(job.start) if job.start else None
         drawn = drawings_of(images, job.model.selector, profile.model.image_size, job.drawings)
         asked = job.fingerprint(images, split, start_record["fingerprint"] if start_record else weights, drawn)
-        name = job.name(images.name)
-        history_file = folder / "checkpoints" / f"{name}_history.csv"
-        state_file = folder / "state" / f"{name}.safetensors"
-        found = None if retrain else checkpoints.reuse(name, asked, folder / "checkpoints")
+        history_file = folder / "checkpoints" / f"{key.name}_history.csv"
+        state_file = folder / "state" / f"{key.name}.safetensors"
+        found = None if retrain else checkpoints.reuse(key.name, asked, folder / "checkpoints")
         if retrain:
             state_file.unlink(missing_ok=True)
     if found:
-        print(f"{name}: already trained with these settings, loaded")
+        print(f"{key.name}: already trained with these settings, loaded")
         if state.is_main_process:
             history = pd.DataFrame(checkpoints.read_record(found)["history"])
             replace_text(history_file, history.to_csv(index=False))
         return _loaded(found, device, True)
-    if processes > 1:
-        together.launch(_part, (job, retrain, wanted, progress), processes)
-        return _loaded(folder / "checkpoints" / f"{name}.safetensors", device, False)
 
     if job.start:
         checkpoints.fill(model, checkpoints.read_weights(job.start), job.start, leave=("head.",))
-        weights = f"{profile.warmup_dataset}_warmup from {start_record['start']}"
+        weights = f"{start_record['dataset']} warm-up from {start_record['start']}"
     model.to(device)
-    mean, std = (list(model.pretrained_cfg[key]) for key in ("mean", "std"))
+    mean, std = (list(model.pretrained_cfg[name]) for name in ("mean", "std"))
     common = dict(image_size=profile.model.image_size, mean=mean, std=std, device=device, lines=drawn)
     precision = resolve_precision(profile.precision, device)
     val = Batches(images, split.val, batch_size=256, **common) if len(split.val) else None
@@ -160,29 +149,26 @@ def _run(
         Batches(images, split.train, batch_size=settings.batch_size, **common),
         val,
         settings,
-        recipe=job.recipe,
-        seed=job.seed,
+        run_class=job.run_class,
+        seed=key.seed,
         precision=precision,
         val_ratios=job.ratios,
         identity=asked,
         state_file=state_file,
         history_file=history_file,
         progress=progress,
-        kind=job.kind,
     )
-    if job.recipe == "anytime" and val is not None and model.selector.trained:
+    if RECIPES[key.recipe].calibrated and val is not None and model.selector.trained:
         model.calibrate(val)
     record = {
-        "name": name,
+        "name": key.name,
         "fingerprint": asked,
-        "method": job.stage if job.stage in ("line_guided", "agentvit") else "asel",
-        "recipe": job.recipe,
-        "stage": job.stage,
+        **asdict(key),
         "profile": profile.name,
-        "seed": job.seed,
         "start": weights,
-        "dataset": images.name,
-        "source": job.dataset,
+        "start_checkpoint": job.start.stem if job.start else "",
+        "source": job.source,
+        "edited": edited(images, split),
         "images": len(images),
         "classes": list(images.classes),
         "dataset_fingerprint": images.fingerprint,
@@ -193,8 +179,7 @@ def _run(
         "drawings_fingerprint": digest(drawn),
         "budgets": {f"{average:g}": factor for average, factor in model.budgets.items()},
         "settings": asdict(settings),
-        "agent": asdict(job.agent) if job.agent else None,
-        "anytime": asdict(profile.anytime) if job.recipe == "anytime" else None,
+        "recipe_settings": None if job.recipe_settings is None else asdict(job.recipe_settings),
         "metrics": {
             "val_accuracy": trained.val_accuracy,
             "val_ratios": job.ratios,
@@ -207,17 +192,12 @@ def _run(
         "training_processes": state.num_processes,
         "environment": reproducibility.environment(),
     }
-    file = folder / "checkpoints" / f"{name}.safetensors"
+    file = folder / "checkpoints" / f"{key.name}.safetensors"
     if state.is_main_process:
-        checkpoints.save(model, file.with_suffix(""), record)
+        checkpoints.save(model, file, record)
         state_file.unlink(missing_ok=True)
     state.wait_for_everyone()
     return replace(_loaded(file, device, False), history=trained.history)
-
-
-def _part(job: Job, retrain: bool, device: str | torch.device | None, progress: bool) -> None:
-    """What a launched process does."""
-    run(job, retrain, device=device, progress=progress)
 
 
 def _loaded(file: Path, device: torch.device, reused: bool) -> Stage:
@@ -226,8 +206,17 @@ def _loaded(file: Path, device: torch.device, reused: bool) -> Stage:
 
 
 def new_model(settings: ModelSettings, num_classes: int, seed: int, pretrained: bool) -> tuple[SelectiveViT, str]:
-    """-> (model, what its weights are: "imagenet", "random" or a file). pretrained False: random, whatever the profile
-    says."""
+    """A model to train.
+
+    Args:
+        settings: the network and what it starts from.
+        num_classes: of its head.
+        seed: of random weights.
+        pretrained: False: random weights, whatever the settings say.
+
+    Returns:
+        The model, and what its weights are: "imagenet", "random", or a file's name and its digest.
+    """
     with reproducibility.seeded(seed, "weights"):
         model = build(
             settings.architecture, num_classes, settings.selector, False, img_size=settings.image_size, **settings.timm
@@ -235,4 +224,7 @@ def new_model(settings: ModelSettings, num_classes: int, seed: int, pretrained: 
     if settings.start == "random" or not pretrained:
         return model, "random"
     load_start(model, settings.architecture, settings.start)
-    return model, settings.start
+    if settings.start == "imagenet":
+        return model, "imagenet"
+    file = Path(settings.start).expanduser()
+    return model, f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()[:16]}"

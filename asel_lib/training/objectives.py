@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from asel_lib.profiles import StageSettings, check_recipe
+from asel_lib.configs import StageSettings, check_recipe
 from asel_lib.reproducibility import generator
 
 # recipe -> the slot's training mode (selection.slot.Call)

@@ -4,7 +4,7 @@ import torch
 from timm.scheduler import CosineLRScheduler
 from torch import nn
 
-from asel_lib.profiles import StageSettings
+from asel_lib.configs import StageSettings
 
 
 def optimizer(model: nn.Module, settings: StageSettings, left_out: tuple[str, ...] = ()) -> torch.optim.Optimizer:

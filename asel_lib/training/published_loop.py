@@ -11,7 +11,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from asel_lib.profiles import StageSettings
+from asel_lib.configs import StageSettings
 from asel_lib.reproducibility import generator
 from asel_lib.training import objectives
 

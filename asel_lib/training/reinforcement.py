@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from asel_lib.configs import AgentSettings
 from asel_lib.devices import autocast
-from asel_lib.profiles import AgentSettings
 from asel_lib.training import processes
 from asel_lib.training.dqn import Agent
 from asel_lib.training.environment import PatchSelectionEnv

@@ -14,13 +14,13 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from asel_lib import checks, reproducibility
+from asel_lib.configs import ModelSettings, Profile, StageSettings
 from asel_lib.data import catalog
 from asel_lib.data.batches import Batches
 from asel_lib.data.decode import ImageArray
 from asel_lib.data.sets import open_set
 from asel_lib.devices import default_device, resolve_precision
 from asel_lib.models import build
-from asel_lib.profiles import ModelSettings, Profile, StageSettings
 from asel_lib.training.anytime import AnytimeRun
 from asel_lib.training.published_loop import Files, PublishedLoop
 from asel_lib.training.reinforcement import AgentRun

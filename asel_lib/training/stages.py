@@ -1,159 +1,194 @@
-"""What can be trained: the two stages of ASEL, the line-guided schedule for every selector, and AgentViT. Each is a job
-(`training.jobs`): data, split, model, training, checkpoint, or the checkpoint that is already there."""
+"""What can be trained: the published schedule's two stages, the direct schedule for every selector, and AgentViT. Each
+is a job (`training.jobs`): data, split, model, training, checkpoint, or the checkpoint that is already there."""
 
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from asel_lib import checkpoints, checks, paths
-from asel_lib.data import lines
+from asel_lib import checkpoints, checks, paths, selection
+from asel_lib.configs import Profile, StageSettings
+from asel_lib.configs.profile import AGENTVIT_SETTINGS
 from asel_lib.errors import CheckpointError
-from asel_lib.profiles import AGENTVIT_SETTINGS, Profile, StageSettings, check_recipe
-from asel_lib.selection import keep_count, names
-from asel_lib.selection.line_guided import CHOICES, GIVEN
-from asel_lib.training.jobs import Job, Stage, described, run
+from asel_lib.identity import ModelKey, default_recipe
+from asel_lib.registry import RECIPES
+from asel_lib.selection import keep_count, parse
+from asel_lib.selection.line_guided import GIVEN
+from asel_lib.training.jobs import Data, Job, Stage, described, run
 
-REDUCERS = ("evit", "tome", "dynamicvit")
-AGENT = "agent"  # the recipe of what an agent trains
+LINE_GUIDED = "line_guided:lines=xdog,choice=sample"  # as published
 
 
 def warm_up(
-    profile: Profile, dataset: str = "", *, recipe: str, seed: int = 0, retrain: bool = False, **options
+    profile: Profile,
+    dataset: str = "",
+    *,
+    recipe: str,
+    seed: int = 0,
+    data: Data | None = None,
+    retrain: bool = False,
+    **options,
 ) -> Stage:
-    """ASEL's first stage: backbone, selector and head on the warm-up set, from random or ImageNet weights."""
+    """The published schedule's first stage: backbone, selector and head on the warm-up set.
+
+    Args:
+        profile: the run's settings.
+        dataset: a data set's name or the path of a folder, "" for the profile's.
+        recipe: a registered one.
+        seed: of the training.
+        data: images and split as they were opened, and maybe changed, elsewhere; None: they are opened here.
+        retrain: train also where a checkpoint with these settings is there.
+        options: `device` and `progress` of `jobs.run`.
+    """
     profile = _for_recipe(profile, recipe)
-    job = Job(profile, "warmup", dataset or profile.warmup_dataset, recipe, seed, profile.model, profile.warmup)
-    return run(job, retrain, **options)
+    dataset = dataset or profile.warmup_dataset
+    key = ModelKey(Path(dataset).name, "warmup", profile.model.selector, recipe, seed=seed)
+    own = profile.settings_of(recipe)
+    return run(Job(profile, key, dataset, profile.model, profile.warmup, own, data=data), retrain, **options)
 
 
 def transfer(
-    profile: Profile, dataset: str = "", *, recipe: str, seed: int = 0, retrain: bool = False, **options
+    profile: Profile,
+    dataset: str = "",
+    *,
+    recipe: str,
+    seed: int = 0,
+    data: Data | None = None,
+    retrain: bool = False,
+    **options,
 ) -> Stage:
-    """ASEL's second stage: the warm-up checkpoint of the same profile, recipe and seed, without its head, trained on
-    `dataset`. CheckpointError where the warm-up is not there yet."""
+    """The published schedule's second stage: the warm-up's checkpoint of the same profile, recipe and seed, without its
+    head, trained on another data set. Arguments as of `warm_up`.
+
+    Raises:
+        CheckpointError: where the warm-up is not there yet.
+        ValueError: where the data set is the warm-up's.
+    """
     profile = _for_recipe(profile, recipe)
     dataset = dataset or profile.datasets[0]
     if dataset == profile.warmup_dataset:
         raise ValueError(f"dataset is {dataset!r}, which the warm-up was on: transfer is to another one")
-    name = paths.checkpoint_name(profile.warmup_dataset, "warmup", recipe, seed)
+    key = ModelKey(Path(dataset).name, "published", profile.model.selector, recipe, seed=seed)
+    warm = replace(key, dataset=profile.warmup_dataset, schedule="warmup")
     for folder in (paths.run(profile.name) / "checkpoints", paths.saved_models()):
-        start = folder / f"{name}.safetensors"
+        start = folder / f"{warm.name}.safetensors"
         if start.is_file() and _made_with(profile, recipe, checkpoints.read_record(start)):
-            settings = profile.transfer_for(dataset)
-            job = Job(profile, "finetuned", dataset, recipe, seed, profile.model, settings, start=start)
+            settings, own = profile.transfer_for(dataset), profile.settings_of(recipe)
+            job = Job(profile, key, dataset, profile.model, settings, own, start=start, data=data)
             return run(job, retrain, **options)
     raise CheckpointError(
-        f"no {name}.safetensors of profile {profile.name!r} as it is now, in its run or in saved_models/: "
+        f"no {warm.name}.safetensors of profile {profile.name!r} as it is now, in its run or in saved_models/: "
         f"run 01_cifar10_warmup with profile={profile.name!r}, recipe={recipe!r}, seed={seed} first"
     )
 
 
-def line_guided(
+def direct(
     profile: Profile,
     dataset: str = "",
     *,
-    extractor: str = "xdog",
-    selection: str = "sample",
+    selector: str = LINE_GUIDED,
+    recipe: str = "",
+    drawings: str = "",
     keep_ratio: float | None = None,
-    recipe: str = "dropped",
     seed: int = 0,
+    variant: str = "",
+    data: Data | None = None,
     retrain: bool = False,
     **options,
 ) -> Stage:
-    """The line-guided system's training: one stage, no warm-up, only the kept patches embedded.
+    """The direct schedule: one stage, no warm-up, the same for every selector.
 
-    extractor: "xdog", "sobel", "informative", or a folder of drawings made elsewhere (data.lines.from_folder).
-    selection: "sample", "top", or another registered selector, what they are compared with, from the same start by the
-    same schedule: "learned" and "glance" by `recipe`, "agent" (AgentViT's) by reinforcement. keep_ratio None: one is
-    drawn a batch, for one model that serves all ratios; a number: as published, a model for this ratio.
-    ValueError for an unknown extractor or selection; CheckpointError where `informative` lacks its weights.
+    Args:
+        profile: the run's settings.
+        dataset: a data set's name or the path of a folder, "" for the profile's first.
+        selector: a policy: a registered selector, with options where it has some.
+        recipe: one that trains this selector, "" for "dropped" (of the selector "agent": "agent").
+        drawings: a folder of line drawings made elsewhere, for line-guided selection (`data.lines.from_folder`).
+        keep_ratio: a model for this one alone, as the line-guided system has it; None: one model for all.
+        seed: of the training.
+        variant: the name of an ablation.
+        data, retrain, options: as of `warm_up`.
+
+    Raises:
+        ValueError: for an unknown selector, or one that the recipe does not train.
+        CheckpointError: where `lines=informative` lacks its weights.
     """
-    profile = profile.for_line_guided()
-    dataset = dataset or profile.datasets[0]
-    profile = replace(profile, anytime=profile.anytime_for(dataset))
-    settings, val_ratios = profile.line_guided_for(dataset), profile.evaluation.val_ratios
-    factor = profile.line_guided_rates.get(selection if recipe == "dropped" else f"{selection}_{recipe}", 1.0)
+    profile = profile.for_direct()
+    dataset, recipe = dataset or profile.datasets[0], recipe or default_recipe(selector)
+    selector = _with_drawings(selector, drawings)
+    check_trains(recipe, selector, keep_ratio)
+    settings, val_ratios = profile.direct_for(dataset), profile.evaluation.val_ratios
+    factor = profile.direct_rates.get(selector if recipe == default_recipe(selector) else f"{selector}/{recipe}", 1.0)
     rates = {name: getattr(settings, name) * factor for name in ("lr_selector", "lr_backbone", "lr_head")}
     settings = replace(settings, **rates)
     if keep_ratio is not None:
         keep_count(1, keep_ratio)
         settings = replace(settings, full_epochs=0, ratio_low=keep_ratio, ratio_high=keep_ratio)
         val_ratios = (keep_ratio,)
-    selector, folder = selector_for(extractor, selection)
-    if keep_ratio is not None and selector == "agent":
-        raise ValueError(f"keep_ratio is {keep_ratio}, but an agent chooses how many patches it keeps: leave it out")
-    if recipe == "anytime" and selector in ("agent", *REDUCERS):
-        raise ValueError(f"recipe 'anytime' is not for selection {selection!r}: use recipe 'dropped'")
-    if recipe == "anytime" and keep_ratio is not None:
-        raise ValueError(f"keep_ratio is {keep_ratio}, but recipe 'anytime' is for all of them: leave it out")
-    if recipe != "anytime" and selector == "glance":
-        raise ValueError("selection 'glance' learns from whole sets of patches: use recipe 'anytime'")
-    if recipe == "paper" and selector != "learned":
-        raise ValueError(f"recipe {recipe!r} trains a learned selector, and selection is {selection!r}: use 'dropped'")
-    drawings = folder if selector.startswith("line_guided") else ""
-    agent = profile.agent if selector == "agent" else None
-    job = Job(
-        profile,
-        "line_guided",
-        dataset,
-        AGENT if agent else recipe,
-        seed,
-        replace(profile.model, selector=selector),
-        settings,
-        val_ratios,
-        keep_ratio,
-        drawings,
-        agent=agent,
-    )
-    return run(job, retrain, **options)
-
-
-def _for_recipe(profile: Profile, recipe: str) -> Profile:
-    """With the selector that the recipe trains: ASEL's, or of `anytime` its own."""
-    if check_recipe(recipe) != "anytime":
-        return profile
-    return replace(profile, model=replace(profile.model, selector=profile.anytime.selector))
+    key = ModelKey(Path(dataset).name, "direct", selector, recipe, variant, keep_ratio, seed)
+    model, own = replace(profile.model, selector=selector), profile.settings_of(recipe, dataset)
+    return run(Job(profile, key, dataset, model, settings, own, val_ratios, drawings, data=data), retrain, **options)
 
 
 def agentvit(
-    profile: Profile, dataset: str = "", *, setting: str = "published", seed: int = 0, retrain: bool = False, **options
+    profile: Profile,
+    dataset: str = "",
+    *,
+    setting: str = "published",
+    seed: int = 0,
+    data: Data | None = None,
+    retrain: bool = False,
+    **options,
 ) -> Stage:
-    """AgentViT: its own network from scratch by its own schedule (setting "published"), or its agent on the backbone,
-    the start and the schedule of the selectors that it is compared with ("equal": `line_guided` with "agent")."""
+    """AgentViT: its own network from scratch by its own schedule (setting "published"), or its agent on the network,
+    the start and the schedule of the selectors that it is compared with ("equal": `direct`). Other arguments as of
+    `warm_up`."""
     if checks.one_of("setting", setting, AGENTVIT_SETTINGS) == "equal":
-        return line_guided(profile, dataset, selection="agent", seed=seed, retrain=retrain, **options)
-    job = Job(
-        profile,
-        "agentvit",
-        dataset or profile.datasets[0],
-        AGENT,
-        seed,
-        profile.agentvit_model,
-        profile.agentvit,
-        agent=profile.agent,
-    )
+        return direct(profile, dataset, selector="agent", seed=seed, data=data, retrain=retrain, **options)
+    dataset = dataset or profile.datasets[0]
+    key = ModelKey(Path(dataset).name, "agentvit", "agent", "agent", seed=seed)
+    job = Job(profile, key, dataset, profile.agentvit_model, profile.agentvit, profile.settings_of("agent"), data=data)
     return run(job, retrain, **options)
 
 
-def selector_for(extractor: str, selection: str) -> tuple[str, str]:
-    """The policy of an extractor and a way to choose, and the folder of drawings where that is what `extractor` is
-    ("" else). ValueError names what is unknown."""
-    others = [name for name in names() if name != "line_guided"]
-    checks.one_of("selection", selection, (*CHOICES, *others))
-    folder = "" if extractor in lines.EXTRACTORS else str(Path(extractor).expanduser().resolve())
-    if folder and not Path(folder).is_dir():
+def check_trains(recipe: str, selector: str, keep_ratio: float | None = None) -> None:
+    """Whether a recipe trains that selector, and for that keep ratio alone.
+
+    Raises:
+        ValueError: says which recipes do, or that the keep ratio is to be left out.
+    """
+    entry = RECIPES[recipe]
+    trained_by = selection.entry(parse(selector)[0].name).recipes
+    if recipe not in trained_by:
         raise ValueError(
-            f"unknown line extractor {extractor!r}: expected one of {', '.join(lines.EXTRACTORS)}, or the path of a "
-            "folder of drawings"
+            f"recipe {recipe!r} does not train selector {selector!r}: use recipe {' or '.join(map(repr, trained_by))}"
         )
-    if selection in others:
-        return selection, folder
-    return f"line_guided:lines={GIVEN if folder else extractor},choice={selection}", folder
+    if keep_ratio is not None and not entry.one_ratio:
+        raise ValueError(f"keep_ratio is {keep_ratio}, but recipe {recipe!r} trains for all of them: leave it out")
+
+
+def _for_recipe(profile: Profile, recipe: str) -> Profile:
+    """With the selector that the recipe trains on the published schedule."""
+    selector = RECIPES[recipe].selector or profile.model.selector
+    check_trains(recipe, selector)
+    return replace(profile, model=replace(profile.model, selector=selector))
+
+
+def _with_drawings(selector: str, drawings: str) -> str:
+    """The policy, of which the lines are given where there are drawings."""
+    if not drawings:
+        return selector
+    kind, chosen = parse(selector)
+    if "lines" not in chosen:
+        raise ValueError(f"drawings is {drawings!r}, but selector {selector!r} reads no lines: leave it out")
+    if not Path(drawings).expanduser().is_dir():
+        raise ValueError(f"drawings is {drawings!r}: expected a folder of line drawings")
+    return f"{kind.name}:" + ",".join(f"{key}={value}" for key, value in (chosen | {"lines": GIVEN}).items())
 
 
 def _made_with(profile: Profile, recipe: str, record: dict) -> bool:
-    """Whether a warm-up's record has this profile's model and warm-up settings."""
-    if recipe == "anytime" and record.get("anytime") != asdict(profile.anytime):
+    """Whether a warm-up's record has this profile's model, warm-up and recipe settings."""
+    own = profile.settings_of(recipe)
+    if own is not None and record.get("recipe_settings") != json.loads(json.dumps(asdict(own))):
         return False
     try:
         settings = StageSettings(**record["settings"])

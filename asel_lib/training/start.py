@@ -44,8 +44,8 @@ def load_start(model: nn.Module, architecture: str, start: str) -> str:
     except _hub_errors() as error:
         raise CheckpointError(
             f"ImageNet weights of {architecture} are neither in timm's cache nor in data/weights/, and cannot be "
-            f"downloaded ({type(error).__name__}): put them into {paths.data() / 'weights'}/{architecture}.safetensors, "
-            "or set start: random in the profile"
+            f"downloaded ({type(error).__name__}): put them into {paths.data() / 'weights'}, as "
+            f"{architecture}.safetensors, or set start: random in the profile"
         ) from error
     fill_from(model, downloaded, f"timm's {architecture}")
     print(f"start: weights of {architecture}, downloaded by timm")

@@ -21,11 +21,11 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from asel_lib.configs import StageSettings
 from asel_lib.data.batches import Batches
 from asel_lib.devices import autocast, fast_backward, reads_ahead
 from asel_lib.errors import TrainingError
 from asel_lib.files import replace_file
-from asel_lib.profiles import StageSettings
 from asel_lib.reproducibility import PartOf, derived_seed, generator
 from asel_lib.training import memory, objectives, optimizers, processes
 from asel_lib.training.processes import Piece

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from asel_lib import profiles
+from asel_lib import configs
 from asel_lib.evaluation.accuracy import evaluate
 from asel_lib.evaluation.leaks import (
     attention_macs,
@@ -118,7 +118,7 @@ def test_labels_move_masks_only_where_memories_differ(model):
 
 
 def test_leaks_are_scored_on_both_splits(workplace):
-    profile = profiles.load("smoke")
+    profile = configs.load("smoke")
     stage = stages.agentvit(profile, progress=False)
     model = stage.model
     model.selector.memory.uniform_()
@@ -134,7 +134,7 @@ def test_leaks_are_scored_on_both_splits(workplace):
 def test_the_second_split_is_another_one(workplace):
     from asel_lib.data.sets import open_set
 
-    images, split = open_set(profiles.load("smoke"), "synthetic")
+    images, split = open_set(configs.load("smoke"), "synthetic")
     parts = [second_test_part(images, seed) for seed in (1, 1, 2)]
     np.testing.assert_array_equal(parts[0], parts[1])
     assert len(parts[0]) == len(split.test) and set(parts[0]) != set(parts[2]) and set(parts[0]) != set(split.test)
@@ -166,7 +166,7 @@ class Rote(torch.nn.Module):
 def test_on_the_moved_split_what_was_trained_on_is_known_again(workplace):
     from asel_lib.data.sets import open_set, recorded_batches
 
-    images, split = open_set(profiles.load("smoke"), "synthetic")
+    images, split = open_set(configs.load("smoke"), "synthetic")
     record = {
         "name": "rote",
         "source": "synthetic",

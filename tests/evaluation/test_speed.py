@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from asel_lib import profiles
+from asel_lib import configs
 from asel_lib.evaluation import growth, memory, obstacles, roofline, speed, timing
 
 CPU = torch.device("cpu")
@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def smoke(workplace):
-    return replace(profiles.load("smoke"), synthetic_images=120)
+    return replace(configs.load("smoke"), synthetic_images=120)
 
 
 def test_calls_are_timed_in_turn_and_each_as_long_as_it_takes():

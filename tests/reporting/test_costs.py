@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from asel_lib import profiles
+from asel_lib import configs
 from asel_lib.reporting import costs
 
 PAGE = Path(__file__).parents[2] / "docs/cluster.md"
@@ -34,7 +34,7 @@ def test_no_worker_is_refused():
 
 
 def test_a_training_sees_its_part_of_the_images_in_each_epoch():
-    profile = profiles.load("compact")
+    profile = configs.load("compact")
     assert costs.images_seen("rsscn7", profile) == 1960 * 40
     assert costs.images_seen("aid", profile) == 7000 * 12  # a shorter schedule
     with pytest.raises(ValueError, match="how many images imagenet10 has"):
@@ -42,7 +42,7 @@ def test_a_training_sees_its_part_of_the_images_in_each_epoch():
 
 
 def test_a_sweep_is_a_training_for_each_method_set_and_seed():
-    profile = profiles.load("compact")
+    profile = configs.load("compact")
     made = costs.sweep({"fast": 200.0, "slow": 100.0}, profile, ["rsscn7", "aid"], seeds=3)
     assert sorted(made) == sorted(3 * [392.0, 784.0, 420.0, 840.0])
 

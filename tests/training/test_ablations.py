@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 import asel_lib
-from asel_lib import checkpoints, profiles
+from asel_lib import checkpoints, configs
 from asel_lib.data.sets import open_recorded, recorded_batches
 from asel_lib.errors import CheckpointError
 from asel_lib.evaluation import answers, paired
@@ -17,7 +17,7 @@ from asel_lib.training import ablations, stages
 
 @pytest.fixture
 def smoke(workplace):
-    return profiles.load("smoke")
+    return configs.load("smoke")
 
 
 @pytest.mark.slow

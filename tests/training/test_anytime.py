@@ -6,19 +6,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from asel_lib import profiles
+from asel_lib import configs
+from asel_lib.configs import AnytimeSettings
 from asel_lib.data.batches import Batches
 from asel_lib.data.decode import ImageArray
 from asel_lib.errors import TrainingError
 from asel_lib.models import SelectiveViT
-from asel_lib.profiles import AnytimeSettings
 from asel_lib.selection.slot import draw_order
 from asel_lib.training import supervised
 from asel_lib.training.anytime import AnytimeRun, Sets, group_ratios
 from asel_lib.training.processes import Piece
 
 SETTINGS = replace(
-    profiles.load("smoke").warmup, epochs=8, batch_size=32, lr_backbone=2e-3, lr_selector=5e-3, schedule="cosine"
+    configs.load("smoke").warmup, epochs=8, batch_size=32, lr_backbone=2e-3, lr_selector=5e-3, schedule="cosine"
 )
 
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from asel_lib.profiles import AgentSettings
+from asel_lib.configs import AgentSettings
 from asel_lib.training.environment import PatchSelectionEnv
 
 

@@ -2,13 +2,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from asel_lib import profiles
+from asel_lib import configs
 from asel_lib.reproducibility import generator
 from asel_lib.training import objectives
 
 
 def test_the_keep_ratio_is_one_at_first_and_then_uniform_in_the_published_range():
-    settings = profiles.load("paper").warmup
+    settings = configs.load("paper").warmup
     assert {objectives.keep_ratio(settings, 0, epoch, 7) for epoch in range(5)} == {1.0}
     drawn = torch.tensor([objectives.keep_ratio(settings, 0, 5, step) for step in range(2000)])
     assert 0.15 <= drawn.min() < 0.16

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from asel_lib import profiles
+from asel_lib import configs
+from asel_lib.configs import AgentSettings, AnytimeSettings
 from asel_lib.data.batches import Batches, augment
 from asel_lib.data.decode import ImageArray
 from asel_lib.errors import TrainingError
-from asel_lib.profiles import AgentSettings, AnytimeSettings
 from asel_lib.reproducibility import PartOf, generator, uniform
 from asel_lib.training import optimizers, processes, supervised
 from asel_lib.training.anytime import AnytimeRun
@@ -25,12 +25,7 @@ from asel_lib.training.reinforcement import AgentRun
 from asel_lib.training.state import read_state, write_state
 
 SETTINGS = replace(
-    profiles.load("smoke").warmup,
-    epochs=2,
-    batch_size=16,
-    clip_gradient=1.0,
-    schedule="cosine",
-    augmentation="dihedral",
+    configs.load("smoke").warmup, epochs=2, batch_size=16, clip_gradient=1.0, schedule="cosine", augmentation="dihedral"
 )
 CASES = [("paper", "learned"), ("dropped", "learned"), ("dropped", "dynamicvit"), ("anytime", "glance")]
 CASES += [("anytime", "learned"), ("anytime", "random")]
@@ -167,10 +162,10 @@ def test_a_process_whose_launcher_was_killed_meanwhile_does_nothing():
 def test_a_script_that_is_no_file_and_whose_threads_have_worked_may_launch(workplace):
     script = """
 import torch
-from asel_lib import profiles
+from asel_lib import configs
 from asel_lib.training import stages
 print("begun", torch.rand(999, 999) @ torch.rand(999, 999) is None)
-stage = stages.warm_up(profiles.load("smoke"), recipe="dropped", processes=2, progress=False)
+stage = stages.warm_up(configs.load("smoke"), recipe="dropped", processes=2, progress=False)
 print("processes:", stage.record["training_processes"])
 """
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}

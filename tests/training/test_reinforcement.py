@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from asel_lib import checkpoints, paths, profiles
+from asel_lib import checkpoints, configs, paths
 from asel_lib.data.batches import Batches
 from asel_lib.data.sets import open_set
 from asel_lib.evaluation import benchmark
@@ -22,7 +22,7 @@ TIMES = ["images_per_second", "seconds", "waiting_share"]
 
 @pytest.fixture
 def smoke(workplace):
-    return profiles.load("smoke")
+    return configs.load("smoke")
 
 
 def agentvit(profile):

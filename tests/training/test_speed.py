@@ -7,15 +7,15 @@ import pytest
 import torch
 from PIL import Image
 
-from asel_lib import profiles
-from asel_lib.profiles import StageSettings
+from asel_lib import configs
+from asel_lib.configs import StageSettings
 from asel_lib.training import speed
 from asel_lib.training.published_loop import Files, PublishedLoop
 
 
 @pytest.fixture
 def smoke(workplace):
-    return replace(profiles.load("smoke"), synthetic_images=120)
+    return replace(configs.load("smoke"), synthetic_images=120)
 
 
 def test_the_published_loop_is_a_base_to_measure_against(smoke):

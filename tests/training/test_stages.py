@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 import asel_lib
-from asel_lib import checkpoints, paths, profiles
+from asel_lib import checkpoints, configs, paths
 from asel_lib.data import lines
 from asel_lib.data.informative import Generator
 from asel_lib.data.sets import open_recorded, recorded_batches
@@ -17,7 +17,7 @@ from asel_lib.training import jobs, stages
 
 @pytest.fixture
 def smoke(workplace):
-    return profiles.load("smoke")
+    return configs.load("smoke")
 
 
 def test_warm_up_then_transfer_then_reuse(smoke, capsys):
@@ -264,7 +264,7 @@ def test_wrong_line_guided_calls_end_before_any_training(smoke, wrong, message):
 
 def test_a_selectors_learning_rates_are_multiplied_by_its_factor_alone(monkeypatch):
     monkeypatch.setattr(stages, "run", lambda job, *_: job)
-    profile = replace(profiles.load("smoke"), line_guided_rates={"learned_paper": 0.25, "glance_anytime": 2})
+    profile = replace(configs.load("smoke"), line_guided_rates={"learned_paper": 0.25, "glance_anytime": 2})
     plain = profile.line_guided
     for selection, recipe, factor in (("learned", "paper", 0.25), ("learned", "dropped", 1), ("glance", "anytime", 2)):
         settings = stages.line_guided(profile, "synthetic", selection=selection, recipe=recipe).settings
@@ -278,7 +278,7 @@ def test_a_selectors_learning_rates_are_multiplied_by_its_factor_alone(monkeypat
 
 @pytest.mark.slow
 def test_two_processes_share_a_stage_and_the_third_call_finds_what_they_made(workplace, capfd):
-    profile = profiles.load("smoke")
+    profile = configs.load("smoke")
     stage = stages.warm_up(profile, recipe="anytime", processes=2, progress=False)
     assert not stage.reused and stage.record["training_processes"] == 2
     assert len(stage.record["history"]) == 2 and len(list((workplace / "benchmarks_results").rglob("*.pt"))) == 0
@@ -293,12 +293,12 @@ def test_two_processes_share_a_stage_and_the_third_call_finds_what_they_made(wor
 @pytest.mark.parametrize("processes", [0, True, 1.5])
 def test_a_number_of_processes_that_cannot_be_is_refused(workplace, processes):
     with pytest.raises(ValueError, match="processes is .*: expected a whole number, at least 1"):
-        stages.warm_up(profiles.load("smoke"), recipe="dropped", processes=processes)
+        stages.warm_up(configs.load("smoke"), recipe="dropped", processes=processes)
 
 
 def test_an_agent_is_not_shared(workplace):
     with pytest.raises(ValueError, match="an agent learns in one process, and 2 were asked for"):
-        stages.agentvit(profiles.load("smoke"), processes=2)
+        stages.agentvit(configs.load("smoke"), processes=2)
 
 
 def test_the_command_line_trains_a_stage_and_names_what_is_wrong(workplace, capsys):

@@ -5,13 +5,13 @@ import pandas as pd
 import pytest
 import torch
 
-from asel_lib import profiles
+from asel_lib import configs
 from asel_lib.data.batches import Batches
 from asel_lib.data.decode import ImageArray
 from asel_lib.errors import TrainingError
 from asel_lib.training import optimizers, supervised
 
-SETTINGS = replace(profiles.load("smoke").warmup, epochs=3, batch_size=16, lr_backbone=2e-3, schedule="cosine")
+SETTINGS = replace(configs.load("smoke").warmup, epochs=3, batch_size=16, lr_backbone=2e-3, schedule="cosine")
 
 TIMES = ["seconds", "images_per_second", "waiting_share"]  # the columns in which two equal runs differ
 

@@ -1,0 +1,146 @@
+"""The settings of a run, part by part. Each field has its line; a value that cannot hold is a ValueError that names it
+when the settings are made, not an hour later."""
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import ConfigDict, Field, Strict
+from pydantic.dataclasses import dataclass
+
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+Augmentation = Literal["none", "flip", "dihedral", "crop_jitter"]
+SplitProtocol = Literal["train-val-test", "published"]
+PRECISIONS, AUGMENTATIONS, SPLIT_PROTOCOLS = map(get_args, (Precision, Augmentation, SplitProtocol))
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Ratio = Annotated[float, Field(gt=0, le=1)]
+Start = Annotated[str, Field(pattern=r"^(random|imagenet|.+\.(safetensors|pth))$")]
+
+
+def several(kind: object) -> object:
+    """A tuple of at least one, also from a list, as YAML has it."""
+    return Annotated[tuple[kind, ...], Strict(False), Field(min_length=1)]
+
+
+CHECKED = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+settings = dataclass(frozen=True, config=CHECKED)
+
+
+@settings
+class ModelSettings:
+    """The network."""
+
+    architecture: str
+    """timm's name, or "agentvit"."""
+    image_size: Annotated[int, Field(ge=8)]
+    """Pixels, square."""
+    timm: dict[str, object] = Field(default_factory=dict)
+    """Goes to timm.create_model as it is."""
+    start: Start = "random"
+    """What training starts from: "random", "imagenet" (see training.start), or a .safetensors or .pth file."""
+    selector: str = "learned"
+    """The policy that is trained along, and used where no other is asked for."""
+
+
+@settings
+class StageSettings:
+    """One training stage: warm-up, transfer or direct. The loss is cross entropy + sparsity * mean(score)."""
+
+    epochs: Count
+    """Passes over the train part."""
+    lr_selector: Positive
+    """Learning rate of the selector."""
+    lr_backbone: Positive
+    """Learning rate of the patch embedding, positions and blocks."""
+    lr_head: Positive
+    """Learning rate of the classifier's last layer."""
+    batch_size: Count = 64
+    """Images a step."""
+    optimizer: Literal["adam", "adamw"] = "adam"
+    """torch's, fused."""
+    weight_decay: NotNegative = 0.0
+    """Of matrices; biases and norms have none."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Of the learning rates."""
+    warmup_epochs: NotNegative = 0.0
+    """Epochs of linear growth before the cosine."""
+    augmentation: Augmentation = "none"
+    """Of training images."""
+    full_epochs: Annotated[int, Field(ge=0)] = 5
+    """First epochs with all patches."""
+    ratio_low: Ratio = 0.15
+    """Lowest keep ratio; after the full epochs one is drawn a batch, uniformly."""
+    ratio_high: Ratio = 0.75
+    """Highest keep ratio."""
+    sparsity: NotNegative = 0.02
+    """Weight of the mean score in the loss (ASEL, training table)."""
+    clip_gradient: Positive | None = None
+    """Largest norm of the gradient; None: any."""
+    lr_min: NotNegative = 0.0
+    """Where the cosine ends."""
+    patience: Count | None = None
+    """Epochs without a better val accuracy after which training stops; None: never."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """"balanced": the loss weighs a class by the inverse of its images."""
+
+    def __post_init__(self):
+        if self.ratio_low > self.ratio_high:
+            raise ValueError(f"ratio_low is {self.ratio_low}, above ratio_high, {self.ratio_high}")
+
+
+# The line-guided system's schedule, with one keep ratio drawn a batch in place of a model for each.
+DIRECT = dict(
+    epochs=100, lr_selector=1e-4, lr_backbone=1e-4, lr_head=1e-4, batch_size=64, optimizer="adamw", weight_decay=0.01,
+    schedule="cosine", lr_min=1e-6, augmentation="crop_jitter", full_epochs=0, ratio_low=0.05, ratio_high=1.0,
+    patience=20,
+)  # fmt: skip
+
+
+# AgentViT's schedule for its ViT, as published: from scratch, no augmentation.
+AGENTVIT = dict(epochs=20, lr_selector=1e-3, lr_backbone=1e-3, lr_head=1e-3, batch_size=32, full_epochs=0)
+
+
+@settings
+class EvaluationSettings:
+    """What the benchmark measures."""
+
+    ratios: several(Ratio) = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+    """Keep ratios."""
+    policies: several(str) = ("learned", "random", "central")
+    """Ways to choose, of a model of the published schedule."""
+    draws: Count = 5
+    """Random subsets an image."""
+    batch_size: Count = 64
+    """Images a timed batch."""
+    timing_seconds: Positive = 1.0
+    """Seconds of each (policy, keep ratio)."""
+    val_ratios: several(Ratio) = (0.2, 0.5, 1.0)
+    """Keep ratios at which val accuracy is taken in training; their mean chooses the epoch."""
+
+
+@settings
+class SpeedSettings:
+    """What 09_speed measures."""
+
+    ratios: several(Ratio) = (1.0, 0.5, 0.3, 0.2, 0.1)
+    """Keep ratios of inference."""
+    batches: several(Count) = (1, 8, 64)
+    """Images a batch of inference."""
+    compiled: bool = True
+    """Also by torch.compile."""
+    training_images: Count = 512
+    """Images that each training is timed on."""
+    image_sizes: several(Count) = (64, 128, 256, 512, 1024)
+    """Sides of images in pixels, of the curves of growth."""
+    patch_sizes: several(Count) = (32, 16, 8)
+    """Sides of patches in pixels."""
+    classes: several(Count) = (10, 100, 1000, 10_000, 100_000)
+    """Numbers of classes."""
+    images: several(Count) = (1000, 10_000, 100_000, 1_000_000)
+    """Numbers of images."""
+    seconds: Positive = 1.0
+    """Seconds a setting and round."""
+    rounds: Count = 7
+    """Rounds in turn."""

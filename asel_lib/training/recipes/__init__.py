@@ -1,0 +1,1 @@
+"""The recipes: each module registers one, `registry.RECIPES` finds them."""
