@@ -96,8 +96,8 @@ class ModelKey:
     @classmethod
     def of(cls, values: Mapping[str, object]) -> "ModelKey":
         """The key in a record or in a row of a table: its entries of these names."""
-        given = {field.name: values[field.name] for field in fields(cls)}
-        ratio = given["keep_ratio"] if "trained_ratio" not in values else values["trained_ratio"]
+        given = {field.name: values[field.name] for field in fields(cls) if field.name != "keep_ratio"}
+        ratio = values["trained_ratio" if "trained_ratio" in values else "keep_ratio"]
         ratio = None if ratio is None or ratio != ratio or ratio == "" else float(ratio)
         return cls(**given | {"keep_ratio": ratio, "seed": int(given["seed"])})
 
