@@ -95,8 +95,8 @@ def available_in(profile: str) -> list[str]:
     return sorted({file.stem for file in files if file.with_suffix(".json").is_file()})
 
 
-def save(model, file: Path, record: dict, half: bool = False) -> Path:
-    """Write a .safetensors file and the .json beside it. `half`: 16-bit floats, for shipping.
+def save(model, stem: Path, record: dict, half: bool = False) -> Path:
+    """Write <stem>.safetensors and <stem>.json. `half`: 16-bit floats, for shipping.
 
     Both are on the disk before either takes its place, and the record names the weights' digest, so that no mixed pair
     is ever taken for a checkpoint. CheckpointError where they cannot be written; the old ones stay.
@@ -107,6 +107,7 @@ def save(model, file: Path, record: dict, half: bool = False) -> Path:
     }
     content = save_safetensors(weights)
     record = {"format": FORMAT, **record, "dtype": "float16" if half else "float32", "sha256": _digest(content)}
+    file = stem.parent / f"{stem.name}.safetensors"
     _write(file, content, (json.dumps(record, indent=2, default=str) + "\n").encode())
     return file
 

@@ -76,7 +76,7 @@ class Recipe:
     Args:
         name: in records, names and profiles.
         label: in legends and tables, "" where the selector's label alone says it.
-        run: the class that makes the training's steps; it is given `settings=` where the recipe has settings.
+        run: the class that makes the training's steps; it is given `recipe_settings=` where there are some.
         settings: the class of its own settings, in a profile under `recipe_settings: {<name>: ...}`; None: it has none.
         purpose: one sentence for the documents.
         linestyle: matplotlib's, of lines in figures.

@@ -84,7 +84,9 @@ def test_a_former_name_is_known_by_its_present_one(former, present):
     assert ModelKey.parse(former).name == present
 
 
-@pytest.mark.parametrize("name", ["", "aid", "aid_", "model.safetensors", "rsscn7-direct-s1", "rsscn7-indirect-evit-s1"])
+@pytest.mark.parametrize(
+    "name", ["", "aid", "aid_", "model.safetensors", "rsscn7-direct-s1", "rsscn7-indirect-evit-s1"]
+)
 def test_what_is_no_name_is_refused_with_examples(name):
     with pytest.raises(ValueError, match="no model's name: expected e.g. rsscn7_finetuned"):
         ModelKey.parse(name)

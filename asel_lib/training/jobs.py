@@ -92,7 +92,7 @@ class Job:
     def run_class(self) -> Callable:
         """Makes the training's steps."""
         run = RECIPES[self.key.recipe].run
-        return run if self.recipe_settings is None else partial(run, settings=self.recipe_settings)
+        return run if self.recipe_settings is None else partial(run, recipe_settings=self.recipe_settings)
 
     @property
     def ratios(self) -> tuple[float, ...]:
@@ -194,7 +194,7 @@ def _run(job: Job, retrain: bool, state: PartialState, wanted: str | torch.devic
     }
     file = folder / "checkpoints" / f"{key.name}.safetensors"
     if state.is_main_process:
-        checkpoints.save(model, file, record)
+        checkpoints.save(model, file.with_suffix(""), record)
         state_file.unlink(missing_ok=True)
     state.wait_for_everyone()
     return replace(_loaded(file, device, False), history=trained.history)

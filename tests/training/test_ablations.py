@@ -22,32 +22,41 @@ def smoke(workplace):
 
 @pytest.mark.slow
 def test_variants_and_rivals_are_trained_found_by_name_and_compared(smoke):
-    for variant in ("anytime", "random", "untaught"):
+    for variant in ("unchanged", "random", "no_distill"):
         stage = ablations.run(smoke, "synthetic", variant, progress=False)
         assert stage.file.stem == ablations.name("synthetic", variant)
     assert (
-        stage.record["anytime"]["distill"] == 0 and stage.file.stem == "synthetic_line_guided_glance_anytime_untaught"
+        stage.record["recipe_settings"]["distill"] == 0
+        and stage.file.stem == "synthetic-direct-glance-anytime+no_distill-s0"
     )
-    assert ablations.run(smoke, "synthetic", "anytime", progress=False).reused
-    short = ablations.run(smoke, "synthetic", "untaught", epochs=1, progress=False)
-    assert short.file.stem == ablations.name("synthetic", "untaught", epochs=1) == f"{stage.file.stem}_1epochs"
+    assert ablations.run(smoke, "synthetic", "unchanged", progress=False).reused
+    short = ablations.run(smoke, "synthetic", "no_distill", epochs=1, progress=False)
+    assert (
+        short.file.stem
+        == ablations.name("synthetic", "no_distill", epochs=1)
+        == "synthetic-direct-glance-anytime+no_distill.1epochs-s0"
+    )
     assert len(short.history) == 1
     with pytest.raises(ValueError, match="epochs is 2: expected less than the 2 of synthetic's schedule, or 0"):
-        ablations.run(smoke, "synthetic", "untaught", epochs=2)
+        ablations.run(smoke, "synthetic", "no_distill", epochs=2)
     # What differs on a data set does so in its trainings alone, and an ablation changes that.
-    there = replace(smoke, anytime_on={"synthetic": {"whole": 0.5}})
-    assert not stages.line_guided(there, "synthetic", selection="glance", recipe="anytime", progress=False).reused
-    assert ablations.run(there, "synthetic", "anytime", progress=False).record["anytime"]["whole"] == 0.5
-    assert ablations.run(there, "synthetic", "untaught", progress=False).record["anytime"]["whole"] == 0.5
-    assert ablations.run(there, "synthetic", "parts", progress=False).record["anytime"]["whole"] == 0
-    for variant in ("anytime", "untaught"):
-        elsewhere = ablations.run(replace(smoke, anytime_on={"aid": {"whole": 0.5}}), "synthetic", variant)
-        assert elsewhere.record["anytime"]["whole"] == 0.125
-    stages.line_guided(smoke, "synthetic", selection="random", progress=False)
+    there = replace(smoke, recipe_settings_on={"synthetic": {"anytime": {"whole": 0.5}}})
+    assert not stages.direct(there, "synthetic", selector="glance", recipe="anytime", progress=False).reused
+    assert ablations.run(there, "synthetic", "unchanged", progress=False).record["recipe_settings"]["whole"] == 0.5
+    assert ablations.run(there, "synthetic", "no_distill", progress=False).record["recipe_settings"]["whole"] == 0.5
+    assert ablations.run(there, "synthetic", "no_whole", progress=False).record["recipe_settings"]["whole"] == 0
+    for variant in ("unchanged", "no_distill"):
+        elsewhere = ablations.run(
+            replace(smoke, recipe_settings_on={"aid": {"anytime": {"whole": 0.5}}}), "synthetic", variant
+        )
+        assert elsewhere.record["recipe_settings"]["whole"] == 0.125
+    stages.direct(smoke, "synthetic", selector="random", progress=False)
 
     found = ablations.trained("synthetic", [0, 1], paired.at_hand("smoke"))
-    found.pop(ablations.VARIANTS["parts"][0])
-    assert list(found.values()) == [[ablations.name("synthetic", name)] for name in ("anytime", "random", "untaught")]
+    found.pop(ablations.VARIANTS["no_whole"][0])
+    assert list(found.values()) == [
+        [ablations.name("synthetic", name)] for name in ("unchanged", "random", "no_distill")
+    ]
     ratios = (0.25, 0.5, 1.0)
     table = paired.accuracies(found, "smoke", ratios, (None, "glance:choice=top", "random"), draws=2, progress=False)
     assert table.groupby("label", sort=False).size().tolist() == [3, 2, 3]  # random has no weights to choose by
@@ -70,8 +79,8 @@ def test_variants_and_rivals_are_trained_found_by_name_and_compared(smoke):
         file.rename(file.with_suffix(".safetensors"))
 
     rivals = paired.rivals("synthetic", [0], "smoke")
-    assert rivals["random"] == ["synthetic_line_guided_random"] and rivals["paper"] == rivals["central"] == []
-    assert rivals["anytime, random patches"] == ["synthetic_line_guided_random_anytime"]
+    assert rivals["random"] == ["synthetic-direct-random-s0"] and rivals["paper"] == rivals["central"] == []
+    assert rivals["anytime, random patches"] == ["synthetic-direct-random-anytime-s0"]
     ours, theirs = (
         paired.of_checkpoints(rivals[name], "smoke", ratios, progress=False) for name in ("anytime", "random")
     )
@@ -81,8 +90,8 @@ def test_variants_and_rivals_are_trained_found_by_name_and_compared(smoke):
 
 
 def test_what_a_benchmark_kept_of_each_image_serves_in_place_of_the_weights(smoke):
-    ratios, name = (0.25, 1.0), "synthetic_line_guided_random"
-    stage = stages.line_guided(smoke, "synthetic", selection="random", progress=False)
+    ratios, name = (0.25, 1.0), "synthetic-direct-random-s0"
+    stage = stages.direct(smoke, "synthetic", selector="random", progress=False)
     (before,) = paired.of_checkpoints([name], "smoke", ratios, draws=2, progress=False)
     assert answers.read(name, "smoke", ratios) is None
     images, split = open_recorded(stage.record)
@@ -121,8 +130,8 @@ def test_what_a_benchmark_kept_of_each_image_serves_in_place_of_the_weights(smok
     assert paired.rivals("synthetic", [0, 1], "smoke")["random"] == [name]
     (there,) = paired.of_checkpoints([name], "smoke", ratios, progress=False)
     pd.testing.assert_frame_equal(there, kept)
-    again = replace(smoke, line_guided=replace(smoke.line_guided, lr_head=0.5))
-    stages.line_guided(again, "synthetic", selection="random", progress=False)
+    again = replace(smoke, direct=replace(smoke.direct, lr_head=0.5))
+    stages.direct(again, "synthetic", selector="random", progress=False)
     assert answers.read(name, "smoke", ratios) is None
 
 
@@ -137,7 +146,7 @@ def test_the_recipe_goes_through_both_stages_and_brings_its_budgets(smoke):
     assert sorted(model.budgets) == [0.05, 0.1, 0.2, 0.3, 0.5, 0.7]
     (answer,) = model.predict([Image.new("RGB", (40, 40))], keep_ratio="auto")
     assert answer.label in model.classes and 0 < answer.probability <= 1 and len(answer.kept) >= 1
-    other = replace(smoke, anytime=replace(smoke.anytime, whole=0.5))
+    other = replace(smoke, recipe_settings={"anytime": {"whole": 0.5}})
     with pytest.raises(CheckpointError, match="of profile 'smoke' as it is now"):
         stages.transfer(other, recipe="anytime")
     with pytest.raises(ValueError, match="which the warm-up was on"):
@@ -146,29 +155,32 @@ def test_the_recipe_goes_through_both_stages_and_brings_its_budgets(smoke):
     assert checkpoints.read_record(warm.file)["anytime"]["whole"] == 0.5
 
 
-@pytest.mark.parametrize("selection", ["evit", "tome", "dynamicvit", "edge_energy", "central"])
-def test_peers_are_trained_on_the_same_schedule(smoke, selection):
-    stage = stages.line_guided(smoke, "synthetic", selection=selection, progress=False)
-    assert stage.file.stem == f"synthetic_line_guided_{selection}" and selection in selectors()
+@pytest.mark.parametrize("selector", ["evit", "tome", "dynamicvit", "edge_energy", "central"])
+def test_peers_are_trained_on_the_same_schedule(smoke, selector):
+    stage = stages.direct(smoke, "synthetic", selector=selector, progress=False)
+    assert stage.file.stem == f"synthetic-direct-{selector}-s0" and selector in selectors()
     assert np.isfinite(stage.history["train_loss"]).all()
-    assert asel_lib.load(stage.file.stem, profile="smoke").selector.name == selection
+    assert asel_lib.load(stage.file.stem, profile="smoke").selector.name == selector
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (dict(selection="evit", recipe="anytime"), "not for selection 'evit': use recipe 'dropped'"),
-        (dict(selection="glance", recipe="anytime", keep_ratio=0.3), "keep_ratio is 0.3.*leave it out"),
-        (dict(selection="glance"), "use recipe 'anytime'"),
-        (dict(selection="glance", recipe="paper"), "use recipe 'anytime'"),
-        (dict(selection="random", recipe="paper"), "'paper' trains a learned selector"),
+        (
+            dict(selector="evit", recipe="anytime"),
+            "recipe 'anytime' does not train selector 'evit': use recipe 'dropped'",
+        ),
+        (dict(selector="glance", recipe="anytime", keep_ratio=0.3), "keep_ratio is 0.3.*leave it out"),
+        (dict(selector="glance"), "'dropped' does not train selector 'glance': use recipe 'anytime'"),
+        (dict(selector="glance", recipe="masked"), "use recipe 'anytime'"),
+        (dict(selector="random", recipe="masked"), "'masked' does not train selector 'random': use recipe 'dropped'"),
     ],
 )
 def test_combinations_that_make_no_sense_are_refused(smoke, given, message):
     with pytest.raises(ValueError, match=message):
-        stages.line_guided(smoke, "synthetic", **given)
+        stages.direct(smoke, "synthetic", **given)
 
 
 def test_an_unknown_variant_is_named(smoke):
-    with pytest.raises(ValueError, match="unknown variant 'wider': expected one of anytime"):
+    with pytest.raises(ValueError, match="unknown variant 'wider': expected one of unchanged"):
         ablations.run(smoke, "synthetic", "wider")

@@ -9,9 +9,10 @@ import asel_lib
 from asel_lib import checkpoints, configs, paths
 from asel_lib.data import lines
 from asel_lib.data.informative import Generator
-from asel_lib.data.sets import open_recorded, recorded_batches
+from asel_lib.data.sets import open_recorded, open_set, recorded_batches
 from asel_lib.errors import AselError, CheckpointError
 from asel_lib.evaluation.accuracy import evaluate
+from asel_lib.identity import ModelKey
 from asel_lib.training import jobs, stages
 
 
@@ -24,7 +25,7 @@ def test_warm_up_then_transfer_then_reuse(smoke, capsys):
     warm = stages.warm_up(smoke, recipe="dropped", progress=False)
     tuned = stages.transfer(smoke, recipe="dropped", progress=False)
     assert not warm.reused
-    assert tuned.record["start"] == "synthetic_closeups_warmup from random"
+    assert tuned.record["start"] == "synthetic_closeups warm-up from random"
     again = stages.transfer(smoke, recipe="dropped", progress=False)
     assert again.reused
     assert "already trained" in capsys.readouterr().out
@@ -36,7 +37,7 @@ def test_warm_up_then_transfer_then_reuse(smoke, capsys):
 
 
 def test_transfer_starts_from_the_warm_up_without_its_head(smoke, monkeypatch):
-    warm = stages.warm_up(smoke, recipe="paper", progress=False)
+    warm = stages.warm_up(smoke, recipe="masked", progress=False)
     started = {}
 
     def train(model, *arguments, **options):
@@ -45,7 +46,7 @@ def test_transfer_starts_from_the_warm_up_without_its_head(smoke, monkeypatch):
 
     monkeypatch.setattr(jobs, "train", train)
     with pytest.raises(KeyboardInterrupt):
-        stages.transfer(smoke, recipe="paper", progress=False)
+        stages.transfer(smoke, recipe="masked", progress=False)
     for key, value in warm.model.state_dict().items():
         assert torch.equal(started[key], value) != key.startswith("head."), key
 
@@ -59,7 +60,7 @@ def test_another_seed_or_recipe_is_not_reused(smoke):
     stages.warm_up(smoke, recipe="dropped", progress=False)
     other = stages.warm_up(smoke, recipe="dropped", seed=1, progress=False)
     assert not other.reused
-    assert other.file.name == "synthetic_closeups_warmup_dropped_seed1.safetensors"
+    assert other.file.name == "synthetic_closeups-warmup-learned-s1.safetensors"
 
 
 def test_changed_settings_train_again_and_say_why(smoke, capsys):
@@ -76,9 +77,9 @@ def test_a_shipped_checkpoint_is_taken_over(smoke):
         file.unlink()
     assert stages.warm_up(smoke, recipe="dropped", progress=False).reused
     assert sorted(file.name for file in trained.file.parent.iterdir()) == [
-        "synthetic_closeups_warmup_dropped.json",
-        "synthetic_closeups_warmup_dropped.safetensors",
-        "synthetic_closeups_warmup_dropped_history.csv",
+        "synthetic_closeups-warmup-learned-s0.json",
+        "synthetic_closeups-warmup-learned-s0.safetensors",
+        "synthetic_closeups-warmup-learned-s0_history.csv",
     ]
 
 
@@ -86,41 +87,13 @@ def test_an_own_folder_is_trained_on_and_tested_on_its_own_split(smoke, image_fo
     root = image_folder({"beach": 30, "forest": 30})
     stages.warm_up(smoke, recipe="dropped", progress=False)
     tuned = stages.transfer(smoke, str(root), recipe="dropped", progress=False)
-    assert tuned.file.stem == "pictures_finetuned_dropped"
+    assert tuned.file.stem == "pictures-published-learned-s0"
     assert asel_lib.load(tuned.file).classes == ("beach", "forest")
     images, split = open_recorded(tuned.record)
     assert split.fingerprint == tuned.record["split"]["fingerprint"]
     (root / "beach" / "000.png").unlink()
     with pytest.raises(CheckpointError, match="trained on other files of pictures"):
         open_recorded(tuned.record)
-
-
-def test_without_the_hub_training_starts_from_random_weights_or_a_local_file(smoke, monkeypatch, capsys):
-    from safetensors.torch import save_file
-
-    built = jobs.build
-
-    def offline(architecture, num_classes, selector, pretrained=False, **settings):
-        if pretrained:
-            raise OSError("no network")
-        return built(architecture, num_classes, selector, **settings)
-
-    monkeypatch.setattr(jobs, "build", offline)
-    wanted = replace(smoke, model=replace(smoke.model, start="imagenet"))
-    stage = stages.warm_up(wanted, recipe="dropped", progress=False)
-    assert stage.record["start"] == "random"
-    assert "ImageNet weights cannot be reached (OSError" in capsys.readouterr().out
-
-    weights = {k: v for k, v in stage.model.state_dict().items() if not k.startswith(("head.", "patch_drop."))}
-    weights["blocks.0.norm1.weight"] = torch.full_like(weights["blocks.0.norm1.weight"], 3.0)
-    assert stages.warm_up(wanted, recipe="dropped", progress=False).reused
-    paths.saved_models().mkdir()
-    save_file(weights, paths.saved_models() / "vit_tiny_patch16_224_imagenet.safetensors")
-    model, start = jobs.new_model(wanted.model, 10, 0, True)
-    assert start == "imagenet"
-    assert (model.blocks[0].norm1.weight == 3).all()
-    # what fell back to random weights is not taken for what was asked once the weights are there
-    assert not stages.warm_up(wanted, recipe="dropped", progress=False).reused
 
 
 def test_a_warm_up_of_changed_settings_is_no_start(smoke):
@@ -138,28 +111,24 @@ def test_a_run_folder_that_cannot_be_written_is_an_error_before_training(smoke, 
 
 
 @pytest.mark.parametrize(
-    ("extractor", "selection", "name"),
+    ("selector", "name"),
     [
-        ("xdog", "sample", "xdog_sample"),
-        ("sobel", "top", "sobel_top"),
-        ("xdog", "random", "random"),
-        ("xdog", "learned", "learned"),
+        (stages.LINE_GUIDED, "line_guided,lines=xdog,choice=sample"),
+        ("line_guided:lines=sobel,choice=top", "line_guided,lines=sobel,choice=top"),
+        ("random", "random"),
+        ("learned", "learned"),
     ],
 )
-def test_line_guided_training_is_one_stage_for_all_ratios(smoke, extractor, selection, name):
-    stage = stages.line_guided(smoke, extractor=extractor, selection=selection, progress=False)
-    assert stage.file.stem == f"synthetic_line_guided_{name}"
-    assert (stage.record["method"], stage.record["recipe"], stage.record["start"]) == (
-        "line_guided",
-        "dropped",
-        "random",
-    )
+def test_a_direct_training_is_one_stage_for_all_ratios(smoke, selector, name):
+    stage = stages.direct(smoke, selector=selector, progress=False)
+    assert stage.file.stem == f"synthetic-direct-{name}-s0"
+    assert ModelKey.of(stage.record) == ModelKey("synthetic", "direct", selector) and stage.record["start"] == "random"
     assert 0.05 <= stage.history["keep_ratio"].min() < stage.history["keep_ratio"].max() <= 1
     loaded = asel_lib.load(stage.file)
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(loaded.select(images, 0.3), stage.model.select(images, 0.3))
-    assert stages.line_guided(smoke, extractor=extractor, selection=selection, progress=False).reused
+    assert stages.direct(smoke, selector=selector, progress=False).reused
 
 
 def test_selectors_start_from_the_same_backbone(smoke, monkeypatch):
@@ -170,17 +139,17 @@ def test_selectors_start_from_the_same_backbone(smoke, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(jobs, "train", train)
-    for selection in ("sample", "top", "random", "learned"):
+    for selector in (stages.LINE_GUIDED, "line_guided:lines=xdog,choice=top", "random", "learned"):
         with pytest.raises(KeyboardInterrupt):
-            stages.line_guided(smoke, selection=selection, progress=False)
+            stages.direct(smoke, selector=selector, progress=False)
     for other in started[1:]:
         assert other.keys() == started[0].keys()
         assert all(torch.equal(other[key], value) for key, value in started[0].items())
 
 
 def test_a_model_for_one_ratio_is_trained_and_chosen_at_it(smoke):
-    stage = stages.line_guided(smoke, keep_ratio=0.25, progress=False)
-    assert stage.file.stem == "synthetic_line_guided_xdog_sample_keep0.25"
+    stage = stages.direct(smoke, keep_ratio=0.25, progress=False)
+    assert stage.file.stem == "synthetic-direct-line_guided,lines=xdog,choice=sample-k0.25-s0"
     assert set(stage.history["keep_ratio"]) == {0.25}
     assert "val_accuracy_0.25" in stage.history and "val_accuracy_0.5" not in stage.history
 
@@ -194,10 +163,11 @@ def test_a_folder_of_drawings_guides_training_and_testing(smoke, image_folder, w
         drawing[40:, 40:] = 255
         Image.fromarray(drawing).save(out)
     # Not turned: then what the drawings say is known.
-    still = replace(smoke, line_guided=replace(smoke.line_guided, augmentation="none"))
+    still = replace(smoke, direct=replace(smoke.direct, augmentation="none"))
     folder = str(workplace / "drawn")
-    stage = stages.line_guided(still, str(root), extractor=folder, selection="top", progress=False)
-    assert stage.file.stem == "pictures_line_guided_given_top"
+    options = dict(selector="line_guided:choice=top", drawings=folder, progress=False)
+    stage = stages.direct(still, str(root), **options)
+    assert stage.file.stem == "pictures-direct-line_guided,lines=given,choice=top-s0"
     images, split = open_recorded(stage.record)
     batches = recorded_batches(images, split.test, stage.record)
     for batch, _, drawn in batches:
@@ -211,7 +181,7 @@ def test_a_folder_of_drawings_guides_training_and_testing(smoke, image_folder, w
     alone = evaluate(stage.model, plain, [0.5], ["line_guided:lines=xdog,choice=top"], progress=False)
     assert other.equals(alone)  # another extractor draws for itself
     Image.fromarray(255 - drawing).save(out)
-    assert not stages.line_guided(still, str(root), extractor=folder, selection="top", progress=False).reused
+    assert not stages.direct(still, str(root), **options).reused
 
 
 def test_informative_drawings_are_made_once_and_read_back(smoke, image_folder, monkeypatch):
@@ -219,26 +189,26 @@ def test_informative_drawings_are_made_once_and_read_back(smoke, image_folder, m
     torch.manual_seed(0)
     paths.saved_models().mkdir()
     torch.save(Generator(1, 1, width=4).state_dict(), lines.generator_file())
-    options = dict(extractor="informative", selection="top", progress=False)
-    stage = stages.line_guided(smoke, str(root), **options)
-    assert stage.file.stem == "pictures_line_guided_informative_top"
+    options = dict(selector="line_guided:lines=informative,choice=top", progress=False)
+    stage = stages.direct(smoke, str(root), **options)
+    assert stage.file.stem == "pictures-direct-line_guided,lines=informative,choice=top-s0"
     with monkeypatch.context() as patch:
         patch.setattr(lines, "draw", lambda *_: pytest.fail("drawn again"))
-        again = stages.line_guided(smoke, str(root), retrain=True, **options)
+        again = stages.direct(smoke, str(root), retrain=True, **options)
     assert torch.equal(again.model.patch_embed.proj.weight, stage.model.patch_embed.proj.weight)
     images, split = open_recorded(stage.record)
     assert len(next(iter(recorded_batches(images, split.test, stage.record)))) == 3  # tested on the same drawings
     torch.save(Generator(1, 1, width=4).state_dict(), lines.generator_file())  # other weights, other drawings
     with pytest.raises(CheckpointError, match="was trained with other line drawings"):
         recorded_batches(images, split.test, stage.record)
-    assert not stages.line_guided(smoke, str(root), **options).reused
+    assert not stages.direct(smoke, str(root), **options).reused
 
 
 def test_a_folder_in_parts_is_trained_on_train_and_tested_on_val(smoke, image_folder):
     """As Imagenette and ImageNet come."""
     image_folder({"tench": 20, "church": 20}, name="mini/train", seed=1)
     root = image_folder({"tench": 4, "church": 4}, name="mini/val", seed=2).parent
-    stage = stages.line_guided(smoke, str(root), progress=False)
+    stage = stages.direct(smoke, str(root), progress=False)
     images, split = open_recorded(stage.record)
     assert {images.parts[i] for i in split.test} == {"val"} and len(split.test) == 8
     assert {images.parts[i] for i in [*split.train, *split.val]} == {"train"}
@@ -248,26 +218,26 @@ def test_a_folder_in_parts_is_trained_on_train_and_tested_on_val(smoke, image_fo
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (
-            {"extractor": "canny"},
-            "unknown line extractor 'canny': expected one of xdog, sobel, informative, or the path",
-        ),
-        ({"selection": "best"}, "unknown selection 'best': expected one of sample, top, agent, .*learned"),
+        ({"selector": "line_guided:lines=canny"}, "unknown lines 'canny': expected one of xdog, sobel, informative"),
+        ({"selector": "line_guided:choice=best"}, "unknown choice 'best': expected one of sample, top"),
+        ({"selector": "best"}, "unknown policy 'best': expected one of .*learned"),
+        ({"selector": "random", "drawings": "."}, "drawings is '.', but selector 'random' reads no lines"),
+        ({"drawings": "nowhere"}, "drawings is 'nowhere': expected a folder of line drawings"),
         ({"keep_ratio": 1.5}, "keep_ratio is 1.5"),
-        ({"extractor": "informative"}, "Put its published netG_A_latest.pth there, or draw with xdog"),
+        ({"selector": "line_guided:lines=informative"}, "Put its published netG_A_latest.pth there, or draw with xdog"),
     ],
 )
-def test_wrong_line_guided_calls_end_before_any_training(smoke, wrong, message):
+def test_wrong_direct_calls_end_before_any_training(smoke, wrong, message):
     with pytest.raises((ValueError, CheckpointError), match=message):
-        stages.line_guided(smoke, progress=False, **wrong)
+        stages.direct(smoke, progress=False, **wrong)
 
 
 def test_a_selectors_learning_rates_are_multiplied_by_its_factor_alone(monkeypatch):
     monkeypatch.setattr(stages, "run", lambda job, *_: job)
-    profile = replace(configs.load("smoke"), line_guided_rates={"learned_paper": 0.25, "glance_anytime": 2})
-    plain = profile.line_guided
-    for selection, recipe, factor in (("learned", "paper", 0.25), ("learned", "dropped", 1), ("glance", "anytime", 2)):
-        settings = stages.line_guided(profile, "synthetic", selection=selection, recipe=recipe).settings
+    profile = replace(configs.load("smoke"), direct_rates={"learned/masked": 0.25, "glance/anytime": 2})
+    plain = profile.direct
+    for selector, recipe, factor in (("learned", "masked", 0.25), ("learned", "dropped", 1), ("glance", "anytime", 2)):
+        settings = stages.direct(profile, "synthetic", selector=selector, recipe=recipe).settings
         assert settings == replace(
             plain,
             lr_selector=plain.lr_selector * factor,
@@ -276,38 +246,32 @@ def test_a_selectors_learning_rates_are_multiplied_by_its_factor_alone(monkeypat
         )
 
 
-@pytest.mark.slow
-def test_two_processes_share_a_stage_and_the_third_call_finds_what_they_made(workplace, capfd):
-    profile = configs.load("smoke")
-    stage = stages.warm_up(profile, recipe="anytime", processes=2, progress=False)
-    assert not stage.reused and stage.record["training_processes"] == 2
-    assert len(stage.record["history"]) == 2 and len(list((workplace / "benchmarks_results").rglob("*.pt"))) == 0
-    assert stages.warm_up(profile, recipe="anytime", processes=2, progress=False).reused
-    assert capfd.readouterr().out.count("already trained") == 1
-    again = stages.warm_up(profile, recipe="anytime", retrain=True, progress=False)
-    assert again.record["metrics"]["val_accuracy"] == stage.record["metrics"]["val_accuracy"]
-    columns = ["train_loss", "train_accuracy", "keep_ratio"]
-    np.testing.assert_allclose(again.history[columns], stage.history[columns], atol=1e-4)
-
-
-@pytest.mark.parametrize("processes", [0, True, 1.5])
-def test_a_number_of_processes_that_cannot_be_is_refused(workplace, processes):
-    with pytest.raises(ValueError, match="processes is .*: expected a whole number, at least 1"):
-        stages.warm_up(configs.load("smoke"), recipe="dropped", processes=processes)
-
-
-def test_an_agent_is_not_shared(workplace):
-    with pytest.raises(ValueError, match="an agent learns in one process, and 2 were asked for"):
-        stages.agentvit(configs.load("smoke"), processes=2)
-
-
 def test_the_command_line_trains_a_stage_and_names_what_is_wrong(workplace, capsys):
     from asel_lib.training.__main__ import main
 
     assert main(["warm_up", "--profile", "smoke", "--recipe", "anytime"]) == 0
     assert "synthetic_closeups_anytime.safetensors: epoch " in capsys.readouterr().out
-    assert main(["transfer", "--profile", "smoke", "--recipe", "paper"]) == 1
+    assert main(["transfer", "--profile", "smoke", "--recipe", "masked"]) == 1
     assert "error: no synthetic_closeups_warmup.safetensors" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        main(["warm_up", "--selection", "top"])
-    assert "--selection is not an option of warm_up" in capsys.readouterr().err
+        main(["warm_up", "--selector", "random"])
+    assert "--selector is not an option of warm_up" in capsys.readouterr().err
+
+
+def test_a_stage_trains_on_the_data_that_it_is_given(smoke):
+    images, split = open_set(smoke, "synthetic_closeups")
+    plain = stages.warm_up(smoke, recipe="dropped", data=(images, split), progress=False)
+    assert plain.record["edited"] == "" and stages.warm_up(smoke, recipe="dropped", progress=False).reused
+
+    fewer = replace(split, train=split.train[:32])
+    stage = stages.warm_up(smoke, recipe="dropped", data=(images, fewer), progress=False)
+    assert not stage.reused and stage.record["split"]["train"] == 32 and stage.record["edited"]
+    assert stages.warm_up(smoke, recipe="dropped", data=(images, fewer), progress=False).reused
+
+    darker = replace(images, pixels=np.asarray(images.pixels) // 2)
+    stage = stages.warm_up(smoke, recipe="dropped", data=(darker, split), progress=False)
+    assert not stage.reused and stage.record["edited"]
+    with pytest.raises(ValueError, match="read-only"):
+        images.labels[0] = 1
+    with pytest.raises(ValueError, match="read-only"):
+        split.train[0] = 1

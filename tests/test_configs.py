@@ -1,3 +1,4 @@
+import ast
 import dataclasses
 import subprocess
 import sys
@@ -7,13 +8,14 @@ import yaml
 
 from asel_lib import configs
 from asel_lib.data import catalog
+from asel_lib.registry import RECIPES
 
 
 @pytest.mark.parametrize("name", configs.names())
 def test_every_profile_loads_and_names_known_data_sets(name):
     profile = configs.load(name)
     assert {profile.warmup_dataset, *profile.datasets} <= set(catalog.names())
-    assert set(profile.recipes) <= set(configs.RECIPES)
+    assert set(profile.recipes) <= set(RECIPES.names())
 
 
 def test_the_paper_profile_has_the_published_hyperparameters():
@@ -47,16 +49,16 @@ def test_the_paper_profile_has_the_published_line_guided_schedule():
         patience=20,
         full_epochs=0,
     )
-    settings = configs.load("paper").line_guided
+    settings = configs.load("paper").direct
     assert {key: getattr(settings, key) for key in published} == published
-    model = configs.load("paper").for_line_guided().model
+    model = configs.load("paper").for_direct().model
     assert (model.architecture, model.image_size) == ("vit_tiny_patch16_224.augreg_in21k", 256)
-    assert configs.load("compact").for_line_guided() == configs.load("compact")
+    assert configs.load("compact").for_direct() == configs.load("compact")
 
 
 def test_the_paper_profile_has_the_published_agent():
     paper = configs.load("paper")
-    agent, stage, model = paper.agent, paper.agentvit, paper.agentvit_model
+    agent, stage, model = paper.settings_of("agent"), paper.agentvit, paper.agentvit_model
     assert (agent.epsilon_start, agent.epsilon_end, agent.epsilon_decay) == (1.0, 0.01, 20_000)
     assert (agent.gamma, agent.tau, agent.target_every, agent.lr, agent.clip_gradient) == (0.95, 0.1, 2, 0.01, 100)
     assert (agent.replay, agent.draw, agent.reward_every) == (64, 8, 50)
@@ -86,34 +88,32 @@ def test_an_unknown_profile_is_named_with_a_suggestion():
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("warmup.epochs", 0, "epochs is 0"),
-        ("warmup.epochs", 2.5, "epochs is 2.5"),
-        ("warmup.lr_head", -1.0, "lr_head is -1.0"),
-        ("warmup.ratio_low", 0, "ratio_low is 0"),
-        ("warmup.ratio_high", 1.1, "ratio_high is 1.1"),
+        ("warmup.epochs", 0, "epochs of warmup is 0: input should be greater than or equal to 1"),
+        ("warmup.epochs", 2.5, "epochs of warmup is 2.5: input should be a valid integer"),
+        ("warmup.lr_head", -1.0, "lr_head of warmup is -1.0: input should be greater than 0"),
+        ("warmup.ratio_low", 0, "ratio_low of warmup is 0"),
+        ("warmup.ratio_high", 1.1, "ratio_high of warmup is 1.1"),
         ("warmup.epoch", 3, "unknown setting in warmup 'epoch'.*Did you mean 'epochs'"),
-        ("transfer.schedule", "linear", "unknown schedule 'linear'"),
-        ("line_guided.patience", 0, "patience is 0"),
-        ("line_guided.lr_min", -1e-6, "lr_min is -1e-06"),
-        ("line_guided_on", {"aid": {"epochs": 0}}, "epochs is 0: expected a whole number, at least 1"),
-        ("line_guided_on", {"aid": {"epoch": 3}}, "unknown setting in line_guided_on of aid 'epoch'.*mean 'epochs'"),
-        ("anytime_on", {"aid": {"whole": 1.5}}, "whole is 1.5"),
-        ("anytime_on", {"aid": {"wholes": 0.5}}, "unknown setting in anytime_on of aid 'wholes'.*mean 'whole'"),
-        ("line_guided_rates", {"random": 0}, "line_guided_rates of random is 0"),
-        (
-            "selectors",
-            ["line_guided:choice=top"],
-            "selectors has 'line_guided:choice=top': expected line_guided:lines=...,choice=... or one of random",
-        ),
-        ("agent.draw", 9, "replay is 4, fewer than draw, 9: the buffer must hold what is drawn"),
-        ("agent.gamma", 1.5, "gamma is 1.5"),
+        ("warmup.ratio_low", 0.8, "warmup: ratio_low is 0.8, above ratio_high, 0.75"),
+        ("transfer.schedule", "linear", "schedule of transfer is 'linear'.*'constant' or 'cosine'"),
+        ("direct.patience", 0, "patience of direct is 0"),
+        ("direct.lr_min", -1e-6, "lr_min of direct is -1e-06"),
+        ("direct_on", {"aid": {"epochs": 0}}, "epochs of direct_on of aid is 0"),
+        ("direct_on", {"aid": {"epoch": 3}}, "unknown setting in direct_on of aid 'epoch'.*mean 'epochs'"),
+        ("recipe_settings", {"anytime": {"whole": 1.5}}, "whole of recipe_settings of anytime is 1.5"),
+        ("recipe_settings", {"anytiem": {}}, "unknown recipe 'anytiem'.*Did you mean 'anytime'"),
+        ("recipe_settings_on", {"aid": {"anytime": {"whole": 1.5}}}, "whole of .* of aid, anytime is 1.5"),
+        ("recipe_settings_on", {"aid": {"anytime": {"wholes": 1}}}, "unknown setting in .* of aid, anytime 'wholes'"),
+        ("direct_rates", {"random": 0}, "direct_rates.random of the profile is 0"),
+        ("recipe_settings.agent.draw", 9, "replay is 4, fewer than draw, 9: the buffer must hold what is drawn"),
+        ("recipe_settings.agent.gamma", 1.5, "gamma of recipe_settings of agent is 1.5"),
         ("agentvit_model.selector", "learned", "agentvit_model.selector is 'learned'"),
         ("agentvit_runs", ["publishd"], "unknown setting in agentvit_runs 'publishd'.*Did you mean 'published'"),
-        ("evaluation.ratios", [0.5, float("nan")], "keep ratio is nan"),
-        ("evaluation.ratios", [], "ratios is empty"),
+        ("evaluation.ratios", [0.5, float("nan")], "ratios.1 of evaluation is nan: input should be a finite number"),
+        ("evaluation.ratios", [], "ratios of evaluation is .*at least 1 item"),
         ("recipes", ["droped"], "unknown recipe 'droped'"),
-        ("precision", "fp32", "unknown precision 'fp32'"),
-        ("model.start", "ImageNet", "unknown start 'ImageNet'"),
+        ("precision", "fp32", "precision of the profile is 'fp32'"),
+        ("model.start", "ImageNet", "start of model is 'ImageNet'.*random.imagenet"),
     ],
 )
 def test_a_bad_setting_is_named_when_the_profile_is_made(path, value, message):
@@ -127,12 +127,36 @@ def test_a_bad_setting_is_named_when_the_profile_is_made(path, value, message):
         configs.from_dict(settings)
 
 
+def test_what_differs_on_a_data_set_differs_there_alone():
+    settings = yaml.safe_load((configs.FOLDER / "smoke.yaml").read_text()) | {"name": "own"}
+    own = configs.from_dict(
+        settings
+        | {"transfer_on": {"aid": {"epochs": 9}}, "direct_on": {"aid": {"epochs": 7}}}
+        | {"recipe_settings": {"anytime": {"whole": 0.5}}, "recipe_settings_on": {"aid": {"anytime": {"groups": 2}}}}
+    )
+    assert (own.transfer_for("aid").epochs, own.transfer_for("eurosat").epochs) == (9, own.transfer.epochs)
+    assert (own.direct_for("aid").epochs, own.direct_for("eurosat").epochs) == (7, own.direct.epochs)
+    there, elsewhere = own.settings_of("anytime", "aid"), own.settings_of("anytime", "eurosat")
+    assert (there.whole, there.groups, elsewhere.whole, elsewhere.groups) == (0.5, 2, 0.5, 4)
+    assert own.settings_of("dropped") is None
+
+
+def test_every_setting_has_a_line_that_says_what_it_is():
+    source = "".join((configs.FOLDER / f"{name}.py").read_text() for name in ("settings", "profile"))
+    kinds = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ClassDef))
+    for kind in kinds:
+        for field, after in zip(kind.body, [*kind.body[1:], None], strict=True):
+            if isinstance(field, ast.AnnAssign):
+                line = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+                assert line, f"{kind.name}.{field.target.id}"
+
+
 def test_a_profile_cannot_be_changed_in_passing():
     with pytest.raises(dataclasses.FrozenInstanceError):
         configs.load("demo").warmup.epochs = 1
 
 
 def test_the_light_modules_do_not_import_torch():
-    code = "import sys; from asel_lib import paths, profiles; from asel_lib.data import catalog; "
+    code = "import sys; from asel_lib import configs, identity, paths; from asel_lib.data import catalog; "
     code += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

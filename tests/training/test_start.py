@@ -1,0 +1,136 @@
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from asel_lib import paths
+from asel_lib.configs import ModelSettings
+from asel_lib.errors import CheckpointError
+from asel_lib.models import SelectiveViT
+from asel_lib.training import start
+from asel_lib.training.jobs import new_model
+
+TINY = dict(patch_size=8, embed_dim=48, depth=2, num_heads=3)
+ARCHITECTURE = "vit_tiny_patch16_224"
+
+
+@pytest.fixture
+def offline(workplace, monkeypatch):
+    """No weights in timm's cache, and no network."""
+
+    def refused(*arguments, **options):
+        raise OSError("no network")
+
+    monkeypatch.setattr(start, "_cached", lambda architecture: None)
+    monkeypatch.setattr(start.timm, "create_model", refused)
+
+
+def plain(classes=10, size=32, **changes):
+    torch.manual_seed(0)
+    return timm.create_model(ARCHITECTURE, num_classes=classes, img_size=size, **TINY | changes)
+
+
+def put(model, name=f"{ARCHITECTURE}.safetensors"):
+    file = paths.data() / "weights" / name
+    file.parent.mkdir(exist_ok=True)
+    weights = {key: value.contiguous() for key, value in model.state_dict().items()}
+    save_file(weights, file) if file.suffix == ".safetensors" else torch.save(weights, file)
+    return file
+
+
+def settings(**changes):
+    return ModelSettings(**dict(architecture=ARCHITECTURE, image_size=32, timm=TINY, start="imagenet") | changes)
+
+
+@pytest.mark.parametrize("end", [".safetensors", ".pth"])
+def test_weights_are_taken_from_the_data_folder_and_the_line_says_so(offline, capsys, end):
+    pretrained = plain()
+    put(pretrained, ARCHITECTURE + end)
+    model, weights = new_model(settings(), 10, 0, True)
+    assert weights == "imagenet" and f"start: weights of data/weights/{ARCHITECTURE}{end}" in capsys.readouterr().out
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(model.eval()(images), pretrained.eval()(images), atol=1e-5, rtol=0)
+
+
+def test_without_weights_training_does_not_start_from_random_ones(offline):
+    with pytest.raises(CheckpointError, match=f"put them into .*weights, as {ARCHITECTURE}.safetensors, or set start"):
+        new_model(settings(), 10, 0, True)
+    assert new_model(settings(start="random"), 10, 0, True)[1] == "random"
+
+
+def test_a_file_that_the_user_names_goes_before_all_others(offline, tmp_path):
+    put(plain())
+    own = plain(3)
+    own.norm.weight.data.fill_(3)
+    file = put(own, "own.safetensors").rename(tmp_path / "own.safetensors")
+    model, weights = new_model(settings(start=str(file)), 3, 0, True)
+    assert (model.norm.weight == 3).all() and torch.equal(model.head.weight, own.head.weight)
+    assert weights.startswith("own.safetensors ")
+    own.norm.weight.data.fill_(4)
+    put(own, "own.safetensors").replace(file)
+    assert new_model(settings(start=str(file)), 3, 0, True)[1] != weights
+
+
+def test_another_number_of_classes_keeps_the_new_head_and_takes_the_rest(offline):
+    pretrained = plain(10)
+    put(pretrained)
+    model, _ = new_model(settings(), 4, 0, True)
+    assert model.head.weight.shape == (4, 48)
+    assert torch.equal(model.blocks[1].mlp.fc1.weight, pretrained.blocks[1].mlp.fc1.weight)
+
+
+def test_positions_are_resampled_for_another_grid_as_timm_does(offline):
+    pretrained = plain()
+    put(pretrained)
+    model, _ = new_model(settings(image_size=48), 10, 0, True)
+    wanted = timm.layers.resample_abs_pos_embed(pretrained.pos_embed.data, [6, 6], num_prefix_tokens=1)
+    assert torch.equal(model.pos_embed.data, wanted)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: w.pop("blocks.1.norm1.bias"), "blocks.1.norm1.bias is missing, this model has \\(48,\\)"),
+        (lambda w: w.update(strange=torch.zeros(2)), "strange is \\(2,\\), this model has missing"),
+        (lambda w: w.update({"cls_token": torch.zeros(1, 1, 64)}), "cls_token is \\(1, 1, 64\\)"),
+        (lambda w: w.update(pos_embed=torch.zeros(1, 15, 48)), "expected those of a square grid"),
+    ],
+)
+def test_weights_of_another_architecture_are_refused_by_name(workplace, change, message):
+    weights = plain().state_dict()
+    change(weights)
+    with pytest.raises(CheckpointError, match=message):
+        start.fill_from(SelectiveViT(ARCHITECTURE, 10, "learned", img_size=32, **TINY), weights, "a file")
+
+
+def test_a_file_with_code_is_not_run(workplace, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (pytest.fail, ("code was run",))
+
+    torch.save({"norm.weight": Evil()}, tmp_path / "weights.pth")
+    with pytest.raises(CheckpointError, match="not a readable .pth of tensors"):
+        start.read_start(tmp_path / "weights.pth")
+
+
+@pytest.mark.data
+def test_the_imagenet_weights_classify_photos(real_data, monkeypatch):
+    """The head's own answers on photos of ten ImageNet classes, among the ten."""
+    from PIL import Image
+
+    from asel_lib.data.batches import transform
+
+    folder, weights = real_data("imagenette"), real_data("weights") / f"{ARCHITECTURE}.safetensors"
+    model = SelectiveViT(ARCHITECTURE, 1000, "random")
+    start.fill_from(model, start.read_start(weights), weights)
+    # ImageNet's numbers of Imagenette's classes, in the order of its folders' names (WordNet ids).
+    numbers = torch.tensor([0, 217, 482, 491, 497, 566, 569, 571, 574, 701])
+    prepare, right, seen = transform(224, (0.5,) * 3, (0.5,) * 3), 0, 0
+    for label, place in enumerate(sorted(path for path in (folder / "val").iterdir() if path.is_dir())):
+        files = sorted(place.iterdir())[:4]
+        images = torch.stack([prepare(Image.open(file).convert("RGB")) for file in files])
+        with torch.inference_mode():
+            right += int((model.eval()(images)[:, numbers].argmax(dim=1) == label).sum())
+        seen += len(files)
+    assert seen == 40 and right >= 36
