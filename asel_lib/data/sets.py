@@ -1,7 +1,8 @@
 """Data sets as a run needs them: at the profile's size and split, or exactly as a checkpoint's record names them."""
 
 import hashlib
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
@@ -13,6 +14,8 @@ from asel_lib.data.splits import Split, fingerprint_of, make_split
 from asel_lib.errors import CheckpointError
 from asel_lib.configs import Profile
 
+BY_NAME = "by name"  # the split protocol of another copy of a data set, see `split_by_name`
+
 
 def open_set(profile: Profile, dataset: str, download: bool = False) -> tuple[ImageArray, Split]:
     """A data set at the profile's image size, split by its protocol. Errors as `decode.load` and `make_split`."""
@@ -23,13 +26,18 @@ def open_set(profile: Profile, dataset: str, download: bool = False) -> tuple[Im
 def open_recorded(record: dict, dataset: str | Path = "") -> tuple[ImageArray, Split]:
     """The data and split of a checkpoint's record, and no other. `dataset`: where the images lie, if they moved.
 
-    CheckpointError where the images here are not those it was trained on, so that no training image can come up in
-    a test.
+    Where the files are others (another copy of a public set: other sizes, some more images), and the record says by
+    name which images it was trained and chosen on, these are the train and val parts, and the test part is all that it
+    never saw: `split.protocol` is BY_NAME then.
+
+    CheckpointError where neither holds, so that no training image can come up in a test.
     """
     images = load(dataset or record["source"], record["transform"]["size"], synthetic_images=record["images"])
     wanted = record["split"]
     split = split_of(images, wanted["protocol"], wanted["seed"])
     if images.fingerprint != record["dataset_fingerprint"] or split.fingerprint != wanted["fingerprint"]:
+        if by_name := split_by_name(images, record):
+            return images, by_name
         raise CheckpointError(
             f"{record['name']} was trained on other files of {images.name} ({record['images']} images, data "
             f"{record['dataset_fingerprint']}, split {wanted['fingerprint']}; here {len(images)} images, data "
@@ -69,6 +77,44 @@ def drawings_of(images: ImageArray, selector: str, image_size: int, folder: str 
     if folder:
         return lines.from_folder(folder, images)
     return lines.precomputed(images, "informative", image_size) if "lines=informative" in selector else None
+
+
+def seen(images: ImageArray, split: Split) -> dict[str, str]:
+    """The names, without their endings, of the images that a training was on ("train") and was chosen on ("val"), a
+    line each: what a record says of them."""
+    stems = np.array([_stem(name) for name in images.names])
+    return {part: "\n".join(sorted(stems[getattr(split, part)])) for part in ("train", "val")}
+
+
+def split_by_name(images: ImageArray, record: dict) -> Split | None:
+    """The parts of another copy of the data set that a record was trained on, by the names of the images.
+
+    Args:
+        images: the copy.
+        record: of a checkpoint; `seen` in it says which images it was trained and chosen on.
+
+    Returns:
+        A split whose test part is every image that the training never saw; None where the record does not say which
+        they were, where classes differ, or where one of its images has no namesake here: then names prove nothing.
+    """
+    names = record.get("seen") or {}
+    if not names or record["classes"] != list(images.classes):
+        return None
+    stems = [_stem(name) for name in images.names]
+    place = {stem: index for index, stem in enumerate(stems)}
+    parts = {part: [place.get(stem) for stem in names.get(part, "").splitlines()] for part in ("train", "val")}
+    if len(place) < len(stems) or any(None in found for found in parts.values()):
+        return None
+    train, val = (np.array(sorted(parts[part]), dtype=int) for part in ("train", "val"))
+    test = np.setdiff1d(np.arange(len(stems)), np.concatenate([train, val]))
+    if not len(test):
+        return None
+    split = Split(train, val, test, BY_NAME, record["split"]["seed"], "")
+    return replace(split, fingerprint=fingerprint_of(images.names, split))
+
+
+def _stem(name: str) -> str:
+    return PurePosixPath(name).with_suffix("").as_posix()
 
 
 def edited(images: ImageArray, split: Split) -> str:

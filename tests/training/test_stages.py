@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -275,3 +276,36 @@ def test_a_stage_trains_on_the_data_that_it_is_given(smoke):
         images.labels[0] = 1
     with pytest.raises(ValueError, match="read-only"):
         split.train[0] = 1
+
+
+def test_a_checkpoint_serves_another_copy_of_its_data_set_and_is_tested_on_what_it_never_saw(
+    smoke, image_folder, monkeypatch, capsys
+):
+    """A shipped checkpoint, and a user's copy: the same names, other sizes and endings, and some images more."""
+    classes = {"beach": 30, "forest": 30}
+    root = image_folder(classes, name="scenes")
+    shipped = stages.direct(smoke, str(root), selector="random", progress=False)
+    checkpoints.save(shipped.model, paths.saved_models() / shipped.file.stem, shipped.record, half=True)
+    shutil.rmtree(paths.run("smoke"))
+    shutil.rmtree(root)
+    image_folder({"beach": 36, "forest": 33}, size=(48, 40), name="scenes")
+    for file in root.rglob("*.png"):
+        Image.open(file).save(file.with_suffix(".bmp"))
+        file.unlink()
+
+    stage = stages.direct(smoke, str(root), selector="random", progress=False)
+    assert stage.reused
+    assert "reused, and tested on the other 21" in capsys.readouterr().out
+    images, split = open_recorded(stage.record)
+    assert split.protocol == "by name" and len(split.test) == 12 + 9
+    trained = {*shipped.record["seen"]["train"].split("\n"), *shipped.record["seen"]["val"].split("\n")}
+    assert not trained & {images.names[index].removesuffix(".bmp") for index in split.test}
+
+    # Names that are not all here prove nothing; nor do other settings.
+    (root / "beach" / "000.bmp").rename(root / "beach" / "first.bmp")
+    if "beach/000" not in trained:
+        (root / "beach" / "001.bmp").rename(root / "beach" / "second.bmp")
+    shutil.rmtree(paths.run("smoke"))
+    assert not stages.direct(smoke, str(root), selector="random", progress=False).reused
+    with pytest.raises(CheckpointError, match="was trained on other files of scenes"):
+        open_recorded(shipped.record)
