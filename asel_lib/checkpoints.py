@@ -6,6 +6,7 @@ The record holds a fingerprint of settings, data and split: weights are reused o
 import difflib
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -120,19 +121,33 @@ def _write(file: Path, weights: bytes, record: bytes) -> None:
         raise CheckpointError(f"{file} could not be written: {error}") from error
 
 
-def reuse(name: str, fingerprint: str, folder: Path) -> Path | None:
-    """The checkpoint `name` from `folder` or, shipped, from saved_models/ (copied into `folder`) where its fingerprint
-    is the one asked for; else None, and one line says why."""
+def reuse(
+    name: str, fingerprint: str, folder: Path, same_by_name: Callable[[dict], str] = lambda record: ""
+) -> Path | None:
+    """A checkpoint that need not be trained again.
+
+    Args:
+        name: of the checkpoint.
+        fingerprint: what its record must have.
+        folder: where it is looked for, before saved_models/; a shipped one is copied there.
+        same_by_name: record -> why one of another fingerprint may serve all the same, "" where it may not.
+
+    Returns:
+        Its file in `folder`; None where there is none, and one line says why.
+    """
     for candidate in (folder / f"{name}.safetensors", paths.saved_models() / f"{name}.safetensors"):
         if not candidate.is_file():
             continue
         try:
-            found = read_record(candidate)["fingerprint"]
+            record = read_record(candidate)
+            found = record["fingerprint"]
             read_weights(candidate)
         except CheckpointError as error:
             print(f"not reused: {error}")
             continue
-        if found != fingerprint:
+        if found != fingerprint and (reason := same_by_name(record)):
+            print(f"{name}: {reason}")
+        elif found != fingerprint:
             print(
                 f"not reused: {candidate.parent.name}/{candidate.name} was made with other settings, data or split "
                 f"(its fingerprint is {found}, asked for {fingerprint})"

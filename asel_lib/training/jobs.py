@@ -16,7 +16,7 @@ from asel_lib.configs import ModelSettings, Profile, StageSettings, chosen
 from asel_lib.data import lines
 from asel_lib.data.batches import Batches
 from asel_lib.data.decode import ImageArray
-from asel_lib.data.sets import digest, drawings_of, edited, open_set
+from asel_lib.data.sets import digest, drawings_of, edited, open_set, seen, split_by_name
 from asel_lib.data.splits import Split
 from asel_lib.devices import resolve_precision
 from asel_lib.files import check_writable, replace_text
@@ -78,15 +78,21 @@ class Job:
                 digest.
             drawn: line drawings from disk; None: their extractor's version counts.
         """
+        data = [images.fingerprint, split.fingerprint]
+        return checkpoints.fingerprint(*self._settings(start, drawn), *data, *filter(None, [edited(images, split)]))
+
+    def settings_fingerprint(self, start: str, drawn: np.ndarray | None = None) -> str:
+        """The same without the data: of a training that could be repeated on another copy of the set."""
+        return checkpoints.fingerprint(*self._settings(start, drawn))
+
+    def _settings(self, start: str, drawn: np.ndarray | None) -> list:
         parts = [chosen(self.model), chosen(self.settings), self.profile.precision, self.ratios, self.key.recipe]
-        parts += [self.key.seed, images.fingerprint, split.fingerprint, start]
+        parts += [self.key.seed, start]
         if self.recipe_settings is not None:
             parts.append(chosen(self.recipe_settings))
         if self.model.selector.startswith("line_guided"):
             parts.append(lines.VERSION if drawn is None else digest(drawn))
-        if changed := edited(images, split):
-            parts.append(changed)
-        return checkpoints.fingerprint(*parts)
+        return parts
 
     @property
     def run_class(self) -> Callable:
@@ -123,10 +129,12 @@ def _run(job: Job, retrain: bool, state: PartialState, wanted: str | torch.devic
         model, weights = new_model(job.model, len(images.classes), key.seed, pretrained=job.start is None)
         start_record = checkpoints.read_record(job.start) if job.start else None
         drawn = drawings_of(images, job.model.selector, profile.model.image_size, job.drawings)
-        asked = job.fingerprint(images, split, start_record["fingerprint"] if start_record else weights, drawn)
+        origin = start_record["fingerprint"] if start_record else weights
+        asked = job.fingerprint(images, split, origin, drawn)
         history_file = folder / "checkpoints" / f"{key.name}_history.csv"
         state_file = folder / "state" / f"{key.name}.safetensors"
-        found = None if retrain else checkpoints.reuse(key.name, asked, folder / "checkpoints")
+        namesakes = partial(_same_by_name, images, split, job.settings_fingerprint(origin, drawn))
+        found = None if retrain else checkpoints.reuse(key.name, asked, folder / "checkpoints", namesakes)
         if retrain:
             state_file.unlink(missing_ok=True)
     if found:
@@ -163,6 +171,7 @@ def _run(job: Job, retrain: bool, state: PartialState, wanted: str | torch.devic
     record = {
         "name": key.name,
         "fingerprint": asked,
+        "settings_fingerprint": job.settings_fingerprint(origin, drawn),
         **asdict(key),
         "profile": profile.name,
         "start": weights,
@@ -173,6 +182,7 @@ def _run(job: Job, retrain: bool, state: PartialState, wanted: str | torch.devic
         "classes": list(images.classes),
         "dataset_fingerprint": images.fingerprint,
         "split": split.record(),
+        "seen": seen(images, split),
         "model": described(job.model),
         "transform": {"size": profile.model.image_size, "mean": mean, "std": std},
         "drawings": job.drawings,
@@ -198,6 +208,21 @@ def _run(job: Job, retrain: bool, state: PartialState, wanted: str | torch.devic
         state_file.unlink(missing_ok=True)
     state.wait_for_everyone()
     return replace(_loaded(file, device, False), history=trained.history)
+
+
+def _same_by_name(images: ImageArray, split: Split, settings: str, record: dict) -> str:
+    """Why a checkpoint that was trained with these settings on another copy of the data set serves here, "" where it
+    does not: images that somebody changed, other settings, classes or names."""
+    if edited(images, split) or record.get("edited") or record.get("settings_fingerprint") != settings:
+        return ""
+    by_name = split_by_name(images, record)
+    if by_name is None:
+        return ""
+    return (
+        f"trained with these settings on another copy of {images.name}; by their names {len(by_name.train)} of the "
+        f"{len(images)} images here were trained on and {len(by_name.val)} chosen on: reused, and tested on the other "
+        f"{len(by_name.test)}"
+    )
 
 
 def _loaded(file: Path, device: torch.device, reused: bool) -> Stage:
