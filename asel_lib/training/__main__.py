@@ -1,8 +1,7 @@
-"""One training from the command line, in one process, in several of this machine, or in those that were launched:
+"""One training from the command line, in one process or in several that share it:
 
 python -m asel_lib.training warm_up --profile compact --recipe anytime
-python -m asel_lib.training warm_up --profile compact --recipe anytime --processes 2
-accelerate launch --multi_gpu --num_processes 4 -m asel_lib.training transfer --profile paper --dataset aid --seed 1
+accelerate launch --multi_gpu --num_processes 2 -m asel_lib.training warm_up --profile compact --recipe anytime
 """
 
 import argparse
@@ -14,6 +13,10 @@ from asel_lib.training import processes, stages
 
 STAGES = {"warm_up": stages.warm_up, "transfer": stages.transfer, "line_guided": stages.line_guided}
 STAGES["agentvit"] = stages.agentvit
+SEVERAL = (
+    "Several processes, a GPU each or, without GPUs, on the machine's cores, share a training that accelerate starts: "
+    "accelerate launch --multi_gpu --num_processes 2 -m asel_lib.training ..."
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -34,14 +37,15 @@ def main(arguments: list[str] | None = None) -> int:
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
     """The options of a stage; those that were not given are left to it."""
     absent = argparse.SUPPRESS
-    parser = argparse.ArgumentParser(prog="python -m asel_lib.training", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m asel_lib.training", description=__doc__.splitlines()[0], epilog=SEVERAL
+    )
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument("--profile", default="demo", choices=profiles.names(), help="default: demo")
     parser.add_argument("--dataset", default="", help="default: the profile's")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--retrain", action="store_true", help="also where a checkpoint with these settings is there")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: a GPU if there is one")
-    parser.add_argument("--processes", type=int, default=1, help="of this machine, a GPU each; default: 1")
     parser.add_argument("--recipe", default=absent, choices=profiles.RECIPES, help="not of agentvit; default: dropped")
     parser.add_argument("--selection", default=absent, help="of line_guided: sample, top, or another selector")
     parser.add_argument("--extractor", default=absent, help="of line_guided: xdog, sobel, informative, or a folder")

@@ -20,32 +20,47 @@ from asel_lib.selection import keep_count
 from asel_lib.selection.base import best
 from asel_lib.selection.slot import draw_order
 from asel_lib.training import processes
-from asel_lib.training.processes import Piece
-from asel_lib.training.supervised import Run
+from asel_lib.training.sharding import Shard, TrainBatch, batch_generator, zero_loss
+from asel_lib.training.supervised import SupervisedRun
 
 VALUES = 3.0  # how far apart the log-weights of patches are for a difference of 1 in log-likelihood, N patches alike
 
 
 @dataclass
 class Sets:
-    """The sets of patches of the images that a process has of a batch: log-weights (B, N), None where nothing is
-    learned; orders: see `AnytimeRun._drawn`. seen: of each group, piece after piece, which images, and the classifier's
-    errors on their first and their second sets."""
+    """The sets of patches of the images that a process has of a batch.
+
+    Args:
+        seen: of each group, shard after shard: which images, and the classifier's errors on their first and on their
+            second sets.
+        weights: (B, N) log-weights, None where nothing is learned.
+        orders: one or two of (B, N), see `AnytimeRun._drawn`.
+    """
 
     seen: list[list[tuple[Tensor, Tensor, Tensor]]]
     weights: Tensor | None = None
     orders: list[Tensor] = field(default_factory=list)
 
 
-class AnytimeRun(Run):
-    """Training of a SelectiveViT by this recipe. A selector without weights is not trained, and chooses by itself."""
+class AnytimeRun(SupervisedRun):
+    """Training of a SelectiveViT by this recipe. A selector without weights is not trained, and chooses by itself.
 
-    def __init__(self, model, *args, anytime: AnytimeSettings):
-        super().__init__(model, *args)
+    Args:
+        model: a SelectiveViT.
+        arguments: those of `SupervisedRun`.
+        anytime: the recipe's own settings.
+        options: those of `SupervisedRun`.
+    """
+
+    def __init__(self, model, *arguments, anytime: AnytimeSettings, **options):
+        super().__init__(model, *arguments, **options)
         self.anytime = anytime
         self.learns = next(model.selector.parameters(), None) is not None
 
-    def deal(self, count: int) -> np.ndarray:
+    def described(self) -> tuple:
+        return (*super().described(), self.anytime)
+
+    def shard_order(self, count: int) -> np.ndarray:
         """Images that pass whole first, both parts group after group, so that each process has some of every work."""
         images = np.arange(count)
         return np.lexsort((images, self._group(images), images >= self._whole(count)))
@@ -59,37 +74,40 @@ class AnytimeRun(Run):
         """How many images of a batch pass whole: its first ones."""
         return round(self.anytime.whole * count)
 
-    def _step(
-        self, epoch: int, step: int, positions: np.ndarray, images: Tensor, labels: Tensor, lines: Tensor | None = None
-    ) -> None:
-        ratios = group_ratios(self.anytime, generator(self.seed, "keep ratio", step))
-        count = len(positions)
-        rows = np.concatenate(processes.dealt(self.deal(count), self.accelerator))
-        noise, sets = self.drawing(rows, count, "noise", step), Sets([[] for _ in ratios])
+    def compute_gradients(self, epoch: int, batch: TrainBatch) -> None:
+        ratios = group_ratios(self.anytime, generator(self.seed, "keep ratio", batch.step))
+        count = len(batch.positions)
+        noise = batch_generator(self.rows(count), count, self.seed, "noise", batch.step)
+        sets = Sets([[] for _ in ratios])
 
-        def compute(piece: Piece) -> tuple[Tensor, Tensor]:
-            if not sets.orders:  # for all pieces of this process at once: the selector is small
-                sets.weights, sets.orders = self._drawn(images, lines, noise, step)
-            return self.loss(piece, ratios, sets)
+        def shard_loss(shard: Shard) -> tuple[Tensor, Tensor]:
+            if not sets.orders:  # for all shards of this process at once: the selector is small
+                sets.weights, sets.orders = self._drawn(batch.images, batch.lines, noise, batch.step)
+            return self.loss(shard, ratios, sets)
 
-        self.gradients(compute, positions, images, labels, lines, step, sum(ratios) / len(ratios))
+        self.backward(shard_loss, batch, sum(ratios) / len(ratios))
 
-    def loss(self, piece: Piece, ratios: list[float], sets: Sets) -> tuple[Tensor, Tensor]:
-        """-> a piece's part of the loss of a step, and logits (B, classes) of a pass of each image with few patches.
-        The selector is judged with the last piece."""
-        model, images, labels = self.model, piece.images, piece.labels
-        whole = int((piece.rows < self._whole(piece.count)).sum())
+    def loss(self, shard: Shard, ratios: list[float], sets: Sets) -> tuple[Tensor, Tensor]:
+        """-> a shard's share of the loss of a step, and logits (b, classes) of a pass of each image with few patches.
+
+        Args:
+            shard: with its last one the selector is judged.
+            ratios: the keep ratio of each group.
+            sets: of all this process's images; what the classifier made of the shard's is added.
+        """
+        model, images, labels = self.model, shard.images, shard.labels
+        whole = int((shard.rows < self._whole(shard.count)).sum())
         answers = labels.new_zeros(len(images), model.num_classes, dtype=torch.float32)
-        loss, taught = images.new_zeros(()) if len(images) else processes.untouched(model), None
+        loss, taught = images.new_zeros(()) if len(images) else zero_loss(model), None
         if whole:
             logits = model(images[:whole])
-            loss = loss + F.cross_entropy(logits.float(), labels[:whole], reduction="sum") / piece.count
+            loss = loss + F.cross_entropy(logits.float(), labels[:whole], reduction="sum") / shard.count
             taught = logits.detach().float().softmax(dim=1)
         for number, ratio in enumerate(ratios):
-            if number >= piece.count:
+            if number >= shard.count:
                 break  # a last batch of a few images
-            group = torch.from_numpy(np.flatnonzero(self._group(piece.rows) == number)).to(images.device)
-            here, keep = group + piece.start, keep_count(sets.orders[0].shape[1], ratio)
+            group = torch.from_numpy(np.flatnonzero(self._group(shard.rows) == number)).to(images.device)
+            here, keep = group + shard.start, keep_count(sets.orders[0].shape[1], ratio)
             errors = images.new_zeros(0)
             if len(group):
                 # All sets of a group in one pass: fewer and larger matrix products.
@@ -98,14 +116,14 @@ class AnytimeRun(Run):
                 logits = model(images[twice], kept=kept).float()
                 errors = F.cross_entropy(logits, labels[twice], reduction="none")
                 taken = self._taught(errors, logits, twice, taught)
-                loss = loss + taken.sum() / piece.count / len(sets.orders)
+                loss = loss + taken.sum() / shard.count / len(sets.orders)
                 answers[group] = logits[: len(group)].detach()
             if self.learns:
                 sets.seen[number].append((here, *errors.detach().chunk(2)) if len(group) else (here, errors, errors))
-                if piece.last:
+                if shard.last:
                     here, *errors = map(torch.cat, zip(*sets.seen[number], strict=True))
                     judged = self._judged(sets.weights[here], [order[here] for order in sets.orders], errors, keep)
-                    loss = loss + judged.sum() / piece.count
+                    loss = loss + judged.sum() / shard.count
         return loss, answers
 
     def _drawn(

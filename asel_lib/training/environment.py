@@ -69,7 +69,7 @@ class PatchSelectionEnv(gymnasium.Env):
         return self.observation, reward, False, False, self._info() | done
 
     def _observation(self) -> np.ndarray:
-        return self.observe(self.batch[2]).cpu().numpy()
+        return self.observe(self.batch.images).cpu().numpy()
 
     def _info(self) -> dict[str, Tensor]:
-        return {"labels": self.batch[3]}
+        return {"labels": self.batch.labels}

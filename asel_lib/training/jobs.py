@@ -22,6 +22,7 @@ from asel_lib.models import SelectiveViT, build
 from asel_lib.profiles import AgentSettings, ModelSettings, Profile, StageSettings, check_recipe, chosen
 from asel_lib.training import processes as together
 from asel_lib.training.anytime import AnytimeRun
+from asel_lib.training.objectives import DroppedRun, MaskedRun
 from asel_lib.training.reinforcement import AgentRun
 from asel_lib.training.supervised import train
 
@@ -88,11 +89,12 @@ class Job:
         return checkpoints.fingerprint(*parts)
 
     @property
-    def kind(self) -> Callable | None:
-        """The run that makes its steps, None: the usual one."""
+    def run_class(self) -> Callable:
+        """The run that makes its steps, with the recipe's own settings."""
         if self.agent:
             return partial(AgentRun, agent=self.agent)
-        return partial(AnytimeRun, anytime=self.profile.anytime) if self.recipe == "anytime" else None
+        runs = {"paper": MaskedRun, "dropped": DroppedRun, "anytime": partial(AnytimeRun, anytime=self.profile.anytime)}
+        return runs[self.recipe]
 
     @property
     def ratios(self) -> tuple[float, ...]:
@@ -103,23 +105,19 @@ def described(settings: ModelSettings) -> dict:
     return {"architecture": settings.architecture, "timm": settings.timm, "selector": settings.selector}
 
 
-def run(
-    job: Job, retrain: bool, *, device: str | torch.device | None = None, progress: bool = True, processes: int = 1
-) -> Stage:
-    """Train, or load what was trained with these very settings. processes: how many of this machine share the training,
-    each with a GPU of its own where there are GPUs. A process that was itself launched with others (`accelerate
-    launch`) takes its part, and `processes` says nothing. ValueError for a number that cannot be."""
+def run(job: Job, retrain: bool, *, device: str | torch.device | None = None, progress: bool = True) -> Stage:
+    """Train, or load what was trained with these very settings. A process that was launched with others (`accelerate
+    launch`) takes its share of the training. ValueError where an agent is to learn in several processes."""
     if not job.agent:
         check_recipe(job.recipe)
     state = together.joined(device)
-    together.check(processes, state, alone=bool(job.agent))
+    if job.agent:
+        together.check_alone(state)
     with together.printing(state):
-        return _run(job, retrain, state, device, progress, processes if state.num_processes == 1 else 1)
+        return _run(job, retrain, state, device, progress)
 
 
-def _run(
-    job: Job, retrain: bool, state: PartialState, wanted: str | torch.device | None, progress: bool, processes: int
-) -> Stage:
+def _run(job: Job, retrain: bool, state: PartialState, wanted: str | torch.device | None, progress: bool) -> Stage:
     profile, settings = replace(job.profile, model=job.model), job.settings
     device = torch.device(wanted) if wanted and state.num_processes == 1 else state.device
     folder = paths.run(profile.name)
@@ -142,10 +140,6 @@ def _run(
             history = pd.DataFrame(checkpoints.read_record(found)["history"])
             replace_text(history_file, history.to_csv(index=False))
         return _loaded(found, device, True)
-    if processes > 1:
-        together.launch(_part, (job, retrain, wanted, progress), processes)
-        return _loaded(folder / "checkpoints" / f"{name}.safetensors", device, False)
-
     if job.start:
         checkpoints.fill(model, checkpoints.read_weights(job.start), job.start, leave=("head.",))
         weights = f"{profile.warmup_dataset}_warmup from {start_record['start']}"
@@ -159,7 +153,7 @@ def _run(
         Batches(images, split.train, batch_size=settings.batch_size, **common),
         val,
         settings,
-        recipe=job.recipe,
+        run_class=job.run_class,
         seed=job.seed,
         precision=precision,
         val_ratios=job.ratios,
@@ -167,7 +161,6 @@ def _run(
         state_file=state_file,
         history_file=history_file,
         progress=progress,
-        kind=job.kind,
     )
     if job.recipe == "anytime" and val is not None and model.selector.trained:
         model.calibrate(val)
@@ -212,11 +205,6 @@ def _run(
         state_file.unlink(missing_ok=True)
     state.wait_for_everyone()
     return replace(_loaded(file, device, False), history=trained.history)
-
-
-def _part(job: Job, retrain: bool, device: str | torch.device | None, progress: bool) -> None:
-    """What a launched process does."""
-    run(job, retrain, device=device, progress=progress)
 
 
 def _loaded(file: Path, device: torch.device, reused: bool) -> Stage:

@@ -16,40 +16,51 @@ from asel_lib.profiles import AgentSettings
 from asel_lib.training import processes
 from asel_lib.training.dqn import Agent
 from asel_lib.training.environment import PatchSelectionEnv
-from asel_lib.training.processes import Piece
-from asel_lib.training.supervised import Run
+from asel_lib.training.sharding import Shard, TrainBatch, zero_loss
+from asel_lib.training.supervised import SupervisedRun
 
 
-class AgentRun(Run):
-    """A run of `supervised.train(..., kind=partial(AgentRun, agent=settings))`.
+class AgentRun(SupervisedRun):
+    """Training of a SelectiveViT with an agent: `train(..., run_class=partial(AgentRun, agent=settings))`.
 
     As published, the first epoch only trains the classifier: its rewards are not learned from. History: besides the
     usual columns `reward` (mean of the epoch's rewarded batches), `epsilon` (at its end) and `learned` (steps of
     Q-learning so far).
+
+    Args:
+        model: a SelectiveViT with selector "agent".
+        arguments: those of `SupervisedRun`.
+        agent: the agent's settings.
+        options: those of `SupervisedRun`.
+
+    Raises:
+        ValueError: in several processes.
     """
 
-    summed = (*Run.summed, "reward", "rewarded")
-    left_out = ("patch_drop.",)
+    summed = (*SupervisedRun.summed, "reward", "rewarded")
+    excluded = ("patch_drop.",)
 
-    def __init__(self, model, *arguments, agent: AgentSettings):
-        super().__init__(model, *arguments)
-        processes.check(1, self.accelerator, alone=True)
-        self.key = f"{self.key} {agent}"
+    def __init__(self, model, *arguments, agent: AgentSettings, **options):
+        super().__init__(model, *arguments, **options)
+        processes.check_alone(self.accelerator)
         self.agent = Agent(model.selector, agent, self.seed)
         self.env = PatchSelectionEnv(model.patch_embed.num_patches, agent, self._attention, self._fit)
 
+    def described(self) -> tuple:
+        return (*super().described(), self.agent.settings)
+
     def steps(self, epoch: int) -> Iterator[int]:
-        start = self.step_in_epoch
-        if start == self.steps_an_epoch:
+        start, count, sums = self.state.step_in_epoch, len(self.batches), self.state.sums
+        if start == count:
             return
-        attention, info = self.env.reset(options={"batches": self.feed(epoch), "step": start})
-        for step in range(epoch * self.steps_an_epoch + start, (epoch + 1) * self.steps_an_epoch):
+        attention, info = self.env.reset(options={"batches": self.read(epoch), "step": start})
+        for step in range(epoch * count + start, (epoch + 1) * count):
             labels, before = info["labels"], torch.from_numpy(attention).to(self.batches.device)
             mask = self.agent.act(before, labels, step)
             attention, reward, _, _, info = self.env.step(mask.numpy())
             if info["rewarded"]:
-                self.sums["reward"] += reward
-                self.sums["rewarded"] += 1
+                sums["reward"] += reward
+                sums["rewarded"] += 1
                 if epoch > 0:
                     after = torch.from_numpy(info["after"]).to(self.batches.device)
                     self.agent.learn(before, after, labels, mask, reward, step)
@@ -61,23 +72,23 @@ class AgentRun(Run):
         return f"{super().status()}, {reward}epsilon {row['epsilon']:.3f}, kept {row['keep_ratio']:.0%}"
 
     def line(self) -> str:
-        row = self.history[-1]
+        row = self.state.history[-1]
         agent = f"reward {row['reward']:.2f}, epsilon {row['epsilon']:.3f}, kept {row['keep_ratio']:.1%}"
         return f"{super().line()}; {agent}"
 
     def averages(self) -> dict[str, float]:
-        rewarded = self.sums["rewarded"]
-        steps = self.epoch * self.steps_an_epoch + self.step_in_epoch
+        state = self.state
+        rewarded, steps = state.sums["rewarded"], state.epoch * len(self.batches) + state.step_in_epoch
         return super().averages() | {
-            "reward": self.sums["reward"] / rewarded if rewarded else float("nan"),
+            "reward": state.sums["reward"] / rewarded if rewarded else float("nan"),
             "epsilon": self.agent.epsilon(steps),
             "learned": self.agent.learned,
         }
 
-    def more_state(self) -> dict:
+    def extra_state(self) -> dict:
         return {"agent": self.agent.state_dict(), "first_loss": self.env.first_loss}
 
-    def take_up(self, state: dict) -> None:
+    def load_extra(self, state: dict) -> None:
         self.agent.load_state_dict(state["agent"])
         self.env.first_loss = state["first_loss"]
 
@@ -87,16 +98,16 @@ class AgentRun(Run):
             tokens = self.model.patch_tokens(images)
         return self.model.selector.attention(tokens.float())
 
-    def _fit(self, batch: tuple, mask: np.ndarray) -> float:
-        step, positions, images, labels, *_ = batch
-        kept = torch.from_numpy(mask.nonzero()[0]).to(images.device).expand(len(images), -1)
+    def _fit(self, batch: TrainBatch, mask: np.ndarray) -> float:
+        """Train the classifier on a batch with the patches of the mask (N,) -> the loss before that step."""
+        kept = torch.from_numpy(mask.nonzero()[0]).to(batch.images.device).expand(len(batch.images), -1)
 
-        def compute(piece: Piece) -> tuple[Tensor, Tensor]:
-            if not len(piece.rows):
-                return processes.untouched(self.model), images.new_zeros(0, self.model.num_classes)
-            logits = self.model(piece.images, kept=kept[: len(piece.images)])
-            return F.cross_entropy(logits.float(), piece.labels) * piece.share, logits
+        def shard_loss(shard: Shard) -> tuple[Tensor, Tensor]:
+            if not len(shard.rows):
+                return zero_loss(self.model), batch.images.new_zeros(0, self.model.num_classes)
+            logits = self.model(shard.images, kept=kept[: len(shard.images)])
+            return F.cross_entropy(logits.float(), shard.labels) * shard.share, logits
 
-        loss = self.gradients(compute, positions, images, labels, None, step, float(mask.mean()))
-        self.update(step)
+        loss = self.backward(shard_loss, batch, float(mask.mean()))
+        self.update(batch.step)
         return loss

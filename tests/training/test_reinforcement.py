@@ -13,9 +13,10 @@ from asel_lib.data.sets import open_set
 from asel_lib.evaluation import benchmark
 from asel_lib.models import AgentViT, SelectiveViT
 from asel_lib.reproducibility import seeded
-from asel_lib.training import jobs, speed, stages, supervised
+from asel_lib.training import bench_training, jobs, stages, supervised
 from asel_lib.training.dqn import Agent
 from asel_lib.training.reinforcement import AgentRun
+from asel_lib.training.state import TrainingFiles
 
 TIMES = ["images_per_second", "seconds", "waiting_share"]
 
@@ -43,10 +44,9 @@ def train(profile, model, batch_size=16, val=True, settings=None, **options):
         Batches(images, split.train[:100], **common),
         Batches(images, split.val, **common) if val else None,
         settings or profile.agentvit,
-        recipe="agent",
+        run_class=partial(AgentRun, agent=profile.agent),
         seed=3,
         progress=False,
-        kind=partial(AgentRun, agent=profile.agent),
         **options,
     )
 
@@ -96,9 +96,9 @@ def test_the_agent_is_shown_told_and_obeyed_batch_by_batch(smoke, monkeypatch):
 
     monkeypatch.setattr(AgentViT, "forward", spied)
     train(smoke, model, val=False)
-    assert [given[2] for given in acted] == list(range(14)) == [batch[0] for batch in fitted]
+    assert [given[2] for given in acted] == list(range(14)) == [batch.step for batch in fitted]
     for (attention, labels, _, mask), batch, (images, kept) in zip(acted, fitted, seen, strict=True):
-        assert torch.equal(labels, batch[3]) and torch.equal(images, batch[2])
+        assert torch.equal(labels, batch.labels) and torch.equal(images, batch.images)
         assert (kept == mask.nonzero()[:, 0]).all() and len(kept) == len(images) == len(attention)
     assert [given[-1] for given in learned] == [7, 9, 11, 13]
     for before, after, labels, mask, reward, step in learned:
@@ -117,12 +117,11 @@ def test_the_classifiers_optimiser_leaves_the_agent_alone(smoke):
         Batches(images, split.train, image_size=32),
         None,
         smoke.agentvit,
-        "agent",
-        0,
-        "float32",
-        (0.5,),
-        None,
-        None,
+        seed=0,
+        precision="float32",
+        val_ratios=(0.5,),
+        identity="",
+        files=TrainingFiles(),
         agent=smoke.agent,
     )
     own = {id(parameter) for group in run.optimizer.param_groups for parameter in group["params"]}
@@ -166,8 +165,8 @@ def test_a_batch_of_one_trains(smoke):
     profile = replace(smoke, agentvit=replace(smoke.agentvit, epochs=1))
     images, split = open_set(profile, "synthetic")
     data = Batches(images, split.train[:3], image_size=32, batch_size=2)  # the last batch is one image
-    kind = partial(AgentRun, agent=profile.agent)
-    supervised.train(agentvit(smoke), data, None, profile.agentvit, recipe="agent", seed=0, progress=False, kind=kind)
+    run_class = partial(AgentRun, agent=profile.agent)
+    supervised.train(agentvit(smoke), data, None, profile.agentvit, run_class=run_class, seed=0, progress=False)
 
 
 def test_agentvit_is_trained_kept_reused_and_measured(smoke, capsys):
@@ -239,7 +238,7 @@ def test_what_cannot_be_trained_is_an_error_before_any_work(smoke, begin, messag
 
 
 def test_speeds_are_measured_for_each_training(smoke):
-    table = speed.in_turn(smoke, images=32, rounds=2, progress=False).set_index("training")
+    table = bench_training.in_turn(smoke, images=32, rounds=2, progress=False).set_index("training")
     assert list(table.index) == ["paper", "dropped", "anytime", "agent", "agentvit"]
     assert (table["low"] <= table["images_per_second"]).all() and (table["images_per_second"] <= table["high"]).all()
     assert table.loc["paper", "times_paper"] == 1

@@ -22,17 +22,17 @@ from asel_lib.devices import default_device, resolve_precision
 from asel_lib.models import build
 from asel_lib.profiles import ModelSettings, Profile, StageSettings
 from asel_lib.training.anytime import AnytimeRun
-from asel_lib.training.published_loop import Files, PublishedLoop
+from asel_lib.training.author_loop import AuthorLoop, Files
+from asel_lib.training.objectives import DroppedRun, MaskedRun
 from asel_lib.training.reinforcement import AgentRun
 from asel_lib.training.supervised import train
 
 
 @dataclass(frozen=True)
 class _Training:
-    recipe: str
+    run_class: Callable
     model: ModelSettings
     settings: StageSettings
-    kind: Callable | None = None
 
 
 def in_turn(
@@ -46,14 +46,27 @@ def in_turn(
     workers: int | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Train each model on the same few images, round after round; the first round is a warm-up and not counted.
+    """Train each model on the same few images, round after round -> a row a training: img/s, median and quartiles over
+    the rounds, and `times_<base>`, median and quartiles of the rounds' ratios to the base.
 
-    -> a row a training: "paper" and "dropped" (ASEL's recipes, at the mean keep ratio of the line-guided schedule),
-    "anytime" (at the ratios of its settings), "agent" (AgentViT's agent), all four on the line-guided backbone by its
-    schedule; "agentvit" (AgentViT's own network and schedule); where it is the `base`, "published" (the authors' loop,
-    `training.published_loop`, with so many `workers`, None: one for each core that this process may use).
-    only: these of them, with the base. img/s, median and quartiles over rounds, and `times_<base>` with quartiles, of
-    the rounds' ratios to the base. Without the agent's own learning: a small step in 50 batches.
+    Trainings: "paper" and "dropped" (ASEL's recipes, at the mean keep ratio of the line-guided schedule), "anytime" (at
+    the ratios of its settings) and "agent" (AgentViT's agent), all four on the line-guided backbone by its schedule;
+    "agentvit" (AgentViT's own network and schedule); "published" (the authors' loop, `training.author_loop`). The
+    agent's own learning is not timed: a small step in 50 batches.
+
+    Args:
+        profile: models, schedules and precision.
+        dataset: "": the profile's first.
+        images: how many of the training part.
+        rounds: that are counted; one before them is a warm-up.
+        device: None: a GPU if there is one.
+        base: the training that the others are compared with.
+        only: these trainings and the base; (): all, "published" only where it is the base.
+        workers: of the authors' loop, None: one for each core that this process may use.
+        progress: whether to show a bar.
+
+    Raises:
+        ValueError: for an unknown training.
     """
     device = torch.device(device) if device else default_device()
     own = profile.for_line_guided()
@@ -94,11 +107,11 @@ def _trainings(profile: Profile) -> dict[str, _Training]:
         return replace(profile.model, selector=selector)
 
     return {
-        "paper": _Training("paper", on("learned"), schedule),
-        "dropped": _Training("dropped", on("learned"), schedule),
-        "anytime": _Training("anytime", on(profile.anytime.selector), schedule, anytime),
-        "agent": _Training("agent", on("agent"), schedule, agent),
-        "agentvit": _Training("agent", profile.agentvit_model, profile.agentvit, agent),
+        "paper": _Training(MaskedRun, on("learned"), schedule),
+        "dropped": _Training(DroppedRun, on("learned"), schedule),
+        "anytime": _Training(anytime, on(profile.anytime.selector), schedule),
+        "agent": _Training(agent, on("agent"), schedule),
+        "agentvit": _Training(agent, profile.agentvit_model, profile.agentvit),
     }
 
 
@@ -118,11 +131,10 @@ def _rate(
         batches,
         None,
         settings,
-        recipe=training.recipe,
+        run_class=training.run_class,
         seed=number,
         precision=resolve_precision(profile.precision, device),
         progress=False,
-        kind=training.kind,
     )
     return trained.history["images_per_second"].iloc[0]
 
@@ -130,7 +142,7 @@ def _rate(
 @contextlib.contextmanager
 def _published(
     profile: Profile, dataset: str, images: int, workers: int | None, device: torch.device
-) -> Iterator[PublishedLoop]:
+) -> Iterator[AuthorLoop]:
     """The authors' loop on the files of the same images; where these are made by the computer, on files of them."""
     profile = profile.for_line_guided()
     training = _trainings(profile)["paper"]
@@ -144,7 +156,7 @@ def _published(
         )
         made = _made(training.model, found, 0, "published").to(device)
         workers = reproducibility.cores() if workers is None else workers
-        yield PublishedLoop(made, files, replace(training.settings, full_epochs=0), workers, device)
+        yield AuthorLoop(made, files, replace(training.settings, full_epochs=0), workers, device)
 
 
 @contextlib.contextmanager
