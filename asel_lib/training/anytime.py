@@ -129,9 +129,9 @@ class AnytimeRun(SupervisedRun):
     def _drawn(
         self, images: Tensor, lines: Tensor | None, noise: torch.Generator, step: int
     ) -> tuple[Tensor | None, list[Tensor]]:
-        """Log-weights (B, N), None where nothing is learned, and all patches in the order in which they are kept, once
-        for each set: drawn by weight, or by a selector that draws by itself; one set of one that always chooses the
-        same."""
+        """-> log-weights (B, N), None where nothing is learned, and for each set all patches (B, N) in the order in
+        which they are kept: two sets drawn by weight, or by a selector that draws by itself; one set of a selector that
+        always chooses the same."""
         model, selector = self.model, self.model.selector
         if not self.learns:
             draws = range(2 * step, 2 * step + 2) if selector.stochastic else [0]
@@ -150,7 +150,8 @@ class AnytimeRun(SupervisedRun):
         return weights, [draw_order(weights, noise) for _ in range(2)]
 
     def _taught(self, error: Tensor, logits: Tensor, group: Tensor, taught: Tensor | None) -> Tensor:
-        """The cross entropy of the images that passed whole is in part that with what the whole image was taken for."""
+        """-> (b,) errors, where those of images that passed whole are in part (`distill`) the cross entropy with what
+        the whole image was taken for."""
         share = self.anytime.distill
         if taught is None or not share:
             return error
@@ -159,7 +160,8 @@ class AnytimeRun(SupervisedRun):
         return torch.where(there, (1 - share) * error + share * soft, error)
 
     def _judged(self, weights: Tensor, orders: Sequence[Tensor], errors: Sequence[Tensor], keep: int) -> Tensor:
-        """The selector's loss on two sets of `keep` patches of each image and the classifier's errors on them, (b,).
+        """-> (b,) the selector's loss, from two sets of `keep` patches of each image and the classifier's errors on
+        them.
 
         policy_gradient: REINFORCE, each set's baseline the other, and a bonus for weights that leave the choice open.
         against_random: the same, but the second set, the baseline, is drawn uniformly.
@@ -179,6 +181,11 @@ class AnytimeRun(SupervisedRun):
         entropy = torch.distributions.Categorical(logits=weights, validate_args=False).entropy()
         return -better * odds / keep - self.anytime.entropy * entropy
 
+    def finish(self) -> None:
+        """Prepare the keep ratios that are met on average (`auto`), by the val part."""
+        if self.val is not None and self.model.selector.trained:
+            self.model.calibrate(self.val)
+
     def clip(self, most: float) -> None:
         """The selector apart: its gradient is of another size, and must not change the classifier's step."""
         parts = [[], []]
@@ -189,8 +196,13 @@ class AnytimeRun(SupervisedRun):
 
 
 def group_ratios(settings: AnytimeSettings, noise: torch.Generator) -> list[float]:
-    """A keep ratio for each group: one from each of as many equal parts of [ratio_low, ratio_high], on a logarithmic
-    scale or a linear one, so that every step has few patches and many."""
+    """A keep ratio for each group: one from each of as many equal parts of [ratio_low, ratio_high], so that every step
+    has few patches and many.
+
+    Args:
+        settings: `groups`, the range, and its scale (`spread`: "log" or "linear").
+        noise: for the place within each part.
+    """
     places = (torch.arange(settings.groups) + torch.rand(settings.groups, generator=noise)) / settings.groups
     low, high = settings.ratio_low, settings.ratio_high
     if settings.spread == "log":
@@ -199,8 +211,14 @@ def group_ratios(settings: AnytimeSettings, noise: torch.Generator) -> list[floa
 
 
 def log_probability(weights: Tensor, order: Tensor, keep: int) -> Tensor:
-    """Of drawing the first `keep` of `order` one after the other without replacement, each in proportion to its weight
-    among those that are left (Plackett-Luce). log-weights (B, N), order (B, N), all patches -> (B,)."""
+    """-> (B,) log-probability of drawing the first `keep` of `order` one after the other without replacement, each in
+    proportion to its weight among those that are left (Plackett-Luce).
+
+    Args:
+        weights: (B, N) log-weights.
+        order: (B, N) all patches of each image.
+        keep: how many are drawn.
+    """
     ranked = weights.gather(1, order)
     left = ranked.flip(1).logcumsumexp(dim=1).flip(1)  # of what is left at each draw
     return (ranked - left)[:, :keep].sum(dim=1)

@@ -162,8 +162,6 @@ def _run(job: Job, retrain: bool, state: PartialState, wanted: str | torch.devic
         history_file=history_file,
         progress=progress,
     )
-    if job.recipe == "anytime" and val is not None and model.selector.trained:
-        model.calibrate(val)
     record = {
         "name": name,
         "fingerprint": asked,

@@ -20,6 +20,7 @@ class MemoryRetry:
         model: whose buffers are as before where a step is made again.
         optimizer: whose gradients are cleared there.
         enabled: False: one try alone. Among several processes the others would wait for the one that tries again.
+            An agent's steps do not come here: its environment makes them.
     """
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, enabled: bool):

@@ -5,8 +5,8 @@ A recipe is a subclass of `SupervisedRun` that makes the gradients of one batch 
 process's share of a batch (`sharding`), what is done where memory runs out (`memory`), how processes work together
 (`processes`).
 
-All randomness of a step is derived from (seed, use, epoch or step). So a training that was killed goes on from its last
-saved state and ends with the weights of an uninterrupted one, bit for bit on a CPU in float32.
+All randomness of a step is derived from (seed, use, epoch or step), so that a training which was killed and resumed ends
+with the weights of an uninterrupted one, bit for bit on a CPU in float32.
 """
 
 import contextlib
@@ -85,12 +85,11 @@ def train(
         history_file: CSV, a row an epoch.
         save_seconds: time after which the state is kept within an epoch too.
         progress: whether to show a bar and a line an epoch.
-        accumulation_steps: in how many passes each process takes its images of a batch, which needs less memory and
-            changes nothing beyond rounding; None: as launched (`accelerate launch --gradient_accumulation_steps`).
+        accumulation_steps: in how many passes each process takes its images of a batch, for less memory and the same
+            result to rounding; None: as launched (`accelerate launch --gradient_accumulation_steps`).
 
     Raises:
-        TrainingError: with the batch's images where the loss is not finite; where memory runs out although the batch
-            was halved, or, of several processes and of an agent, at once.
+        TrainingError: where the loss is not finite, with the batch's images; where memory runs out in halves too.
     """
     options = dict(seed=seed, precision=precision, val_ratios=val_ratios, identity=identity)
     files = TrainingFiles(state_file, history_file, save_seconds)
@@ -110,7 +109,8 @@ def train(
     if state.best_weights is not None:
         model.load_state_dict(state.best_weights)
     model.eval()
-    best = None if val is None else state.history[state.best_epoch]["val_accuracy"]
+    run.finish()
+    best = state.history[state.best_epoch].get("val_accuracy")
     return Trained(pd.DataFrame(state.history), state.best_epoch, best)
 
 
@@ -119,8 +119,8 @@ class SupervisedRun:
 
     A subclass makes the gradients of a batch (`compute_gradients`, by `backward`). It may also say what else is summed
     over an epoch (`summed`), which parameters are not the classifier's optimiser's (`excluded`, by how their names
-    begin), which settings of its own make a training another one (`described`), and what it keeps besides to go on
-    (`extra_state`, `load_extra`).
+    begin), which settings of its own make a training another one (`described`), what it keeps besides to go on
+    (`extra_state`, `load_extra`), and what it does with the trained model (`finish`).
     """
 
     summed: tuple[str, ...] = ("loss", "correct", "images", "seconds", "waiting", "ratio")
@@ -154,9 +154,9 @@ class SupervisedRun:
         """Train on the batches that are left of the epoch at which the state is."""
         self.model.train()
         state, size = self.state, self.batches.batch_size
-        title = f"epoch {state.epoch + 1}/{self.settings.epochs}"
-        total, done = len(self.batches.indices), state.step_in_epoch * size
-        bar = tqdm(total=total, initial=done, desc=title, unit="img", leave=False, disable=not progress)
+        title, done = f"epoch {state.epoch + 1}/{self.settings.epochs}", state.step_in_epoch * size
+        total = len(self.batches.indices)
+        bar = tqdm(desc=title, total=total, initial=done, unit="img", leave=False, disable=not progress)
         together = processes.sync_batchnorm(self.model, self.accelerator)
         with bar, fast_backward(self.model, self.batches.device), together:
             started = time.perf_counter()
@@ -289,6 +289,9 @@ class SupervisedRun:
         with processes.printing(self.accelerator):
             self.files.restore(self.key, self.state, self.load_extra)
         processes.check_same_place((self.state.epoch, self.state.step_in_epoch), self.accelerator)
+
+    def finish(self) -> None:
+        """Called at the end, with the best weights and in eval mode."""
 
     def extra_state(self) -> dict:
         """What a recipe needs besides to go on."""

@@ -173,9 +173,8 @@ def test_the_sum_over_processes_has_the_gradient_of_torchs_own(tmp_path):
 
 @pytest.mark.slow
 def test_a_training_that_is_launched_is_shared_and_printed_once(workplace):
-    said = launched(
-        "-m", "asel_lib.training", "warm_up", "--profile", "smoke", "--recipe", "anytime", "--device", "cpu"
-    )
+    training = "asel_lib.training warm_up --profile smoke --recipe anytime --device cpu"
+    said = launched("-m", *training.split())
     record = json.loads(next(workplace.rglob("synthetic_closeups_anytime.json")).read_text())
     assert record["training_processes"] == 2
     assert said.count("epoch 2/2: loss") == said.count(": epoch 2 of 2, val ") == 1, "by the first process"
@@ -183,7 +182,7 @@ def test_a_training_that_is_launched_is_shared_and_printed_once(workplace):
 
 @pytest.mark.slow
 def test_an_agent_is_not_shared(workplace):
-    said = launched("-m", "asel_lib.training", "agentvit", "--profile", "smoke", "--device", "cpu", succeeds=False)
+    said = launched("-m", *"asel_lib.training agentvit --profile smoke --device cpu".split(), succeeds=False)
     assert "error: an agent learns in one process, and 2 were launched" in said
     assert not list(workplace.rglob("checkpoints"))
 
@@ -250,6 +249,5 @@ if __name__ == "__main__":  # one of the processes that `launched` starts
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from conftest import tiny_model
 
-    {found.__name__: found for found in (each_case, resumed, lost, all_reduce)}[sys.argv[1]](
-        tiny_model, Path(sys.argv[2])
-    )
+    name, folder = sys.argv[1:]
+    {made.__name__: made for made in (each_case, resumed, lost, all_reduce)}[name](tiny_model, Path(folder))
