@@ -8,6 +8,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 from asel_lib import checks
@@ -83,7 +84,6 @@ class Recipe:
         selector: what it trains on the published schedule, "" for the profile's own.
         one_ratio: whether it can train for one keep ratio alone.
         alone: whether it trains in one process alone.
-        calibrated: whether its models are prepared for keep_ratio="auto" on val.
     """
 
     name: str
@@ -95,7 +95,10 @@ class Recipe:
     selector: str = ""
     one_ratio: bool = True
     alone: bool = False
-    calibrated: bool = False
+
+    def run_class(self, recipe_settings: object = None) -> Callable:
+        """What makes the training's steps, with the recipe's own settings, where it has some."""
+        return self.run if recipe_settings is None else partial(self.run, recipe_settings=recipe_settings)
 
 
 RECIPES: Registry[Recipe] = Registry("recipe", "asel_lib.training.recipes")

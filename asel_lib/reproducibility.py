@@ -32,9 +32,15 @@ def generator(*parts: object):
 
 
 @dataclass(frozen=True)
-class PartOf:
-    """A generator for some images of a batch of `count`: those at `rows`. What is drawn with it (`uniform`) is what
-    they get when the whole batch draws, so that an answer does not depend on how a batch is dealt out."""
+class BatchSliceGenerator:
+    """A generator for some images of a batch. What is drawn with it (`uniform`) is what they get when the whole batch
+    draws, so that an answer does not depend on how a batch is dealt out.
+
+    Args:
+        generator: torch's, of the whole batch.
+        count: how many images the batch has.
+        rows: (b,) the places of these images in it.
+    """
 
     generator: object
     count: int
@@ -42,10 +48,16 @@ class PartOf:
 
 
 def uniform(shape: tuple[int, ...], generator=None, images: int = 0):
-    """torch.rand(shape) on the CPU; dimension `images` is that of the images. generator: torch's, or a PartOf."""
+    """torch.rand(shape) on the CPU.
+
+    Args:
+        shape: of the answer.
+        generator: torch's, or a BatchSliceGenerator.
+        images: the dimension that is that of the images.
+    """
     import torch
 
-    if not isinstance(generator, PartOf):
+    if not isinstance(generator, BatchSliceGenerator):
         return torch.rand(shape, generator=generator)
     whole = (*shape[:images], generator.count, *shape[images + 1 :])
     rows = torch.as_tensor(generator.rows)

@@ -3,8 +3,8 @@ checkpoint."""
 
 from dataclasses import dataclass
 
+from asel_lib.configs import AGENTVIT_SETTINGS, RECIPES, Profile
 from asel_lib.paths import agentvit_name, checkpoint_name, line_guided_name
-from asel_lib.profiles import AGENTVIT_SETTINGS, RECIPES, Profile
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from asel_lib import checkpoints, configs, files, paths
 from asel_lib.data import decode
 from asel_lib.errors import AselError, CheckpointError
 from asel_lib.reporting import tables
-from asel_lib.training import jobs, stages, supervised
+from asel_lib.training import jobs, objectives, stages, supervised
 from asel_lib.training.state import read_state
 
 REPOSITORY = Path(__file__).parents[1]
@@ -54,13 +54,13 @@ import sys, time
 from asel_lib import configs
 from asel_lib.training import stages, supervised
 
-updated = supervised.Run.update
+updated = supervised.SupervisedRun.update
 def slowly(self, step):
     updated(self, step)
-    print("step", self.epoch, self.step_in_epoch, flush=True)
+    print("step", self.state.epoch, self.state.step_in_epoch, flush=True)
     time.sleep(float(sys.argv[1]))
 
-supervised.Run.update = slowly
+supervised.SupervisedRun.update = slowly
 supervised.train.__kwdefaults__["save_seconds"] = 0.0
 print("done", stages.warm_up(configs.load("smoke"), recipe="dropped", progress=False).file)
 """
@@ -230,13 +230,13 @@ def test_a_disk_that_is_full_of_other_things_is_a_named_error_too(tiny):
 
 def test_a_disk_that_fills_in_training_costs_the_chance_to_go_on_and_nothing_else(workplace, monkeypatch):
     """The checkpoint at the end is what counts: it is written where there is room again."""
-    original = supervised.Run.save
+    original = supervised.SupervisedRun.save
 
     def save(self):
         with room_for(2000):
             original(self)
 
-    monkeypatch.setattr(supervised.Run, "save", save)
+    monkeypatch.setattr(supervised.SupervisedRun, "save", save)
     with pytest.warns(UserWarning, match="training goes on, but .*state.* could not be written.*free some space"):
         stage = stages.warm_up(configs.load("smoke"), recipe="dropped", progress=False)
     assert checkpoints.read_weights(stage.file)
@@ -301,7 +301,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(workplace, mon
     smoke = configs.load("smoke")
     good = stages.warm_up(smoke, recipe="dropped", progress=False)
     before = good.file.read_bytes()
-    original = supervised.objectives.loss
+    original = objectives.loss
 
     def broken(*arguments, **options):
         loss, logits = original(*arguments, **options)
@@ -309,7 +309,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(workplace, mon
         return (loss * float("nan") if len(steps) == 4 else loss), logits
 
     steps = []
-    monkeypatch.setattr(supervised.objectives, "loss", broken)
+    monkeypatch.setattr(objectives, "loss", broken)
     with pytest.raises(supervised.TrainingError, match=r"loss is nan in epoch 2, step 3 .*learning rate 0.001"):
         stages.warm_up(smoke, recipe="dropped", retrain=True, progress=False)
     assert good.file.read_bytes() == before

@@ -64,15 +64,3 @@ def test_papermill_stops_at_a_bad_parameter(workplace, given, message):
             progress_bar=False,
             kernel_name="python3",
         )
-
-
-@pytest.mark.slow
-def test_a_training_notebook_shares_its_training_with_two_processes(workplace, monkeypatch):
-    monkeypatch.delenv("PYTEST_CURRENT_TEST")  # with it a kernel does not show what its processes print
-    out, given = workplace / "out.ipynb", {"profile": "smoke", "recipe": "anytime", "processes": 2}
-    papermill.execute_notebook(
-        FOLDER / "01_cifar10_warmup.ipynb", out, given, progress_bar=False, kernel_name="python3"
-    )
-    record = json.loads(next(workplace.rglob("synthetic_closeups_anytime.json")).read_text())
-    assert record["training_processes"] == 2
-    assert out.read_text().count("epoch 2/2: loss") == 1, "printed once, by the first process"

@@ -17,7 +17,9 @@ from torchvision.transforms.v2 import functional as F
 from asel_lib import checks
 from asel_lib.data.decode import ImageArray, read_image, resize
 from asel_lib.configs import AUGMENTATIONS
-from asel_lib.reproducibility import PartOf, uniform
+from asel_lib.reproducibility import BatchSliceGenerator, uniform
+
+Noise = torch.Generator | BatchSliceGenerator  # for all images of a batch, or for some
 
 
 class Batches:
@@ -66,7 +68,7 @@ class Batches:
         return some
 
     def take(
-        self, positions: np.ndarray, augmentation: str = "none", generator: torch.Generator | PartOf | None = None
+        self, positions: np.ndarray, augmentation: str = "none", generator: Noise | None = None
     ) -> tuple[Tensor, ...]:
         """The images at these positions of this part (0 ... len(indices) - 1), augmented if asked for; line drawings
         are moved with their images."""
@@ -100,7 +102,7 @@ def normalised(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> T
 
 
 def augment(
-    images: Tensor, kind: str, generator: torch.Generator | PartOf | None = None, lines: Tensor | None = None
+    images: Tensor, kind: str, generator: Noise | None = None, lines: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None]:
     """Augment (B, C, h, w), drawn for each image by itself (torchvision's transforms draw once a batch).
 
@@ -125,7 +127,7 @@ def augment(
     return moved[0], moved[1] if lines is not None else None
 
 
-def _random_crops(count: int, generator: torch.Generator | PartOf | None) -> Tensor:
+def _random_crops(count: int, generator: Noise | None) -> Tensor:
     """Affine maps (count, 2, 3) from the cut-out's coordinates to the whole image's, both in [-1, 1]; half of them
     mirrored. Sides are in shares of the image's; torchvision draws boxes until one fits, here only those that fit."""
     area, aspect, x, y, coin = uniform((5, count), generator, images=1)
@@ -144,7 +146,7 @@ def _crop(images: Tensor, maps: Tensor) -> Tensor:
     return torch.nn.functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
-def _jitter(images: Tensor, generator: torch.Generator | PartOf | None) -> Tensor:
+def _jitter(images: Tensor, generator: Noise | None) -> Tensor:
     """Brightness, contrast and saturation times 1 +- 0.2 / 0.2 / 0.1, images (B, 3, h, w) in [0, 1]."""
     from kornia import enhance
 

@@ -21,8 +21,7 @@ from asel_lib.models import SelectiveViT, build
 from asel_lib.models.at_ratio import AtRatio
 from asel_lib.reproducibility import environment, generator, seeded
 from asel_lib.selection import keep_count
-from asel_lib.training import objectives
-from asel_lib.training import speed as training_speed
+from asel_lib.training import bench_training, objectives
 
 PLAIN = "plain"  # the policy of timm's own model, without a selector
 
@@ -113,11 +112,11 @@ def training(
     device: str | torch.device | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Images a second of each recipe against the authors' loop (`training.speed.in_turn`): a row a training, its name
-    in `recipe`, latency_ms for a batch; the floor is that of three passes (one forward, two backward) of every token
-    that the recipe sends through the blocks."""
+    """Images a second of each recipe against the authors' loop (`training.bench_training.in_turn`): a row a training,
+    its name in `recipe`, latency_ms for a batch; the floor is that of three passes (one forward, two backward) of every
+    token that the recipe sends through the blocks."""
     device = torch.device(device) if device else default_device()
-    found = training_speed.in_turn(
+    found = bench_training.in_turn(
         profile,
         dataset,
         images,

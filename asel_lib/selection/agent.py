@@ -18,7 +18,7 @@ class AgentSelector(PatchSelector):
     network is Linear(2N -> 1024), ReLU, Linear(1024 -> 256), ReLU, Linear(256 -> N).
 
     It belongs to one model (`attach`), whose first block it reads without owning it, and to its number of patches.
-    Trained by `training.reinforcement`, not by the classifier's gradient.
+    Trained by `training.recipes.agent`, not by the classifier's gradient.
     """
 
     trained = True

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from asel_lib.data.lines import grey_of
-from asel_lib.reproducibility import PartOf, uniform
+from asel_lib.reproducibility import BatchSliceGenerator, uniform
 from asel_lib.selection import base
 from asel_lib.selection.fixed import image_seeds
 from asel_lib.selection.reducers import TokenReducer
@@ -68,13 +68,13 @@ def masked(patches: Tensor, scores: Tensor, keep: int) -> tuple[Tensor, Tensor]:
     return patches * (hard + (scores - scores.detach())).unsqueeze(-1), kept
 
 
-def gumbel_top_k(scores: Tensor, keep: int, generator: torch.Generator | PartOf | None = None) -> Tensor:
+def gumbel_top_k(scores: Tensor, keep: int, generator: torch.Generator | BatchSliceGenerator | None = None) -> Tensor:
     """Draw K patches without replacement, in proportion to their odds s / (1 - s): top-k of the log-odds plus
     Gumbel noise (Kool et al. 2019). scores in (0, 1), (B, N) -> kept (B, K)."""
     return draw_order(torch.logit(scores.float(), eps=1e-6), generator)[:, :keep]
 
 
-def draw_order(weights: Tensor, generator: torch.Generator | PartOf | None = None) -> Tensor:
+def draw_order(weights: Tensor, generator: torch.Generator | BatchSliceGenerator | None = None) -> Tensor:
     """Log-weights (B, N) -> all patches (B, N), drawn one after the other in proportion to their weights."""
     # Drawn on the CPU, so that a GPU run keeps the same patches as a CPU run of the same seed.
     even = uniform(tuple(weights.shape), generator).clamp_min(1e-20).to(weights.device)

@@ -11,14 +11,18 @@ import torch.nn.functional as F
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from asel_lib.configs import AgentSettings
 from asel_lib.reproducibility import generator
 from asel_lib.selection.agent import AgentSelector, at_least_mean
+from asel_lib.training.agent_settings import AgentSettings
 
 
 class Replay:
-    """The transitions of up to `capacity` batches: (state (B, 2N), state after it (B, 2N), reward). A full buffer loses
-    one at random, as published."""
+    """The transitions of the last batches: (state (B, 2N), state after it (B, 2N), reward). A full buffer loses one at
+    random, as published.
+
+    Args:
+        capacity: how many batches it holds.
+    """
 
     def __init__(self, capacity: int):
         self.capacity = capacity
@@ -28,13 +32,21 @@ class Replay:
         return len(self.transitions)
 
     def push(self, state: Tensor, after: Tensor, reward: float, chance: torch.Generator) -> None:
+        """Add the transition of one batch; `chance` says which one a full buffer loses."""
         if len(self) == self.capacity:
             self.transitions.pop(int(torch.randint(self.capacity, (), generator=chance)))
         self.transitions.append((state, after, reward))
 
     def draw(self, count: int, chance: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """`count` batches without replacement, joined: states (n, 2N), states after (n, 2N), rewards (n, 1).
-        ValueError where there are fewer."""
+        """Batches without replacement, joined -> states (n, 2N), states after (n, 2N), rewards (n, 1).
+
+        Args:
+            count: how many batches.
+            chance: says which.
+
+        Raises:
+            ValueError: where there are fewer.
+        """
         if count > len(self):
             raise ValueError(
                 f"the replay buffer holds {len(self)} batches, {count} were asked for: wait, or ask for fewer"
@@ -46,7 +58,13 @@ class Replay:
 
 
 class Agent:
-    """Chooses masks and learns from their rewards; its network is the model's selector."""
+    """Chooses masks and learns from their rewards.
+
+    Args:
+        selector: the model's, which holds the Q-network and the memory.
+        settings: epsilon, the replay buffer, rates.
+        seed: with the step it gives every draw.
+    """
 
     def __init__(self, selector: AgentSelector, settings: AgentSettings, seed: int):
         self.selector, self.settings, self.seed = selector, settings, seed
@@ -62,16 +80,31 @@ class Agent:
 
     @torch.no_grad()
     def act(self, attention: Tensor, labels: Tensor, step: int) -> Tensor:
-        """(B, N) attention of a batch -> one mask (N,) for all its images: the patches whose Q, averaged over images,
-        is at least the mean of all; with chance epsilon, of uniform random values."""
+        """-> one mask (N,) for all images of a batch: the patches whose Q, averaged over images, is at least the mean
+        of all; with chance epsilon, of uniform random values.
+
+        Args:
+            attention: (B, N), see `selection.agent`.
+            labels: (B,).
+            step: number of the batch in the whole training.
+        """
         chance = generator(self.seed, "explore", step)
         if torch.rand((), generator=chance) < self.epsilon(step):
             return at_least_mean(torch.rand(attention.shape[1], generator=chance))
         return at_least_mean(self.selector.values(attention, labels).mean(dim=0)).cpu()
 
     def learn(self, before: Tensor, after: Tensor, labels: Tensor, mask: Tensor, reward: float, step: int) -> None:
-        """Remember a rewarded batch (attention before and after the ViT's step, (B, N)), and, once enough are there,
-        make a step of Q-learning: all N values of a state towards reward + gamma * the target network's after it."""
+        """Remember a rewarded batch and, once enough are there, make a step of Q-learning: all N values of a state move
+        towards reward + gamma * the target network's of the state after it.
+
+        Args:
+            before: (B, N) attention before the ViT's step.
+            after: (B, N) attention after it.
+            labels: (B,).
+            mask: (N,) that the batch was trained with.
+            reward: of the mask.
+            step: number of the batch in the whole training.
+        """
         settings, chance = self.settings, generator(self.seed, "replay", step)
         self.selector.remember(labels, mask.to(labels.device), settings.memory_alpha)
         with torch.no_grad():

@@ -7,7 +7,7 @@ import numpy as np
 from gymnasium.spaces import Box, MultiBinary, Sequence
 from torch import Tensor
 
-from asel_lib.configs import AgentSettings
+from asel_lib.training.agent_settings import AgentSettings
 
 
 class PatchSelectionEnv(gymnasium.Env):
@@ -18,7 +18,11 @@ class PatchSelectionEnv(gymnasium.Env):
     loss - budget_weight * |kept - n| / n, n = budget * N, on each `reward_every`-th batch of an epoch, counted from its
     first; 0.0 on the others, which `info["rewarded"]` tells apart.
 
-    observe(images (B, 3, H, W)) -> (B, N); fit(batch, mask (N,)) -> the loss before the step that it makes.
+    Args:
+        patches: N.
+        settings: budget, its weight, and how often a batch is rewarded.
+        observe: images (B, 3, H, W) -> observation (B, N).
+        fit: (batch, mask (N,)) -> the loss before the step that it makes.
     """
 
     def __init__(self, patches: int, settings: AgentSettings, observe: Callable, fit: Callable):
@@ -29,11 +33,19 @@ class PatchSelectionEnv(gymnasium.Env):
         self.wanted = settings.budget * patches
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
-        """options: `batches`, an iterator of (step, positions, images, labels), and `step`, how many of the epoch's
-        batches lie behind (default 0). -> the first observation, and info with that batch's `labels`."""
+        """Begin an epoch -> the first observation, and info with that batch's `labels`.
+
+        Args:
+            seed: gymnasium's; nothing here is random.
+            options: `batches`, an iterator of `sharding.TrainBatch`, and `step`, how many of the epoch's batches lie
+                behind (default 0).
+
+        Raises:
+            ValueError: without batches.
+        """
         super().reset(seed=seed)
         if not options or "batches" not in options:
-            raise ValueError("reset needs options={'batches': an iterator of (step, positions, images, labels)}")
+            raise ValueError("reset needs options={'batches': an iterator of TrainBatch}")
         self.batches: Iterator = iter(options["batches"])
         self.step_in_epoch = options.get("step", 0)
         self.batch = next(self.batches, None)
@@ -43,9 +55,16 @@ class PatchSelectionEnv(gymnasium.Env):
         return self.observation, self._info()
 
     def step(self, action) -> tuple[np.ndarray, float, bool, bool, dict]:
-        """Train on the batch with these patches. -> the next batch's observation (after the last, zeros), reward,
-        whether the epoch is over, False, info: `labels` of the next batch, and of this one `loss`, `kept` (how many
-        patches), `rewarded`, and where it was, `after`: its observation by the updated ViT."""
+        """Train on the batch with these patches -> the next batch's observation (after the last, zeros), the reward,
+        whether the epoch is over, False, and info: `labels` of the next batch, and of this one `loss`, `kept` (how many
+        patches), `rewarded`, and where it was, `after`: its observation by the updated ViT.
+
+        Args:
+            action: (N,) of 0 and 1, at least one 1.
+
+        Raises:
+            ValueError: for any other action.
+        """
         mask = np.asarray(action)
         if mask.shape != self.action_space.shape or not np.isin(mask, (0, 1)).all() or not mask.any():
             raise ValueError(
@@ -69,7 +88,7 @@ class PatchSelectionEnv(gymnasium.Env):
         return self.observation, reward, False, False, self._info() | done
 
     def _observation(self) -> np.ndarray:
-        return self.observe(self.batch[2]).cpu().numpy()
+        return self.observe(self.batch.images).cpu().numpy()
 
     def _info(self) -> dict[str, Tensor]:
-        return {"labels": self.batch[3]}
+        return {"labels": self.batch.labels}

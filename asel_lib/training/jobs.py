@@ -97,8 +97,7 @@ class Job:
     @property
     def run_class(self) -> Callable:
         """Makes the training's steps."""
-        run = RECIPES[self.key.recipe].run
-        return run if self.recipe_settings is None else partial(run, recipe_settings=self.recipe_settings)
+        return RECIPES[self.key.recipe].run_class(self.recipe_settings)
 
     @property
     def ratios(self) -> tuple[float, ...]:
@@ -113,7 +112,8 @@ def run(job: Job, retrain: bool, *, device: str | torch.device | None = None, pr
     """Train, or load what was trained with these very settings. Processes that were launched together (`accelerate
     launch`) share the training."""
     state = together.joined(device)
-    together.check(state, alone=RECIPES[job.key.recipe].alone)
+    if RECIPES[job.key.recipe].alone:
+        together.check_alone(state)
     with together.printing(state):
         return _run(job, retrain, state, device, progress)
 
@@ -166,8 +166,6 @@ def _run(job: Job, retrain: bool, state: PartialState, wanted: str | torch.devic
         history_file=history_file,
         progress=progress,
     )
-    if RECIPES[key.recipe].calibrated and val is not None and model.selector.trained:
-        model.calibrate(val)
     record = {
         "name": key.name,
         "fingerprint": asked,

@@ -1,41 +1,47 @@
-"""The training loop: every recipe, every data set, every stage goes through `train`. What happens in a step is
-`Run.steps`; AgentViT has its own (`training.reinforcement`).
+"""The training loop, which every recipe, data set and stage goes through: `train`.
 
-All randomness of a step is derived from (seed, use, epoch or step), so a run that was killed goes on from its last
-saved state and ends with the weights of an uninterrupted one, bit for bit on a CPU in float32. Where it was launched in
-several processes (`training.processes`), these share each batch.
+A recipe is a subclass of `SupervisedRun` that makes the gradients of one batch (`compute_gradients`): see `objectives`,
+`anytime` and `reinforcement`. What the loop needs besides has a file each: its state and how it is resumed (`state`), a
+process's share of a batch (`sharding`), what is done where memory runs out (`memory`), how processes work together
+(`processes`).
+
+All randomness of a step is derived from (seed, use, epoch or step), so that a training which was killed and resumed
+ends with the weights of an uninterrupted one, bit for bit on a CPU in float32.
 """
 
 import contextlib
 import time
-import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from asel_lib.configs import StageSettings
 from asel_lib.data.batches import Batches
-from asel_lib.devices import autocast, fast_backward, reads_ahead
+from asel_lib.devices import fast_backward
 from asel_lib.errors import TrainingError
-from asel_lib.files import replace_file
-from asel_lib.reproducibility import PartOf, derived_seed, generator
-from asel_lib.training import memory, objectives, optimizers, processes
-from asel_lib.training.processes import Piece
-from asel_lib.training.state import read_state, write_state
+from asel_lib.reproducibility import derived_seed
+from asel_lib.training import optimizers, processes
+from asel_lib.training.memory import MemoryRetry, out_of_memory_named
+from asel_lib.training.sharding import Shard, TrainBatch, read_batches, shard_rows, shards
+from asel_lib.training.state import TrainingFiles, TrainingState
+from asel_lib.training.validation import validate
 
 
 @dataclass(frozen=True)
 class Trained:
-    """history: one row an epoch. best_epoch and val_accuracy belong to the weights that the model was left with;
-    without a val part they are the last epoch's and None."""
+    """What `train` returns.
+
+    Args:
+        history: one row an epoch.
+        best_epoch: from 0, that of the weights which the model was left with; without a val part the last one.
+        val_accuracy: of these weights, mean over the val ratios; None without a val part.
+    """
 
     history: pd.DataFrame
     best_epoch: int
@@ -48,7 +54,7 @@ def train(
     val: Batches | None,
     settings: StageSettings,
     *,
-    recipe: str,
+    run_class: Callable[..., "SupervisedRun"],
     seed: int,
     precision: str = "float32",
     val_ratios: tuple[float, ...] = (0.2, 0.5, 1.0),
@@ -57,238 +63,164 @@ def train(
     history_file: Path | None = None,
     save_seconds: float = 60.0,
     progress: bool = True,
-    kind: Callable | None = None,
-    pieces: int | None = None,
+    accumulation_steps: int | None = None,
 ) -> Trained:
-    """Train the model in place and leave it, in eval mode, with the weights of the epoch that was best on val: the
-    mean accuracy of its own selector at `val_ratios`. It ends early where `settings.patience` runs out.
+    """Train the model in place and leave it, in eval mode, with the weights of the epoch that was best on val.
 
-    state_file: where the state is kept every `save_seconds` and after each epoch; where it holds the state of this
-    very run, training goes on from there. Whoever saves the result removes it. identity: what else makes this run this
-    run (architecture, the weights it starts from, the val part). history_file: CSV, a row an epoch.
-    kind: the Run that makes the steps, None: this module's. pieces: in how many passes each process takes its images of
-    a batch, which needs less memory and changes nothing beyond rounding; None: as launched (accelerate's gradient
-    accumulation steps), else 1.
-    Dropout inside the model draws from torch's global generator, so a run with it resumes, but not bit for bit, and
-    comes out otherwise in several processes.
-    TrainingError with the batch's indices where the loss is not finite, or where memory runs out: of one process after
-    the batch was halved, of several and of an agent's at once.
+    Dropout inside the model draws from torch's global generator, so a training with it resumes, but not bit for bit,
+    and comes out otherwise in several processes.
+
+    Args:
+        model: a SelectiveViT on the device of `batches`.
+        batches: the training part; its batch size is that of a step.
+        val: None: the last epoch's weights are kept.
+        settings: epochs (fewer where `settings.patience` runs out), learning rates, keep ratios, augmentation.
+        run_class: the recipe: a subclass of SupervisedRun, or a partial of one with the recipe's own settings.
+        seed: all that is random derives from it.
+        precision: a resolved one: "float32", "bfloat16" or "float16".
+        val_ratios: an epoch is judged by the model's mean accuracy on val at these keep ratios.
+        identity: what else makes this training this one (architecture, the weights it starts from, the val part).
+        state_file: where the state is kept after each epoch; where it holds the state of this very training, that goes
+            on from there. Whoever saves the result removes the file.
+        history_file: CSV, a row an epoch.
+        save_seconds: time after which the state is kept within an epoch too.
+        progress: whether to show a bar and a line an epoch.
+        accumulation_steps: in how many passes each process takes its images of a batch, for less memory and the same
+            result to rounding; None: as launched (`accelerate launch --gradient_accumulation_steps`).
+
+    Raises:
+        TrainingError: where the loss is not finite, with the batch's images; where memory runs out in halves too.
     """
-    run = (kind or Run)(model, batches, val, settings, recipe, seed, precision, val_ratios, state_file, history_file)
-    run.key = format(derived_seed(run.key, identity), "x")
-    run.save_seconds = save_seconds
-    if pieces is not None:
-        run.accelerator.gradient_accumulation_steps = pieces
+    options = dict(seed=seed, precision=precision, val_ratios=val_ratios, identity=identity)
+    files = TrainingFiles(state_file, history_file, save_seconds)
+    run = run_class(model, batches, val, settings, files=files, accumulation_steps=accumulation_steps, **options)
     run.resume()
-    try:
-        _epochs(run, progress and run.accelerator.is_main_process)
-    except (RuntimeError, MemoryError) as error:
-        if not memory.out_of_memory(error):
-            raise
-        raise TrainingError(
-            f"not enough memory on {batches.device} to train on batches of {batches.batch_size} images of "
-            f"{batches.image_size} pixels ({error}): lower batch_size in the profile (now {settings.batch_size}), or "
-            "end other programs that use it"
-        ) from error
-    if run.best_weights is not None:
-        model.load_state_dict(run.best_weights)
-    model.eval()
-    best = None if val is None else run.history[run.best_epoch]["val_accuracy"]
-    return Trained(pd.DataFrame(run.history), run.best_epoch, best)
-
-
-def _epochs(run: "Run", progress: bool) -> None:
-    """Those that are left."""
-    for epoch in range(run.epoch, run.settings.epochs):
-        if run.out_of_patience():
+    state, progress = run.state, progress and run.accelerator.is_main_process
+    with out_of_memory_named(batches):
+        for _ in range(state.epoch, settings.epochs):
+            if state.out_of_patience(settings.patience):
+                if progress:
+                    print(f"no better val accuracy in {settings.patience} epochs: stopped", flush=True)
+                break
+            run.train_epoch(progress)
+            run.finish_epoch()
             if progress:
-                print(f"no better val accuracy in {run.settings.patience} epochs: stopped", flush=True)
-            break
-        run.train_epoch(epoch, progress)
-        run.finish_epoch(epoch)
-        if progress:
-            print(run.line(), flush=True)
-
-
-@torch.inference_mode()
-def validate(model: nn.Module, batches: Batches, ratios: tuple[float, ...], precision: str) -> dict[float, float]:
-    """Top-1 accuracy of the model's own selector at each keep ratio."""
+                print(run.line(), flush=True)
+    if state.best_weights is not None:
+        model.load_state_dict(state.best_weights)
     model.eval()
-    correct = {ratio: 0 for ratio in ratios}
-    for images, labels, *drawn in batches:
-        lines = drawn[0] if drawn else None
-        for ratio in ratios:
-            with autocast(images.device, precision):
-                correct[ratio] += (model(images, ratio, lines=lines).argmax(dim=1) == labels).sum().item()
-    return {ratio: count / len(batches.indices) for ratio, count in correct.items()}
+    run.finish()
+    best = state.history[state.best_epoch].get("val_accuracy")
+    return Trained(pd.DataFrame(state.history), state.best_epoch, best)
 
 
-class Run:
-    """The state of one training run, and how it is saved and taken up again."""
+class SupervisedRun:
+    """One training, from its start to its end. Its arguments are those of `train`; `files`: where its state is kept.
 
-    summed = ("loss", "correct", "images", "seconds", "waiting", "ratio")  # over the steps of an epoch
-    left_out = ()  # parts of the model that are not the classifier's optimiser's, by the beginning of their names
+    A subclass makes the gradients of a batch (`compute_gradients`, by `backward`). It may also say what else is summed
+    over an epoch (`summed`), which parameters are not the classifier's optimiser's (`excluded`, by how their names
+    begin), which settings of its own make a training another one (`described`), what it keeps besides to go on
+    (`extra_state`, `load_extra`), and what it does with the trained model (`finish`).
+    """
 
-    def __init__(self, model, batches, val, settings, recipe, seed, precision, val_ratios, state_file, history_file):
+    summed: tuple[str, ...] = ("loss", "correct", "images", "seconds", "waiting", "ratio")
+    excluded: tuple[str, ...] = ()
+
+    def __init__(
+        self, model, batches, val, settings, *, seed, precision, val_ratios, identity, files, accumulation_steps=None
+    ):
         self.model, self.batches, self.val, self.settings = model, batches, val, settings
-        self.recipe, self.seed, self.precision, self.val_ratios = recipe, seed, precision, val_ratios
-        self.state_file, self.history_file = state_file, history_file
-        self.save_seconds, self.saved_at = 60.0, time.monotonic()
-        self.epoch, self.step_in_epoch = 0, 0
+        self.seed, self.precision, self.val_ratios, self.identity = seed, precision, val_ratios, identity
         self.accelerator = processes.accelerator(batches.device, precision)
-        self.sums = dict.fromkeys(self.summed, 0.0)
-        self.history: list[dict] = []
-        self.best_epoch, self.best_weights = 0, None
-        self.parts = 1  # in which each piece of a batch goes through the model
-        self.steps_an_epoch = len(batches)
-        optimizer = optimizers.optimizer(model, settings, self.left_out)
+        if accumulation_steps is not None:
+            self.accelerator.gradient_accumulation_steps = accumulation_steps
+        optimizer = optimizers.optimizer(model, settings, self.excluded)
         self.optimizer = self.accelerator.prepare_optimizer(optimizer)
+        self.scheduler = optimizers.scheduler(optimizer, settings, len(batches))
         self.passes = self.accelerator.prepare_model(processes.Passes(model))
-        self.scheduler = optimizers.scheduler(optimizer, settings, self.steps_an_epoch)
-        # What makes this run this run: a state with another key is not taken up.
-        self.key = format(
-            derived_seed(
-                settings, recipe, seed, precision, val_ratios, batches.images.fingerprint, batches.indices.tolist()
-            ),
-            "x",
-        )
+        self.state = TrainingState(model, self.optimizer, self.accelerator.scaler, self.summed, len(batches))
+        self.files = files
+        self.retry = MemoryRetry(model, self.optimizer, enabled=self.accelerator.num_processes == 1)
 
-    def train_epoch(self, epoch: int, progress: bool) -> None:
+    def compute_gradients(self, epoch: int, batch: TrainBatch) -> None:
+        """Add the gradients of one batch to the parameters', by a call of `backward`."""
+        raise NotImplementedError
+
+    def shard_order(self, count: int) -> np.ndarray:
+        """(count,) the rows of a batch in the order in which they are dealt out to processes and passes."""
+        return np.arange(count)
+
+    def train_epoch(self, progress: bool) -> None:
+        """Train on the batches that are left of the epoch at which the state is."""
         self.model.train()
-        total, done = len(self.batches.indices), self.step_in_epoch * self.batches.batch_size
-        title = f"epoch {epoch + 1}/{self.settings.epochs}"
-        bar = tqdm(total=total, initial=done, desc=title, unit="img", leave=False, disable=not progress)
-        together = processes.joint_statistics(self.model, self.accelerator)
+        state, size = self.state, self.batches.batch_size
+        title, done = f"epoch {state.epoch + 1}/{self.settings.epochs}", state.step_in_epoch * size
+        total = len(self.batches.indices)
+        bar = tqdm(desc=title, total=total, initial=done, unit="img", leave=False, disable=not progress)
+        together = processes.sync_batchnorm(self.model, self.accelerator)
         with bar, fast_backward(self.model, self.batches.device), together:
             started = time.perf_counter()
-            for images in self.steps(epoch):
-                self.sums["seconds"] += time.perf_counter() - started
-                self.step_in_epoch += 1
-                if self.step_in_epoch % 10 == 1 or self.step_in_epoch == self.steps_an_epoch:
+            for images in self.steps(state.epoch):
+                state.sums["seconds"] += time.perf_counter() - started
+                state.step_in_epoch += 1
+                if state.step_in_epoch % 10 == 1 or state.step_in_epoch == len(self.batches):
                     bar.set_postfix_str(self.status(), refresh=False)
                 bar.update(images)
-                if time.monotonic() - self.saved_at > self.save_seconds:
+                if self.files.due():
                     self.save()
                 started = time.perf_counter()
 
     def steps(self, epoch: int) -> Iterator[int]:
-        """Train on the batches of an epoch that are left; yields the number of images after each."""
-        for step, *batch in self.feed(epoch):
-            self._fitting(partial(self._step, epoch, step, *batch), len(batch[0]))
-            self.update(step)
-            yield len(batch[0])
+        """Make the steps of an epoch that are left; yields the number of images after each."""
+        for batch in self.read(epoch):
+            self.retry.run(partial(self.compute_gradients, epoch, batch), len(batch.images))
+            self.update(batch.step)
+            yield len(batch.images)
 
-    def _fitting(self, step: Callable[[], None], count: int) -> None:
-        """The gradients of a step. Where memory runs out they are computed again in two halves, and so are those of all
-        steps that follow; not among several processes, of which the others would wait."""
-        if self.parts > 1 or self.accelerator.num_processes > 1:
-            return step()
-        before = [buffer.clone() for buffer in self.model.buffers()]  # batch norm's averages move with each pass
-        if not memory.fits(step):
-            self.parts = 2
-            self.optimizer.zero_grad()
-            for buffer, value in zip(self.model.buffers(), before, strict=True):
-                buffer.copy_(value)
-            print(
-                f"not enough memory for a batch of {count} images: from here on each passes in two halves, whose "
-                "gradients are added up (the same step to rounding)",
-                flush=True,
-            )
-            step()
-
-    def deal(self, count: int) -> np.ndarray:
-        """The images of a batch of that size in the order in which they are dealt out to processes and pieces."""
-        return np.arange(count)
-
-    def feed(self, epoch: int) -> Iterator[tuple]:
-        """(step of the run, positions, images, labels[, lines]) of the batches of an epoch that are left, each made
-        ready while the model works on the one before it where that is faster. positions: the whole batch's; images,
-        labels and lines: those of this process, in the order of its pieces."""
-        order = torch.randperm(len(self.batches.indices), generator=generator(self.seed, "order", epoch)).numpy()
-        size, first = self.batches.batch_size, self.step_in_epoch
-
-        def read(step: int):
-            chosen = order[step * size : (step + 1) * size]
-            rows = np.concatenate(processes.dealt(self.deal(len(chosen)), self.accelerator))
-            noise = self.drawing(rows, len(chosen), "augment", epoch * self.steps_an_epoch + step)
-            return chosen, *self.batches.take(chosen[rows], self.settings.augmentation, noise)
-
-        if reads_ahead(self.batches.device):
-            with ThreadPoolExecutor(1) as reader:
-                ahead = reader.submit(read, first) if first < self.steps_an_epoch else None
-                for step in range(first, self.steps_an_epoch):
-                    started = time.perf_counter()
-                    batch = ahead.result()
-                    self.sums["waiting"] += time.perf_counter() - started
-                    if step + 1 < self.steps_an_epoch:
-                        ahead = reader.submit(read, step + 1)
-                    yield epoch * self.steps_an_epoch + step, *batch
-            return
-        for step in range(first, self.steps_an_epoch):
+    def read(self, epoch: int) -> Iterator[TrainBatch]:
+        """The batches of an epoch that are left; the time that they are waited for is counted."""
+        first = self.state.step_in_epoch
+        coming = read_batches(self.batches, self.settings.augmentation, self.seed, epoch, first, self.rows)
+        for _ in range(first, len(self.batches)):
             started = time.perf_counter()
-            batch = read(step)
-            self.sums["waiting"] += time.perf_counter() - started
-            yield epoch * self.steps_an_epoch + step, *batch
+            batch = next(coming)
+            self.state.sums["waiting"] += time.perf_counter() - started
+            yield batch
 
-    def drawing(self, rows: np.ndarray, count: int, *use: object) -> torch.Generator | PartOf:
-        """The generator of that use, for these images of a batch of `count`."""
-        drawn = generator(self.seed, *use)
-        return drawn if np.array_equal(rows, np.arange(count)) else PartOf(drawn, count, rows)
+    def rows(self, count: int) -> np.ndarray:
+        """The rows that this process takes of a batch of `count` images, shard after shard."""
+        return np.concatenate(shard_rows(self.shard_order(count), self.accelerator))
 
-    def _step(
-        self, epoch: int, step: int, positions: np.ndarray, images: Tensor, labels: Tensor, lines: Tensor | None = None
-    ) -> None:
-        ratio = objectives.keep_ratio(self.settings, self.seed, epoch, step)
+    def backward(self, shard_loss: Callable[[Shard], tuple[Tensor, Tensor]], batch: TrainBatch, ratio: float) -> float:
+        """Add the gradients of a batch to the parameters', and its numbers to the epoch's sums. -> the batch's loss.
 
-        def compute(piece: Piece) -> tuple[Tensor, Tensor]:
-            if not len(piece.rows):
-                return processes.untouched(self.model), images.new_zeros(0, self.model.num_classes)
-            loss, logits = objectives.loss(
-                self.model,
-                piece.images,
-                piece.labels,
-                piece.lines,
-                recipe=self.recipe,
-                ratio=ratio,
-                sparsity=self.settings.sparsity,
-                noise=self.drawing(piece.rows, piece.count, "noise", step),
-                draw=derived_seed(self.seed, "draw", step),
-            )
-            return loss * piece.share, logits
+        Args:
+            shard_loss: shard -> (its share of the batch's loss, its images' logits (b, classes)).
+            batch: this process's images of it.
+            ratio: the batch's mean keep ratio, for the history.
 
-        self.gradients(compute, positions, images, labels, lines, step, ratio)
-
-    def gradients(
-        self,
-        compute: Callable[[Piece], tuple[Tensor, Tensor]],
-        positions: np.ndarray,
-        images: Tensor,
-        labels: Tensor,
-        lines: Tensor | None,
-        step: int,
-        ratio: float,
-    ) -> float:
-        """The gradients of one step, and its share of the epoch's sums. compute(piece) -> (its share of the batch's
-        loss, its logits). -> the batch's loss; TrainingError where it is not finite."""
-        value = correct = 0.0
-        for piece in self.pieces(len(positions), images, labels, lines):
-            with contextlib.nullcontext() if piece.last else self.accelerator.no_sync(self.passes):
-                loss, logits = self.passes(compute, piece)
-                self._backward(loss)
+        Raises:
+            TrainingError: where the loss is not finite.
+        """
+        value, correct, count = 0.0, 0.0, len(batch.positions)
+        # DDP takes the mean over processes, accelerate divides by the number of passes: the batch's loss is their sum.
+        scale = self.accelerator.num_processes * self.accelerator.gradient_accumulation_steps
+        for shard in shards(batch, shard_rows(self.shard_order(count), self.accelerator, self.retry.parts)):
+            with contextlib.nullcontext() if shard.last else self.accelerator.no_sync(self.passes):
+                loss, logits = self.passes(shard_loss, shard)
+                self.accelerator.backward(loss if scale == 1 else loss * scale)
             value += loss.item()
-            correct += (logits.argmax(dim=1) == piece.labels).sum().item()
-        value, correct = processes.added([value, correct], self.accelerator)
+            correct += (logits.argmax(dim=1) == shard.labels).sum().item()
+        value, correct = processes.summed([value, correct], self.accelerator)
         if not np.isfinite(value):
-            indices = self.batches.indices[positions]
+            indices = self.batches.indices[batch.positions]
             raise TrainingError(
-                f"the loss is {value} in epoch {self.epoch + 1}, step {step} (keep ratio {ratio:.2f}, {self.rates()}); "
-                f"images of this batch: {indices.tolist()}. Look at them, lower the learning rates, or train in "
-                "float32; the checkpoint that was there before stays as it is"
+                f"the loss is {value} in epoch {self.state.epoch + 1}, step {batch.step} (keep ratio {ratio:.2f}, "
+                f"{self.state.rates()}); images of this batch: {indices.tolist()}. Look at them, lower the learning "
+                "rates, or train in float32; the checkpoint that was there before stays as it is"
             )
-        self.sums["loss"] += value * len(positions)
-        self.sums["correct"] += correct
-        self.sums["images"] += len(positions)
-        self.sums["ratio"] += ratio * len(positions)
+        for name, added in (("loss", value * count), ("correct", correct), ("images", count), ("ratio", ratio * count)):
+            self.state.sums[name] += added
         return value
 
     def update(self, step: int) -> None:
@@ -301,65 +233,30 @@ class Run:
         self.optimizer.step()
         self.optimizer.zero_grad()
 
-    def pieces(self, count: int, images: Tensor, labels: Tensor, lines: Tensor | None) -> Iterator[Piece]:
-        """A batch of `count`, of which this process has these images."""
-        hands = processes.dealt(self.deal(count), self.accelerator)
-        if self.parts > 1:
-            hands = [part for rows in hands for part in np.array_split(rows, self.parts) if len(part)]
-        start = 0
-        for number, rows in enumerate(hands, 1):
-            mine = slice(start, start + len(rows))
-            drawn = None if lines is None else lines[mine]
-            yield Piece(images[mine], labels[mine], drawn, rows, count, start, number == len(hands))
-            start += len(rows)
-
-    def _backward(self, loss: Tensor) -> None:
-        # DDP takes the mean over processes, accelerate divides by the number of pieces: the batch's loss is their sum.
-        parts = self.accelerator.num_processes * self.accelerator.gradient_accumulation_steps
-        self.accelerator.backward(loss if parts == 1 else loss * parts)
-
     def clip(self, most: float) -> None:
         """Scale the gradient of what the optimiser moves to a norm of at most `most`."""
         mine = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         nn.utils.clip_grad_norm_(mine, most)
 
-    def finish_epoch(self, epoch: int) -> None:
-        self.check_finite()
-        row = {"epoch": epoch + 1, **self.averages()}
+    def finish_epoch(self) -> None:
+        """Judge the weights on val, add the epoch to the history, and keep the state."""
+        self.state.check_finite()
+        row = {"epoch": self.state.epoch + 1, **self.averages()}
         if self.val is not None:
-            accuracies = self._validated()
+            accuracies = validate(self.model, self.val, self.val_ratios, self.precision, self.accelerator)
             row |= {f"val_accuracy_{ratio:g}": accuracy for ratio, accuracy in accuracies.items()}
             row["val_accuracy"] = float(np.mean(list(accuracies.values())))
-        self.history.append(row)
-        best_so_far = self.history[self.best_epoch].get("val_accuracy", -1.0)
-        if self.val is None or self.best_weights is None or row["val_accuracy"] > best_so_far:
-            self.best_epoch = epoch
-            self.best_weights = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
-        self.epoch, self.step_in_epoch = epoch + 1, 0
-        self.sums = dict.fromkeys(self.summed, 0.0)
+        self.state.end_epoch(row)
         self.save()
-        self._write(self.history_file, lambda file: pd.DataFrame(self.history).to_csv(file, index=False))
+        self.files.write_history(self.state.history)
 
-    def _validated(self) -> dict[float, float]:
-        """Accuracies on val; each process classifies its share of the images."""
-        accelerator, count = self.accelerator, len(self.val.indices)
-        mine = np.arange(count)[accelerator.process_index :: accelerator.num_processes]
-        if len(mine) == count:
-            return validate(self.model, self.val, self.val_ratios, self.precision)
-        found = dict.fromkeys(self.val_ratios, 0.0)
-        if len(mine):
-            found = validate(self.model, self.val.only(mine), self.val_ratios, self.precision)
-        right = processes.added([round(share * len(mine)) for share in found.values()], accelerator)
-        return {ratio: correct / count for ratio, correct in zip(found, right, strict=True)}
-
-    def out_of_patience(self) -> bool:
-        """Whether `patience` epochs have gone by since the best on val."""
-        patience = self.settings.patience
-        return self.val is not None and patience is not None and self.epoch - 1 - self.best_epoch >= patience
+    def averages(self) -> dict[str, float]:
+        """The epoch so far, as columns of the history."""
+        return self.state.averages()
 
     def line(self) -> str:
         """The last epoch in one line, which stays where a progress bar does not (a log, an executed notebook)."""
-        row = self.history[-1]
+        row = self.state.history[-1]
         val = f", val accuracy {row['val_accuracy']:.3f}" if "val_accuracy" in row else ""
         return (
             f"epoch {row['epoch']}/{self.settings.epochs}: loss {row['train_loss']:.3f}, train accuracy "
@@ -372,87 +269,33 @@ class Run:
         row = self.averages()
         return f"loss {row['train_loss']:.3f}, accuracy {row['train_accuracy']:.3f}"
 
-    def averages(self) -> dict[str, float]:
-        """The epoch so far, as columns of the history."""
-        count = max(1, self.sums["images"])
-        return {
-            "train_loss": self.sums["loss"] / count,
-            "train_accuracy": self.sums["correct"] / count,
-            "keep_ratio": self.sums["ratio"] / count,
-            "images_per_second": count / max(self.sums["seconds"], 1e-9),
-            "seconds": self.sums["seconds"],
-            "waiting_share": self.sums["waiting"] / max(self.sums["seconds"], 1e-9),
-        }
+    @cached_property
+    def key(self) -> str:
+        """What makes this training this one: the state of a training with another key is not resumed."""
+        part = self.batches.images.fingerprint, self.batches.indices.tolist()
+        described = (self.settings, self.seed, self.precision, self.val_ratios, *part, self.identity)
+        return format(derived_seed(*self.described(), *described), "x")
 
-    def rates(self) -> str:
-        """The learning rates as they stand, for messages."""
-        rates = sorted({group["lr"] for group in self.optimizer.param_groups})
-        return f"learning rate {' / '.join(f'{rate:.3g}' for rate in rates)}"
-
-    def check_finite(self) -> None:
-        """TrainingError where a weight is none: neither state nor checkpoint of it is worth keeping."""
-        for name, value in self.model.state_dict().items():
-            if value.is_floating_point() and not value.isfinite().all():
-                raise TrainingError(
-                    f"{name} is no longer finite in epoch {self.epoch + 1} ({self.rates()}): lower the learning rates, "
-                    "or train in float32; the checkpoint that was there before stays as it is"
-                )
+    def described(self) -> tuple:
+        """The part of the key that is the recipe's own: its name, and its settings."""
+        return (type(self).__name__,)
 
     def save(self) -> None:
-        self.check_finite()
-        self.saved_at = time.monotonic()
-        state = {
-            "key": self.key,
-            "epoch": self.epoch,
-            "step_in_epoch": self.step_in_epoch,
-            "sums": self.sums,
-            "history": self.history,
-            "best_epoch": self.best_epoch,
-            "best_weights": self.best_weights,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
-            "more": self.more_state(),
-        }
-        self._write(self.state_file, lambda file: write_state(file, state))
-
-    def more_state(self) -> dict:
-        """What a kind of run needs besides to go on; `take_up` is given it back."""
-        return {}
-
-    def take_up(self, state: dict) -> None:
-        pass
-
-    def _write(self, path: Path | None, write) -> None:
-        try:
-            if path is not None and self.accelerator.is_main_process:
-                replace_file(path, write)
-        except OSError as error:
-            # Losing the chance to resume, or a log, is no reason to lose the run.
-            warnings.warn(f"training goes on, but {path} could not be written: {error}", stacklevel=3)
+        """Keep the state on the disk."""
+        self.files.write_state(self.key, self.state, self.extra_state())
 
     def resume(self) -> None:
-        """Go on where the state file says, in all processes."""
+        """Go on where the kept state says, in all processes alike."""
         with processes.printing(self.accelerator):
-            self._take_up()
-        processes.same_place((self.epoch, self.step_in_epoch), self.accelerator)
+            self.files.restore(self.key, self.state, self.load_extra)
+        processes.check_same_place((self.state.epoch, self.state.step_in_epoch), self.accelerator)
 
-    def _take_up(self) -> None:
-        if self.state_file is None or not self.state_file.exists():
-            return
-        try:
-            state = read_state(self.state_file, self.batches.device)
-        except TrainingError as error:
-            warnings.warn(f"{error}: training starts afresh", stacklevel=3)
-            return
-        if state.get("key") != self.key:
-            print(f"{self.state_file.name}: state of another run (other settings or data), training starts afresh")
-            return
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.accelerator.scaler:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
-        self.take_up(state.get("more", {}))  # states of earlier versions have none
-        self.epoch, self.step_in_epoch, self.sums = state["epoch"], state["step_in_epoch"], state["sums"]
-        self.history, self.best_epoch, self.best_weights = state["history"], state["best_epoch"], state["best_weights"]
-        print(f"going on from epoch {self.epoch + 1}, step {self.step_in_epoch}/{self.steps_an_epoch}")
+    def finish(self) -> None:
+        """Called at the end, with the best weights and in eval mode."""
+
+    def extra_state(self) -> dict:
+        """What a recipe needs besides to go on."""
+        return {}
+
+    def load_extra(self, state: dict) -> None:
+        """Take back what `extra_state` gave."""

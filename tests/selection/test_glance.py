@@ -7,7 +7,7 @@ from asel_lib.evaluation import cost
 from asel_lib.models import SelectiveViT
 from asel_lib.selection import blue_noise, create
 from asel_lib.selection.slot import draw_order
-from asel_lib.training.anytime import log_probability
+from asel_lib.training.recipes.anytime import log_probability
 
 
 def noise(*shape, seed=0):

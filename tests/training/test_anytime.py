@@ -7,15 +7,16 @@ import torch
 import torch.nn.functional as F
 
 from asel_lib import configs
-from asel_lib.configs import AnytimeSettings
 from asel_lib.data.batches import Batches
 from asel_lib.data.decode import ImageArray
 from asel_lib.errors import TrainingError
 from asel_lib.models import SelectiveViT
 from asel_lib.selection.slot import draw_order
 from asel_lib.training import supervised
-from asel_lib.training.anytime import AnytimeRun, Sets, group_ratios
-from asel_lib.training.processes import Piece
+from asel_lib.training.recipes.anytime import AnytimeRun, AnytimeSettings, Sets, group_ratios
+from asel_lib.training.sharding import Shard
+from asel_lib.training.state import TrainingFiles
+from asel_lib.training.validation import validate
 
 SETTINGS = replace(
     configs.load("smoke").warmup, epochs=8, batch_size=32, lr_backbone=2e-3, lr_selector=5e-3, schedule="cosine"
@@ -43,9 +44,9 @@ def made(selector="glance", seed=0):
 
 
 def run(model, parts, anytime=None, **changes):
-    options = dict(recipe="anytime", seed=0, progress=False, settings=SETTINGS) | changes
-    kind = partial(AnytimeRun, anytime=anytime or AnytimeSettings(ratio_low=0.07))
-    return supervised.train(model, *parts, options.pop("settings"), kind=kind, **options)
+    options = dict(seed=0, progress=False, settings=SETTINGS) | changes
+    run_class = partial(AnytimeRun, recipe_settings=anytime or AnytimeSettings(ratio_low=0.07))
+    return supervised.train(model, *parts, options.pop("settings"), run_class=run_class, **options)
 
 
 def weights(model):
@@ -60,7 +61,7 @@ def test_the_selector_finds_the_patch_that_decides_from_which_sets_did_better(sp
     images = torch.cat([images for images, _ in parts[1]])
     kept = model.select(images, 0.2).numpy()  # 3 of 16
     assert (kept == places[:, None]).any(axis=1).mean() > 0.9
-    accuracy = supervised.validate(model, parts[1], (0.2, 1.0), "float32")
+    accuracy = validate(model, parts[1], (0.2, 1.0), "float32")
     assert min(accuracy.values()) > 0.9
 
 
@@ -92,13 +93,13 @@ def test_the_same_seed_gives_the_same_weights_also_after_a_kill(spots, tmp_path,
 def started(model, settings=None, batch=4):
     one = ImageArray("x", np.zeros((4, 64, 64, 3), np.uint8), np.zeros(4, int), ("a", "b"), *[tuple("abcd")] * 2)
     batches = Batches(one, np.arange(4), image_size=64)
-    arguments = (SETTINGS, "anytime", 0, "float32", (1.0,), None, None)
-    return AnytimeRun(model, batches, None, *arguments, anytime=settings or AnytimeSettings())
+    options = dict(seed=0, precision="float32", val_ratios=(1.0,), identity="", files=TrainingFiles())
+    return AnytimeRun(model, batches, None, SETTINGS, recipe_settings=settings or AnytimeSettings(), **options)
 
 
 def loss_of(loop, images, labels, ratios):
     sets = Sets([[] for _ in ratios], *loop._drawn(images, None, torch.Generator().manual_seed(0), 0))
-    return loop.loss(Piece(images, labels, None, np.arange(len(images)), len(images), 0, True), ratios, sets)
+    return loop.loss(Shard(images, labels, None, np.arange(len(images)), len(images), 0, True), ratios, sets)
 
 
 def test_where_memory_runs_out_the_batch_size_is_named(spots, monkeypatch):
@@ -113,10 +114,10 @@ def test_halves_of_a_batch_are_the_same_step(spots, monkeypatch, capsys):
     short, whole, halved, plain = replace(SETTINGS, epochs=1), made(), made(), AnytimeRun.loss
     run(whole, parts, settings=short)
 
-    def small(self, piece, *others):
-        if len(piece.images) > 20:
+    def small(self, shard, *others):
+        if len(shard.images) > 20:
             raise torch.OutOfMemoryError("out of memory")
-        return plain(self, piece, *others)
+        return plain(self, shard, *others)
 
     monkeypatch.setattr(AnytimeRun, "loss", small)
     run(halved, parts, settings=short)

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from asel_lib.configs import AgentSettings
+from asel_lib.training.agent_settings import AgentSettings
 from asel_lib.training.dqn import Agent, Replay
 
 

@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 import torch
 
-from asel_lib.configs import AgentSettings
+from asel_lib.training.agent_settings import AgentSettings
 from asel_lib.training.environment import PatchSelectionEnv
+from asel_lib.training.sharding import TrainBatch
 
 
 def made(losses, batches=5, reward_every=2, size=3):
@@ -12,7 +13,7 @@ def made(losses, batches=5, reward_every=2, size=3):
     seen, losses = [], iter(losses)
 
     def fit(batch, mask):
-        seen.append((batch[0], mask.tolist()))
+        seen.append((batch.step, mask.tolist()))
         return next(losses)
 
     def observe(images):
@@ -20,7 +21,8 @@ def made(losses, batches=5, reward_every=2, size=3):
 
     env = PatchSelectionEnv(8, AgentSettings(reward_every=reward_every), observe, fit)
     feed = [
-        (step, None, torch.full((size, 3, 4, 4), float(step)), torch.full((size,), step)) for step in range(batches)
+        TrainBatch(step, np.arange(size), torch.full((size, 3, 4, 4), float(step)), torch.full((size,), step))
+        for step in range(batches)
     ]
     return env, feed, seen
 

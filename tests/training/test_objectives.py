@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from asel_lib import configs
 from asel_lib.reproducibility import generator
 from asel_lib.training import objectives
+from asel_lib.training.recipes.dropped import DroppedRun
+from asel_lib.training.recipes.masked import MaskedRun
 
 
 def test_the_keep_ratio_is_one_at_first_and_then_uniform_in_the_published_range():
@@ -17,28 +19,26 @@ def test_the_keep_ratio_is_one_at_first_and_then_uniform_in_the_published_range(
     assert objectives.keep_ratio(settings, 0, 5, 3) == objectives.keep_ratio(settings, 0, 9, 3)
 
 
-@pytest.mark.parametrize("recipe", profiles.ASEL_RECIPES)
-def test_the_loss_is_cross_entropy_plus_the_sparsity_term(tiny, recipe):
+@pytest.mark.parametrize("mode", [MaskedRun.mode, DroppedRun.mode])
+def test_the_loss_is_cross_entropy_plus_the_sparsity_term(tiny, mode):
     model, images, labels = tiny(), torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 2, 3])
     with torch.no_grad():
-        loss, logits = objectives.loss(
-            model, images, labels, recipe=recipe, ratio=0.5, sparsity=0.02, noise=generator(0)
-        )
+        loss, logits = objectives.loss(model, images, labels, mode=mode, ratio=0.5, sparsity=0.02, noise=generator(0))
         scores = model.scores(images)
     expected = F.cross_entropy(logits, labels) + 0.02 * scores.mean()
     torch.testing.assert_close(loss, expected)
 
 
 def test_the_two_recipes_spend_as_their_names_say(tiny):
-    """paper: every token enters the blocks; dropped: only the kept ones."""
+    """masked: every token enters the blocks; dropped: only the kept ones."""
     model, seen = tiny(), []
     model.blocks[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1]))
-    for recipe in ("paper", "dropped"):
+    for run_class in (MaskedRun, DroppedRun):
         objectives.loss(
             model,
             torch.randn(2, 3, 32, 32),
             torch.tensor([0, 1]),
-            recipe=recipe,
+            mode=run_class.mode,
             ratio=0.25,
             sparsity=0.0,
             noise=generator(0),
@@ -53,24 +53,24 @@ def test_a_selector_without_weights_is_trained_on_the_kept_patches_alone(tiny, s
     model.train()
     seen = []
     model.blocks[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1]))
-    loss, logits = objectives.loss(model, images, labels, recipe="dropped", draw=3, **options)
+    loss, logits = objectives.loss(model, images, labels, mode=DroppedRun.mode, draw=3, **options)
     torch.testing.assert_close(loss, F.cross_entropy(logits, labels))  # no score to make sparse
     assert seen == [5]
     loss.backward()
     assert model.patch_embed.proj.weight.grad.abs().sum() > 0
-    again, other = (objectives.loss(model, images, labels, recipe="dropped", draw=n, **options)[1] for n in (3, 4))
+    again, other = (objectives.loss(model, images, labels, mode=DroppedRun.mode, draw=n, **options)[1] for n in (3, 4))
     assert torch.equal(again, logits) and not torch.equal(other, logits)
     with pytest.raises(ValueError, match="dropped"):
-        objectives.loss(model, images, labels, recipe="paper", **options)
+        objectives.loss(model, images, labels, mode=MaskedRun.mode, **options)
 
 
-def test_an_unknown_recipe_is_named(tiny):
-    with pytest.raises(ValueError, match="unknown recipe 'droped'.*Did you mean 'dropped'"):
+def test_an_unknown_mode_is_named(tiny):
+    with pytest.raises(ValueError, match="unknown mode 'gumble'.*Did you mean 'gumbel'"):
         objectives.loss(
             tiny(),
             torch.zeros(1, 3, 32, 32),
             torch.tensor([0]),
-            recipe="droped",
+            mode="gumble",
             ratio=0.5,
             sparsity=0.0,
             noise=generator(0),

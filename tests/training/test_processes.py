@@ -1,39 +1,45 @@
 """One process, two, or several passes a batch: the same training."""
 
-import os
-import signal
+import json
 import subprocess
 import sys
-import threading
-import time
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from asel_lib import configs
-from asel_lib.configs import AgentSettings, AnytimeSettings
 from asel_lib.data.batches import Batches, augment
 from asel_lib.data.decode import ImageArray
 from asel_lib.errors import TrainingError
-from asel_lib.reproducibility import PartOf, generator, uniform
+from asel_lib.reproducibility import BatchSliceGenerator, generator, uniform
 from asel_lib.training import optimizers, processes, supervised
-from asel_lib.training.anytime import AnytimeRun
-from asel_lib.training.reinforcement import AgentRun
-from asel_lib.training.state import read_state, write_state
+from asel_lib.training.agent_settings import AgentSettings
+from asel_lib.training.recipes.agent import AgentRun
+from asel_lib.training.recipes.anytime import AnytimeRun, AnytimeSettings
+from asel_lib.training.recipes.dropped import DroppedRun
+from asel_lib.training.recipes.masked import MaskedRun
+from asel_lib.training.state import TrainingFiles, read_state, write_state
 
 SETTINGS = replace(
     configs.load("smoke").warmup, epochs=2, batch_size=16, clip_gradient=1.0, schedule="cosine", augmentation="dihedral"
 )
-CASES = [("paper", "learned"), ("dropped", "learned"), ("dropped", "dynamicvit"), ("anytime", "glance")]
+RUNS = {
+    "masked": MaskedRun,
+    "dropped": DroppedRun,
+    "anytime": partial(AnytimeRun, recipe_settings=AnytimeSettings()),
+    "agent": partial(AgentRun, recipe_settings=AgentSettings(reward_every=1, replay=4, draw=2)),
+}
+CASES = [("masked", "learned"), ("dropped", "learned"), ("dropped", "dynamicvit"), ("anytime", "glance")]
 CASES += [("anytime", "learned"), ("anytime", "random")]
 
 
-def plain_descent(model, settings, left_out=()):
+def plain_descent(model, settings, excluded=()):
     """Adam makes a whole step of a gradient that is nothing but rounding (the biases of keys); descent does not."""
-    kept = [p for name, p in model.named_parameters() if not name.startswith(left_out)]
+    kept = [p for name, p in model.named_parameters() if not name.startswith(excluded)]
     return torch.optim.SGD(kept, lr=0.05, momentum=0.9)
 
 
@@ -47,17 +53,13 @@ def data(train=33) -> list[Batches]:
     return [Batches(images, part, image_size=32, batch_size=16) for part in parts]
 
 
-def trained(tiny, recipe, selector, pieces=None, **options):
+def trained(tiny, recipe, selector, **options):
     """-> the weights, and what its history says."""
     model = tiny(2, selector, depth=4 if selector == "dynamicvit" else 2)
-    kind = partial(AnytimeRun, anytime=AnytimeSettings()) if recipe == "anytime" else None
-    kind = partial(AgentRun, agent=AgentSettings(reward_every=1, replay=4, draw=2)) if recipe == "agent" else kind
     settings = options.pop("settings", SETTINGS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(optimizers, "optimizer", plain_descent)
-        made = supervised.train(
-            model, *data(), settings, recipe=recipe, seed=3, kind=kind, progress=False, pieces=pieces, **options
-        )
+        made = supervised.train(model, *data(), settings, run_class=RUNS[recipe], seed=3, progress=False, **options)
     columns = [name for name in made.history if name.startswith(("train_", "val_", "keep_"))]
     return {name: value.float() for name, value in model.state_dict().items()}, made.history[columns].to_numpy()
 
@@ -70,110 +72,124 @@ def same(one, other):
     np.testing.assert_allclose(other[1], one[1], atol=1e-5)  # accuracies are counts: equal, or off by 1 / 33
 
 
-def in_each(tiny, cases, folder):
+def launched(*script, succeeds=True) -> str:
+    """Start a script of Python with its arguments in two processes -> what they said."""
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    command = [*launch, "--main_process_port", "0", *map(str, script)]  # 0: a free one, other tests launch too
+    done = subprocess.run(command, text=True, capture_output=True, timeout=300)
+    assert (done.returncode == 0) == succeeds, done.stderr
+    return done.stdout + done.stderr
+
+
+def each_case(tiny, folder):
     """What a launched process does: train each case and leave what came out."""
-    for number, (recipe, selector, pieces) in enumerate(cases):
+    for number, (recipe, selector, passes) in enumerate((*case, passes) for case in CASES for passes in (1, 3)):
         state = folder / f"{number}.safetensors"
-        weights, history = trained(tiny, recipe, selector, pieces, state_file=state, save_seconds=0.0)
-        with open(folder / f"{number}_{processes.joined().process_index}.made", "wb") as file:
+        options = dict(accumulation_steps=passes, state_file=state, save_seconds=0.0)
+        weights, history = trained(tiny, recipe, selector, **options)
+        with open(folder / f"{number}_{processes.joined('cpu').process_index}.made", "wb") as file:
             write_state(file, {"weights": weights, "history": history.tolist()})
-        with pytest.raises(ValueError, match="an agent learns in one process, and 2 were asked for"):
-            trained(tiny, "agent", "agent")
 
 
 @pytest.mark.slow
 def test_two_processes_make_what_one_makes(tiny, tmp_path):
-    cases = [(*case, pieces) for case in CASES for pieces in (1, 3)]
-    processes.launch(in_each, (tiny, cases, tmp_path), 2)
+    launched(__file__, each_case.__name__, tmp_path)
     begun = tiny(2).state_dict()["head.weight"]
-    for recipe, selector in CASES:
+    for number, (recipe, selector) in enumerate(CASES):
         alone = trained(tiny, recipe, selector)
         assert (alone[0]["head.weight"] - begun).abs().max() > 1e-3, "nothing was learned that could differ"
-        for number, case in enumerate(cases):
-            if case[:2] == (recipe, selector):
-                for process in (0, 1):
-                    made = read_state(tmp_path / f"{number}_{process}.made")
-                    same(alone, (made["weights"], made["history"]))
+        for passes in (0, 1):
+            for process in (0, 1):
+                made = read_state(tmp_path / f"{2 * number + passes}_{process}.made")
+                same(alone, (made["weights"], made["history"]))
 
 
 @pytest.mark.parametrize(("recipe", "selector"), [*CASES[:2], *CASES[3:5], ("agent", "agent")])
 def test_several_passes_a_batch_make_what_one_makes(tiny, recipe, selector):
-    same(trained(tiny, recipe, selector), trained(tiny, recipe, selector, pieces=3))
+    same(trained(tiny, recipe, selector), trained(tiny, recipe, selector, accumulation_steps=3))
 
 
-def lost(tiny, folder, process_with_state):
-    """Only one process finds the state of a run that was killed."""
-    file = folder / "run.pt" if processes.joined().process_index == process_with_state else folder / "none.pt"
+def resumed(tiny, folder):
+    """What a launched process does: go on from a state that a process alone left."""
+    weights, history = trained(tiny, "anytime", "glance", state_file=folder / "run.pt")
+    with open(folder / f"{processes.joined('cpu').process_index}.made", "wb") as file:
+        write_state(file, {"weights": weights, "history": history.tolist()})
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_where_one_was_killed(tiny, tmp_path, monkeypatch):
+    steps, plain = [], AnytimeRun.update
+
+    def dying(self, step):
+        if len(steps) == 4:  # of three an epoch
+            raise KeyboardInterrupt
+        steps.append(1)
+        plain(self, step)
+
+    whole = trained(tiny, "anytime", "glance")
+    monkeypatch.setattr(AnytimeRun, "update", dying)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tiny, "anytime", "glance", state_file=tmp_path / "run.pt", save_seconds=0.0)
+    said = launched(__file__, resumed.__name__, tmp_path)
+    assert said.count("going on from epoch 2, step 1/3") == 1, "said by the first process"
+    for process in (0, 1):
+        made = read_state(tmp_path / f"{process}.made")
+        same(whole, (made["weights"], made["history"]))
+
+
+def lost(tiny, folder):
+    """Only the second process finds the state of a run that was killed."""
+    file = folder / ("run.pt" if processes.joined("cpu").process_index == 1 else "none.pt")
     with pytest.raises(TrainingError, match="would go on from epoch .* and others from elsewhere"):
         trained(tiny, "dropped", "learned", state_file=file)
 
 
 @pytest.mark.slow
 def test_processes_that_do_not_share_a_disk_are_told_so(tiny, tmp_path):
-    trained(tiny, "dropped", "learned", state_file=tmp_path / "run.pt", settings=replace(SETTINGS, epochs=2))
-    processes.launch(lost, (tiny, tmp_path, 1), 2)
+    trained(tiny, "dropped", "learned", state_file=tmp_path / "run.pt")
+    launched(__file__, lost.__name__, tmp_path)
 
 
-def failing(folder):
-    if processes.joined().process_index == 1:
-        raise RuntimeError("the second has no memory left")
-
-
-def dying(folder):
-    if processes.joined().process_index == 1:
-        sys.exit(3)
-
-
-@pytest.mark.slow
-def test_the_error_of_a_process_is_raised_where_it_was_launched(tmp_path):
-    with pytest.raises(TrainingError, match="process 1 of 2: RuntimeError: the second has no memory left$"):
-        processes.launch(failing, (tmp_path,), 2)
-    with pytest.raises(TrainingError, match="process 1 of 2: ended with status 3; the lines above say why$"):
-        processes.launch(dying, (tmp_path,), 2)
+def all_reduce(tiny, folder):
+    """The sum over processes and its gradient, by torch and by us; the loss differs from process to process."""
+    found, rank = [], processes.joined("cpu").process_index
+    for sum_over_processes in (processes._AllReduce.apply, torch.distributed.nn.functional.all_reduce):
+        values = (torch.arange(6.0).view(2, 3).T * (rank + 1)).requires_grad_()
+        total = sum_over_processes(values)
+        (total.square().sum() * (rank + 2)).backward()
+        found.append((total, values.grad))
+    assert torch.equal(found[0][0], found[1][0]) and torch.equal(found[0][1], found[1][1])
+    torch.testing.assert_close(found[0][1], 10 * found[0][0])  # 2 * total * (2 + 3), in each process
 
 
 @pytest.mark.slow
-def test_a_launch_is_interrupted_like_any_other_call_and_so_is_what_follows():
-    before = signal.getsignal(signal.SIGINT)
-
-    def interrupt():
-        while signal.getsignal(signal.SIGINT) is before:  # until the launcher answers signals
-            time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    threading.Thread(target=interrupt, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt):
-        processes.launch(time.sleep, (300,), 2)
-    assert signal.getsignal(signal.SIGINT) is before
+def test_the_sum_over_processes_has_the_gradient_of_torchs_own(tmp_path):
+    launched(__file__, all_reduce.__name__, tmp_path)
 
 
 @pytest.mark.slow
-def test_a_process_whose_launcher_was_killed_meanwhile_does_nothing():
-    code = "import os; from asel_lib.training.processes import _begin; _begin({}, 1, print, 'worked')"
-    orphan, child = (
-        subprocess.run([sys.executable, "-c", code.format(parent)], text=True, capture_output=True, timeout=300)
-        for parent in (-1, "os.getppid()")
-    )
-    assert (orphan.returncode, orphan.stdout) == (1, "")
-    assert (child.returncode, child.stdout) == (0, "worked\n")
+def test_a_training_that_is_launched_is_shared_and_printed_once(workplace):
+    training = "asel_lib.training warm_up --profile smoke --recipe anytime --device cpu"
+    said = launched("-m", *training.split())
+    record = json.loads(next(workplace.rglob("synthetic_closeups_anytime.json")).read_text())
+    assert record["training_processes"] == 2
+    assert said.count("epoch 2/2: loss") == said.count(": epoch 2 of 2, val ") == 1, "by the first process"
 
 
 @pytest.mark.slow
-def test_a_script_that_is_no_file_and_whose_threads_have_worked_may_launch(workplace):
-    script = """
-import torch
-from asel_lib import configs
-from asel_lib.training import stages
-print("begun", torch.rand(999, 999) @ torch.rand(999, 999) is None)
-stage = stages.warm_up(configs.load("smoke"), recipe="dropped", processes=2, progress=False)
-print("processes:", stage.record["training_processes"])
-"""
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-    done = subprocess.run(
-        [sys.executable, "-"], input=script, text=True, capture_output=True, timeout=300, env=environment
-    )
-    assert done.returncode == 0, done.stderr
-    assert "processes: 2" in done.stdout and done.stdout.count("begun") == 1, "the script was run by each process"
+def test_an_agent_is_not_shared(workplace):
+    said = launched("-m", *"asel_lib.training agentvit --profile smoke --device cpu".split(), succeeds=False)
+    assert "error: an agent learns in one process, and 2 were launched" in said
+    assert not list(workplace.rglob("checkpoints"))
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setattr(processes, "default_device", lambda: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ValueError, match="2 processes were launched on a machine with 1 GPUs.*--device cpu"):
+        processes.joined()
+    assert processes.joined("cpu").device.type == "cpu"
 
 
 def test_a_process_alone_may_train_in_another_precision_than_before():
@@ -186,7 +202,7 @@ def test_a_process_alone_may_train_in_another_precision_than_before():
 
 def test_images_draw_what_they_draw_in_the_whole_batch():
     rows = np.array([1, 2, 5])
-    part = PartOf(generator(0), 7, rows)
+    part = BatchSliceGenerator(generator(0), 7, rows)
     whole = generator(0)
     for shape, images in (((3, 4), 0), ((5, 3), 1), ((3,), 0)):
         full = torch.rand([7 if place == images else length for place, length in enumerate(shape)], generator=whole)
@@ -199,9 +215,9 @@ def test_images_draw_what_they_draw_in_the_whole_batch():
 def test_images_are_augmented_as_in_the_whole_batch(kind):
     images, rows = torch.randint(0, 255, (6, 3, 16, 16), dtype=torch.uint8), np.array([0, 3, 4])
     whole, _ = augment(images, kind, generator(0))
-    part, _ = augment(images[rows], kind, PartOf(generator(0), 6, rows))
+    part, _ = augment(images[rows], kind, BatchSliceGenerator(generator(0), 6, rows))
     assert torch.equal(part, whole[rows])
-    none, _ = augment(images[:0], kind, PartOf(generator(0), 6, rows[:0]))
+    none, _ = augment(images[:0], kind, BatchSliceGenerator(generator(0), 6, rows[:0]))
     assert len(none) == 0
 
 
@@ -211,16 +227,23 @@ def test_every_process_has_its_part_of_each_kind_of_work(tiny):
         data()[0],
         None,
         SETTINGS,
-        "anytime",
-        0,
-        "float32",
-        (1.0,),
-        None,
-        None,
-        anytime=AnytimeSettings(),
+        seed=0,
+        precision="float32",
+        val_ratios=(1.0,),
+        identity="",
+        files=TrainingFiles(),
+        recipe_settings=AnytimeSettings(),
     )
-    order = run.deal(64)
+    order = run.shard_order(64)
     assert sorted(order) == list(range(64))
     for hand in (order[first::4] for first in range(4)):
         assert (hand < 8).sum() == 2  # of the eight images that pass whole
         assert np.ptp(np.bincount(hand % 4)) <= 2  # of the groups, each with its keep ratio
+
+
+if __name__ == "__main__":  # one of the processes that `launched` starts
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from conftest import tiny_model
+
+    name, folder = sys.argv[1:]
+    {made.__name__: made for made in (each_case, resumed, lost, all_reduce)}[name](tiny_model, Path(folder))

@@ -13,9 +13,10 @@ from asel_lib.data.sets import open_set
 from asel_lib.evaluation import benchmark
 from asel_lib.models import AgentViT, SelectiveViT
 from asel_lib.reproducibility import seeded
-from asel_lib.training import jobs, speed, stages, supervised
+from asel_lib.training import bench_training, jobs, stages, supervised
 from asel_lib.training.dqn import Agent
-from asel_lib.training.reinforcement import AgentRun
+from asel_lib.training.recipes.agent import AgentRun
+from asel_lib.training.state import TrainingFiles
 
 TIMES = ["images_per_second", "seconds", "waiting_share"]
 
@@ -43,10 +44,9 @@ def train(profile, model, batch_size=16, val=True, settings=None, **options):
         Batches(images, split.train[:100], **common),
         Batches(images, split.val, **common) if val else None,
         settings or profile.agentvit,
-        recipe="agent",
+        run_class=partial(AgentRun, agent=profile.agent),
         seed=3,
         progress=False,
-        kind=partial(AgentRun, agent=profile.agent),
         **options,
     )
 
@@ -96,9 +96,9 @@ def test_the_agent_is_shown_told_and_obeyed_batch_by_batch(smoke, monkeypatch):
 
     monkeypatch.setattr(AgentViT, "forward", spied)
     train(smoke, model, val=False)
-    assert [given[2] for given in acted] == list(range(14)) == [batch[0] for batch in fitted]
+    assert [given[2] for given in acted] == list(range(14)) == [batch.step for batch in fitted]
     for (attention, labels, _, mask), batch, (images, kept) in zip(acted, fitted, seen, strict=True):
-        assert torch.equal(labels, batch[3]) and torch.equal(images, batch[2])
+        assert torch.equal(labels, batch.labels) and torch.equal(images, batch.images)
         assert (kept == mask.nonzero()[:, 0]).all() and len(kept) == len(images) == len(attention)
     assert [given[-1] for given in learned] == [7, 9, 11, 13]
     for before, after, labels, mask, reward, step in learned:
@@ -117,12 +117,11 @@ def test_the_classifiers_optimiser_leaves_the_agent_alone(smoke):
         Batches(images, split.train, image_size=32),
         None,
         smoke.agentvit,
-        "agent",
-        0,
-        "float32",
-        (0.5,),
-        None,
-        None,
+        seed=0,
+        precision="float32",
+        val_ratios=(0.5,),
+        identity="",
+        files=TrainingFiles(),
         agent=smoke.agent,
     )
     own = {id(parameter) for group in run.optimizer.param_groups for parameter in group["params"]}
@@ -137,7 +136,7 @@ def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(
 ):
     make, settings = agentvit, smoke.agentvit
     if setting == "equal":  # with what may carry over from step to step
-        make, settings = equal, replace(smoke.line_guided, clip_gradient=0.05, schedule="cosine", augmentation="flip")
+        make, settings = equal, replace(smoke.direct, clip_gradient=0.05, schedule="cosine", augmentation="flip")
     whole = make(smoke)
     history = train(smoke, whole, settings=settings).history.drop(columns=TIMES)
     original, count = AgentRun._fit, []
@@ -166,8 +165,8 @@ def test_a_batch_of_one_trains(smoke):
     profile = replace(smoke, agentvit=replace(smoke.agentvit, epochs=1))
     images, split = open_set(profile, "synthetic")
     data = Batches(images, split.train[:3], image_size=32, batch_size=2)  # the last batch is one image
-    kind = partial(AgentRun, agent=profile.agent)
-    supervised.train(agentvit(smoke), data, None, profile.agentvit, recipe="agent", seed=0, progress=False, kind=kind)
+    run_class = partial(AgentRun, agent=profile.agent)
+    supervised.train(agentvit(smoke), data, None, profile.agentvit, run_class=run_class, seed=0, progress=False)
 
 
 def test_agentvit_is_trained_kept_reused_and_measured(smoke, capsys):
@@ -196,8 +195,8 @@ def test_in_the_equal_setting_the_backbone_starts_as_that_of_the_other_selectors
     monkeypatch.setattr(jobs, "train", train)
     for begin in (
         lambda: stages.agentvit(smoke, setting="equal"),
-        lambda: stages.line_guided(smoke, selection="learned", recipe="paper"),
-        lambda: stages.line_guided(smoke, selection="learned"),
+        lambda: stages.direct(smoke, selector="learned", recipe="masked"),
+        lambda: stages.direct(smoke, selector="learned"),
     ):
         with pytest.raises(KeyboardInterrupt):
             begin()
@@ -207,7 +206,7 @@ def test_in_the_equal_setting_the_backbone_starts_as_that_of_the_other_selectors
 
 def test_the_equal_setting_has_names_of_its_own(smoke):
     agent = stages.agentvit(smoke, setting="equal", progress=False)
-    paper = stages.line_guided(smoke, selection="learned", recipe="paper", progress=False)
+    paper = stages.direct(smoke, selector="learned", recipe="masked", progress=False)
     assert (agent.file.stem, paper.file.stem) == ("synthetic_line_guided_agent", "synthetic_line_guided_learned_paper")
     assert (agent.record["method"], agent.record["recipe"]) == ("line_guided", "agent")
     assert benchmark.own_policies(agent.record, ("learned", "central")) == ["agent", "random"]
@@ -225,11 +224,8 @@ def test_agentvit_takes_images_of_its_own_size(smoke):
     ("begin", "message"),
     [
         (lambda p: stages.agentvit(p, setting="fair"), "unknown setting 'fair': expected one of published, equal"),
-        (lambda p: stages.line_guided(p, selection="random", recipe="paper"), "trains a learned selector"),
-        (
-            lambda p: stages.line_guided(p, selection="agent", keep_ratio=0.3),
-            "an agent chooses how many patches it keeps",
-        ),
+        (lambda p: stages.direct(p, selector="random", recipe="masked"), "does not train selector"),
+        (lambda p: stages.direct(p, selector="agent", keep_ratio=0.3), "an agent chooses how many patches it keeps"),
     ],
 )
 def test_what_cannot_be_trained_is_an_error_before_any_work(smoke, begin, message):
@@ -239,7 +235,7 @@ def test_what_cannot_be_trained_is_an_error_before_any_work(smoke, begin, messag
 
 
 def test_speeds_are_measured_for_each_training(smoke):
-    table = speed.in_turn(smoke, images=32, rounds=2, progress=False).set_index("training")
+    table = bench_training.in_turn(smoke, images=32, rounds=2, progress=False).set_index("training")
     assert list(table.index) == ["paper", "dropped", "anytime", "agent", "agentvit"]
     assert (table["low"] <= table["images_per_second"]).all() and (table["images_per_second"] <= table["high"]).all()
     assert table.loc["paper", "times_paper"] == 1

@@ -9,10 +9,13 @@ from asel_lib import configs
 from asel_lib.data.batches import Batches
 from asel_lib.data.decode import ImageArray
 from asel_lib.errors import TrainingError
-from asel_lib.training import optimizers, supervised
+from asel_lib.training import objectives, optimizers, state, supervised
+from asel_lib.training.recipes.dropped import DroppedRun
+from asel_lib.training.recipes.masked import MaskedRun
 
 SETTINGS = replace(configs.load("smoke").warmup, epochs=3, batch_size=16, lr_backbone=2e-3, schedule="cosine")
 
+RUNS = pytest.mark.parametrize("run_class", [MaskedRun, DroppedRun])
 TIMES = ["seconds", "images_per_second", "waiting_share"]  # the columns in which two equal runs differ
 
 
@@ -28,7 +31,7 @@ def data():
 
 
 def run(model, data, **changes):
-    options = dict(recipe="dropped", seed=0, progress=False) | changes
+    options = dict(run_class=DroppedRun, seed=0, progress=False) | changes
     return supervised.train(model, *data, options.pop("settings", SETTINGS), **options)
 
 
@@ -36,10 +39,10 @@ def weights(model):
     return torch.cat([value.flatten() for value in model.state_dict().values()])
 
 
-@pytest.mark.parametrize("recipe", profiles.ASEL_RECIPES)
-def test_both_recipes_learn(tiny, data, recipe):
+@RUNS
+def test_both_recipes_learn(tiny, data, run_class):
     model = tiny(2)
-    trained = run(model, data, recipe=recipe, settings=replace(SETTINGS, epochs=6))
+    trained = run(model, data, run_class=run_class, settings=replace(SETTINGS, epochs=6))
     assert trained.val_accuracy > 0.9
     assert trained.history["train_loss"].iloc[-1] < trained.history["train_loss"].iloc[0]
     assert not model.training
@@ -64,7 +67,7 @@ def test_a_run_killed_in_mid_epoch_ends_with_the_weights_of_an_uninterrupted_one
     class Killed(BaseException):
         pass
 
-    original, count = supervised.Run._step, []
+    original, count = DroppedRun.compute_gradients, []
 
     def step(self, *arguments):
         if len(count) == steps_before_the_kill:
@@ -73,10 +76,10 @@ def test_a_run_killed_in_mid_epoch_ends_with_the_weights_of_an_uninterrupted_one
         original(self, *arguments)
 
     options = dict(state_file=tmp_path / "run.pt", history_file=tmp_path / "history.csv", save_seconds=0.0)
-    monkeypatch.setattr(supervised.Run, "_step", step)
+    monkeypatch.setattr(DroppedRun, "compute_gradients", step)
     with pytest.raises(Killed):
         run(tiny(2), data, **options)
-    monkeypatch.setattr(supervised.Run, "_step", original)
+    monkeypatch.setattr(DroppedRun, "compute_gradients", original)
     resumed = tiny(2)
     with torch.no_grad():
         resumed.head.weight.add_(1)  # a new process's model: all that counts is in the state file
@@ -99,19 +102,19 @@ def test_a_run_killed_between_the_last_step_and_validation_goes_on(tiny, data, t
 
 
 def test_the_state_of_other_settings_or_a_torn_state_is_not_taken_up(tiny, data, tmp_path, capsys):
-    state = tmp_path / "run.pt"
-    run(tiny(2), data, state_file=state, settings=replace(SETTINGS, epochs=1))
+    file = tmp_path / "run.pt"
+    run(tiny(2), data, state_file=file, settings=replace(SETTINGS, epochs=1))
     fresh, resumed = tiny(2), tiny(2)
     run(fresh, data)
-    run(resumed, data, state_file=state)
+    run(resumed, data, state_file=file)
     assert "another run" in capsys.readouterr().out
-    run(tiny(2, depth=1), data, state_file=state, identity="depth 1", settings=replace(SETTINGS, epochs=1))
+    run(tiny(2, depth=1), data, state_file=file, identity="depth 1", settings=replace(SETTINGS, epochs=1))
     assert "another run" in capsys.readouterr().out
     assert torch.equal(weights(fresh), weights(resumed))
-    state.write_bytes(state.read_bytes()[:1000])
+    file.write_bytes(file.read_bytes()[:1000])
     again = tiny(2)
     with pytest.warns(UserWarning, match="starts afresh"):
-        run(again, data, state_file=state)
+        run(again, data, state_file=file)
     assert torch.equal(weights(fresh), weights(again))
 
 
@@ -119,7 +122,7 @@ def test_the_weights_kept_are_those_of_the_best_epoch_on_val(tiny, data, monkeyp
     scores = iter([0.2, 0.9, 0.5])
     seen = []
 
-    def validate(model, batches, ratios, precision):
+    def validate(model, *_):
         seen.append(weights(model).clone())
         return {1.0: next(scores)}
 
@@ -176,15 +179,15 @@ def test_a_loss_that_is_not_finite_stops_with_the_batchs_images(tiny, data):
 def test_weights_that_are_not_finite_are_never_kept(tiny, data, tmp_path, monkeypatch):
     """A loss may still be finite in the step that breaks the weights: the last of an epoch."""
     options = dict(state_file=tmp_path / "run", settings=replace(SETTINGS, epochs=3))
-    original = supervised.Run.update
+    original = DroppedRun.update
 
     def update(self, step):
         original(self, step)
-        if self.epoch == 1 and self.step_in_epoch == 2:
+        if self.state.epoch == 1 and self.state.step_in_epoch == 2:
             self.model.head.bias.data[0] = float("inf")
 
     with monkeypatch.context() as patch:
-        patch.setattr(supervised.Run, "update", update)
+        patch.setattr(DroppedRun, "update", update)
         with pytest.raises(TrainingError, match="head.bias is no longer finite in epoch 2 .learning rate 0.000413"):
             run(tiny(2), data, **options)
     whole, resumed = tiny(2), tiny(2)
@@ -220,20 +223,20 @@ def too_large_to_go_back(most, model):
     model.blocks[0].register_forward_hook(watch)
 
 
-@pytest.mark.parametrize("recipe", profiles.ASEL_RECIPES)
+@RUNS
 @pytest.mark.parametrize("clip", [None, 0.05])
 @pytest.mark.parametrize("where", ["forward", "backward"])
 def test_where_memory_runs_out_batches_pass_in_halves_with_the_same_result(
-    tiny, data, monkeypatch, capsys, recipe, clip, where
+    tiny, data, monkeypatch, capsys, run_class, clip, where
 ):
     settings = replace(SETTINGS, clip_gradient=clip, full_epochs=1)
     whole, halved = tiny(2), tiny(2)
-    expected = run(whole, data, recipe=recipe, settings=settings)
+    expected = run(whole, data, run_class=run_class, settings=settings)
     if where == "forward":
-        monkeypatch.setattr(supervised.objectives, "loss", larger_than(9, supervised.objectives.loss))
+        monkeypatch.setattr(objectives, "loss", larger_than(9, objectives.loss))
     else:
         too_large_to_go_back(9, halved)
-    trained = run(halved, data, recipe=recipe, settings=settings)
+    trained = run(halved, data, run_class=run_class, settings=settings)
     torch.testing.assert_close(weights(halved), weights(whole), atol=2e-4, rtol=0)
     columns = ["train_loss", "train_accuracy", "keep_ratio"]
     pd.testing.assert_frame_equal(trained.history[columns], expected.history[columns], rtol=1e-3)
@@ -241,7 +244,7 @@ def test_where_memory_runs_out_batches_pass_in_halves_with_the_same_result(
 
 
 def test_where_halves_do_not_fit_either_the_batch_size_is_named(tiny, data, monkeypatch):
-    monkeypatch.setattr(supervised.objectives, "loss", larger_than(4, supervised.objectives.loss))
+    monkeypatch.setattr(objectives, "loss", larger_than(4, objectives.loss))
     with pytest.raises(TrainingError, match="not enough memory on cpu .*batches of 16 images of 32 pixels.*batch_size"):
         run(tiny(2), data)
 
@@ -266,7 +269,7 @@ def test_an_error_that_is_not_of_memory_is_left_as_it_is(tiny, data, monkeypatch
     def wrong(*_, **__):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    monkeypatch.setattr(supervised.objectives, "loss", wrong)
+    monkeypatch.setattr(objectives, "loss", wrong)
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
         run(tiny(2), data)
 
@@ -275,7 +278,7 @@ def test_a_full_disk_does_not_stop_training(tiny, data, tmp_path, monkeypatch):
     def full(path, write):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(supervised, "replace_file", full)
+    monkeypatch.setattr(state, "replace_file", full)
     with pytest.warns(UserWarning, match="could not be written.*No space left"):
         files = dict(state_file=tmp_path / "run.pt", history_file=tmp_path / "history.csv")
         assert len(run(tiny(2), data, **files).history) == 3

@@ -1,6 +1,13 @@
-"""Only the kept tokens enter the blocks in training too; a learned selector's kept set is drawn by Gumbel top-k."""
+"""The recipe `dropped`."""
 
 from asel_lib.registry import RECIPES, Recipe
-from asel_lib.training.supervised import DroppedRun
+from asel_lib.training.objectives import AselRun
 
-RECIPES.add("dropped", Recipe("dropped", "dropped", DroppedRun, purpose=__doc__.strip(), linestyle="-."))
+
+class DroppedRun(AselRun):
+    """Only the kept tokens enter the blocks in training too; which are kept is drawn by Gumbel top-k."""
+
+    mode = "gumbel"
+
+
+RECIPES.add("dropped", Recipe("dropped", "dropped", DroppedRun, purpose=DroppedRun.__doc__, linestyle="-."))

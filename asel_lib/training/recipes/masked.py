@@ -1,6 +1,13 @@
-"""ASEL as published: all tokens stay in training and are multiplied by the straight-through mask."""
+"""The recipe `masked`."""
 
 from asel_lib.registry import RECIPES, Recipe
-from asel_lib.training.supervised import MaskedRun
+from asel_lib.training.objectives import AselRun
 
-RECIPES.add("masked", Recipe("masked", "masked", MaskedRun, purpose=__doc__.strip(), linestyle="--"))
+
+class MaskedRun(AselRun):
+    """ASEL as published: all tokens stay in the blocks in training, multiplied by the straight-through mask."""
+
+    mode = "mask"
+
+
+RECIPES.add("masked", Recipe("masked", "masked", MaskedRun, purpose=MaskedRun.__doc__, linestyle="--"))

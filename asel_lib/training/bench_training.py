@@ -4,7 +4,6 @@ import contextlib
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,18 +20,18 @@ from asel_lib.data.decode import ImageArray
 from asel_lib.data.sets import open_set
 from asel_lib.devices import default_device, resolve_precision
 from asel_lib.models import build
-from asel_lib.training.anytime import AnytimeRun
-from asel_lib.training.published_loop import Files, PublishedLoop
-from asel_lib.training.reinforcement import AgentRun
+from asel_lib.registry import RECIPES
+from asel_lib.training.author_loop import AuthorLoop, Files
 from asel_lib.training.supervised import train
+
+AUTHORS = "author_loop"
 
 
 @dataclass(frozen=True)
 class _Training:
-    recipe: str
+    run_class: Callable
     model: ModelSettings
     settings: StageSettings
-    kind: Callable | None = None
 
 
 def in_turn(
@@ -41,34 +40,46 @@ def in_turn(
     images: int = 512,
     rounds: int = 5,
     device: str | torch.device | None = None,
-    base: str = "paper",
+    base: str = "masked",
     only: tuple[str, ...] = (),
     workers: int | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Train each model on the same few images, round after round; the first round is a warm-up and not counted.
+    """Train each model on the same few images, round after round -> a row a training: img/s, median and quartiles over
+    the rounds, and `times_<base>`, median and quartiles of the rounds' ratios to the base.
 
-    -> a row a training: "paper" and "dropped" (ASEL's recipes, at the mean keep ratio of the line-guided schedule),
-    "anytime" (at the ratios of its settings), "agent" (AgentViT's agent), all four on the line-guided backbone by its
-    schedule; "agentvit" (AgentViT's own network and schedule); where it is the `base`, "published" (the authors' loop,
-    `training.published_loop`, with so many `workers`, None: one for each core that this process may use).
-    only: these of them, with the base. img/s, median and quartiles over rounds, and `times_<base>` with quartiles, of
-    the rounds' ratios to the base. Without the agent's own learning: a small step in 50 batches.
+    Trainings: each registered recipe by its name, on the direct schedule with the selector that it trains, at the
+    schedule's mean keep ratio ("anytime": at the ratios of its settings); "agentvit" (AgentViT's own network and
+    schedule); "author_loop" (the authors' loop, `training.author_loop`). The agent's own learning is not timed: a small
+    step in 50 batches.
+
+    Args:
+        profile: models, schedules and precision.
+        dataset: "": the profile's first.
+        images: how many of the training part.
+        rounds: that are counted; one before them is a warm-up.
+        device: None: a GPU if there is one.
+        base: the training that the others are compared with.
+        only: these trainings and the base; (): all, "author_loop" only where it is the base.
+        workers: of the authors' loop, None: one for each core that this process may use.
+        progress: whether to show a bar.
+
+    Raises:
+        ValueError: for an unknown training.
     """
     device = torch.device(device) if device else default_device()
-    own = profile.for_line_guided()
-    trainings = _trainings(replace(own, anytime=own.anytime_for(dataset or profile.datasets[0])))
-    known = [*trainings, "published"]
+    trainings = _trainings(profile.for_direct(), dataset or profile.datasets[0])
+    known = [*trainings, AUTHORS]
     for name in (base, *only):
         checks.one_of("training", name, known)
-    chosen = [name for name in known if name in (base, *only) or (not only and name != "published")]
+    chosen = [name for name in known if name in (base, *only) or (not only and name != AUTHORS)]
     speeds = {name: [] for name in chosen}
-    with _published(profile, dataset, images, workers, device) if "published" in chosen else _nothing() as loop:
+    with _published(profile, dataset, images, workers, device) if AUTHORS in chosen else _nothing() as loop:
         for number in tqdm(range(rounds + 1), desc="rounds of training", leave=False, disable=not progress):
             for name in chosen:
                 rate = (
                     loop.epoch()
-                    if name == "published"
+                    if name == AUTHORS
                     else _rate(profile, trainings[name], dataset, images, number, name, device)
                 )
                 speeds[name].append(rate)
@@ -84,29 +95,23 @@ def in_turn(
     return pd.DataFrame(rows)
 
 
-def _trainings(profile: Profile) -> dict[str, _Training]:
-    schedule = profile.line_guided
+def _trainings(profile: Profile, dataset: str) -> dict[str, _Training]:
+    schedule = profile.direct
     mean = (schedule.ratio_low + schedule.ratio_high) / 2
     schedule = replace(schedule, ratio_low=mean, ratio_high=mean)
-    agent, anytime = partial(AgentRun, agent=profile.agent), partial(AnytimeRun, anytime=profile.anytime)
-
-    def on(selector: str) -> ModelSettings:
-        return replace(profile.model, selector=selector)
-
-    return {
-        "paper": _Training("paper", on("learned"), schedule),
-        "dropped": _Training("dropped", on("learned"), schedule),
-        "anytime": _Training("anytime", on(profile.anytime.selector), schedule, anytime),
-        "agent": _Training("agent", on("agent"), schedule, agent),
-        "agentvit": _Training("agent", profile.agentvit_model, profile.agentvit, agent),
-    }
+    found = {}
+    for recipe in RECIPES:
+        own = profile.settings_of(recipe.name, dataset)
+        model = replace(profile.model, selector=recipe.selector or profile.model.selector)
+        found[recipe.name] = _Training(recipe.run_class(own), model, schedule)
+    return found | {"agentvit": replace(found["agent"], model=profile.agentvit_model, settings=profile.agentvit)}
 
 
 def _rate(
     profile: Profile, training: _Training, dataset: str, images: int, number: int, name: str, device: torch.device
 ) -> float:
     """Images a second of one short epoch."""
-    profile = replace(profile.for_line_guided(), model=training.model)
+    profile = replace(profile.for_direct(), model=training.model)
     found, split = open_set(profile, dataset or profile.datasets[0])
     made = _made(training.model, found, number, name).to(device)
     settings = replace(training.settings, epochs=1, full_epochs=0, warmup_epochs=0)
@@ -118,11 +123,10 @@ def _rate(
         batches,
         None,
         settings,
-        recipe=training.recipe,
+        run_class=training.run_class,
         seed=number,
         precision=resolve_precision(profile.precision, device),
         progress=False,
-        kind=training.kind,
     )
     return trained.history["images_per_second"].iloc[0]
 
@@ -130,10 +134,10 @@ def _rate(
 @contextlib.contextmanager
 def _published(
     profile: Profile, dataset: str, images: int, workers: int | None, device: torch.device
-) -> Iterator[PublishedLoop]:
+) -> Iterator[AuthorLoop]:
     """The authors' loop on the files of the same images; where these are made by the computer, on files of them."""
-    profile = profile.for_line_guided()
-    training = _trainings(profile)["paper"]
+    profile = profile.for_direct()
+    training = _trainings(profile, dataset or profile.datasets[0])["masked"]
     found, split = open_set(profile, dataset or profile.datasets[0])
     with tempfile.TemporaryDirectory() as folder:
         chosen = split.train[:images]
@@ -142,9 +146,9 @@ def _published(
             found.labels[chosen],
             training.model.image_size,
         )
-        made = _made(training.model, found, 0, "published").to(device)
+        made = _made(training.model, found, 0, AUTHORS).to(device)
         workers = reproducibility.cores() if workers is None else workers
-        yield PublishedLoop(made, files, replace(training.settings, full_epochs=0), workers, device)
+        yield AuthorLoop(made, files, replace(training.settings, full_epochs=0), workers, device)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Trainings timed in turn, among them the published loop."""
+"""Trainings timed in turn, among them the authors' loop."""
 
 from dataclasses import replace
 
@@ -9,8 +9,8 @@ from PIL import Image
 
 from asel_lib import configs
 from asel_lib.configs import StageSettings
-from asel_lib.training import speed
-from asel_lib.training.published_loop import Files, PublishedLoop
+from asel_lib.training import bench_training
+from asel_lib.training.author_loop import AuthorLoop, Files
 
 
 @pytest.fixture
@@ -18,23 +18,26 @@ def smoke(workplace):
     return replace(configs.load("smoke"), synthetic_images=120)
 
 
-def test_the_published_loop_is_a_base_to_measure_against(smoke):
-    table = speed.in_turn(
-        smoke, images=64, rounds=2, base="published", only=("dropped", "anytime"), workers=0, progress=False
+def test_the_authors_loop_is_a_base_to_measure_against(smoke):
+    table = bench_training.in_turn(
+        smoke, images=64, rounds=2, base="author_loop", only=("dropped", "anytime"), workers=0, progress=False
     ).set_index("training")
-    assert list(table.index) == ["dropped", "anytime", "published"]
+    assert list(table.index) == ["dropped", "anytime", "author_loop"]
     assert (table["images_per_second"] > 0).all()
-    assert table.loc["published", "times_published"] == 1
+    assert table.loc["author_loop", "times_author_loop"] == 1
     row = table.loc["anytime"]
-    assert row["times_published_low"] <= row["times_published"] <= row["times_published_high"]
+    assert row["times_author_loop_low"] <= row["times_author_loop"] <= row["times_author_loop_high"]
 
 
 def test_an_unknown_training_is_named(smoke):
-    with pytest.raises(ValueError, match="unknown training 'droped': expected one of paper, dropped"):
-        speed.in_turn(smoke, images=8, only=("droped",))
+    with pytest.raises(
+        ValueError,
+        match="unknown training 'droped': expected one of agent, anytime, dropped, masked, agentvit, author_loop",
+    ):
+        bench_training.in_turn(smoke, images=8, only=("droped",))
 
 
-def test_the_published_loop_learns_from_files(tmp_path, tiny):
+def test_the_authors_loop_learns_from_files(tmp_path, tiny):
     """Dark against bright: its loss falls, so that what is timed is a training."""
     files, labels = [], []
     for number in range(16):
@@ -44,7 +47,7 @@ def test_the_published_loop_learns_from_files(tmp_path, tiny):
     torch.manual_seed(0)
     model = tiny(selector="learned")
     settings = StageSettings(epochs=1, lr_selector=1e-3, lr_backbone=1e-3, lr_head=1e-3, batch_size=8, full_epochs=0)
-    loop = PublishedLoop(model, Files(files, labels, 32), settings, 0, torch.device("cpu"))
+    loop = AuthorLoop(model, Files(files, labels, 32), settings, 0, torch.device("cpu"))
     dataset = loop.loader.dataset
     images, wanted = torch.stack([image for image, _ in dataset]), torch.tensor([label for _, label in dataset])
     assert images.shape == (16, 3, 32, 32)

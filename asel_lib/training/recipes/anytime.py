@@ -8,44 +8,88 @@ trains the selector (policy gradient; each set is the other's baseline).
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from asel_lib.configs import AnytimeSettings
+from asel_lib.configs.settings import Count, NotNegative, Ratio, Share, settings
+from asel_lib.registry import RECIPES, Recipe
 from asel_lib.reproducibility import generator
 from asel_lib.selection import keep_count
 from asel_lib.selection.base import best
 from asel_lib.selection.slot import draw_order
 from asel_lib.training import processes
-from asel_lib.training.processes import Piece
-from asel_lib.training.supervised import Run
+from asel_lib.training.sharding import Shard, TrainBatch, batch_generator, zero_loss
+from asel_lib.training.supervised import SupervisedRun
 
 VALUES = 3.0  # how far apart the log-weights of patches are for a difference of 1 in log-likelihood, N patches alike
 
 
+@settings
+class AnytimeSettings:
+    """What a step consists of; optimiser, schedule of rates and augmentation are the stage's."""
+
+    whole: Share = 0.125
+    """Share of a batch that also passes with all patches."""
+    groups: Count = 4
+    """Keep ratios a step, one from each part of [ratio_low, ratio_high]."""
+    ratio_low: Ratio = 0.05
+    """Lowest keep ratio."""
+    ratio_high: Ratio = 0.5
+    """Highest keep ratio of the groups."""
+    spread: Literal["log", "linear"] = "log"
+    """Scale on which the range is divided among the groups."""
+    distill: Share = 0.5
+    """Of the images that passed whole: the share of the loss at fewer patches that is cross entropy with what the
+    whole image was taken for."""
+    signal: Literal["policy_gradient", "against_random", "values"] = "policy_gradient"
+    """What the selector learns from, see `AnytimeRun._judged`."""
+    entropy: NotNegative = 0.01
+    """Weight of the policy gradient's bonus for an open choice."""
+
+    def __post_init__(self):
+        if self.ratio_low > self.ratio_high:
+            raise ValueError(f"ratio_low is {self.ratio_low}, above ratio_high, {self.ratio_high}")
+
+
 @dataclass
 class Sets:
-    """The sets of patches of the images that a process has of a batch: log-weights (B, N), None where nothing is
-    learned; orders: see `AnytimeRun._drawn`. seen: of each group, piece after piece, which images, and the classifier's
-    errors on their first and their second sets."""
+    """The sets of patches of the images that a process has of a batch.
+
+    Args:
+        seen: of each group, shard after shard: which images, and the classifier's errors on their first and on their
+            second sets.
+        weights: (B, N) log-weights, None where nothing is learned.
+        orders: one or two of (B, N), see `AnytimeRun._drawn`.
+    """
 
     seen: list[list[tuple[Tensor, Tensor, Tensor]]]
     weights: Tensor | None = None
     orders: list[Tensor] = field(default_factory=list)
 
 
-class AnytimeRun(Run):
-    """Training of a SelectiveViT by this recipe. A selector without weights is not trained, and chooses by itself."""
+class AnytimeRun(SupervisedRun):
+    """Training of a SelectiveViT by this recipe. A selector without weights is not trained, and chooses by itself.
 
-    def __init__(self, model, *args, anytime: AnytimeSettings):
-        super().__init__(model, *args)
-        self.anytime = anytime
+    Args:
+        model: a SelectiveViT.
+        arguments: those of `SupervisedRun`.
+        recipe_settings: the recipe's own.
+        options: those of `SupervisedRun`.
+    """
+
+    def __init__(self, model, *arguments, recipe_settings: AnytimeSettings, **options):
+        super().__init__(model, *arguments, **options)
+        self.anytime = recipe_settings
         self.learns = next(model.selector.parameters(), None) is not None
 
-    def deal(self, count: int) -> np.ndarray:
+    def described(self) -> tuple:
+        return (*super().described(), self.anytime)
+
+    def shard_order(self, count: int) -> np.ndarray:
         """Images that pass whole first, both parts group after group, so that each process has some of every work."""
         images = np.arange(count)
         return np.lexsort((images, self._group(images), images >= self._whole(count)))
@@ -59,37 +103,40 @@ class AnytimeRun(Run):
         """How many images of a batch pass whole: its first ones."""
         return round(self.anytime.whole * count)
 
-    def _step(
-        self, epoch: int, step: int, positions: np.ndarray, images: Tensor, labels: Tensor, lines: Tensor | None = None
-    ) -> None:
-        ratios = group_ratios(self.anytime, generator(self.seed, "keep ratio", step))
-        count = len(positions)
-        rows = np.concatenate(processes.dealt(self.deal(count), self.accelerator))
-        noise, sets = self.drawing(rows, count, "noise", step), Sets([[] for _ in ratios])
+    def compute_gradients(self, epoch: int, batch: TrainBatch) -> None:
+        ratios = group_ratios(self.anytime, generator(self.seed, "keep ratio", batch.step))
+        count = len(batch.positions)
+        noise = batch_generator(self.rows(count), count, self.seed, "noise", batch.step)
+        sets = Sets([[] for _ in ratios])
 
-        def compute(piece: Piece) -> tuple[Tensor, Tensor]:
-            if not sets.orders:  # for all pieces of this process at once: the selector is small
-                sets.weights, sets.orders = self._drawn(images, lines, noise, step)
-            return self.loss(piece, ratios, sets)
+        def shard_loss(shard: Shard) -> tuple[Tensor, Tensor]:
+            if not sets.orders:  # for all shards of this process at once: the selector is small
+                sets.weights, sets.orders = self._drawn(batch.images, batch.lines, noise, batch.step)
+            return self.loss(shard, ratios, sets)
 
-        self.gradients(compute, positions, images, labels, lines, step, sum(ratios) / len(ratios))
+        self.backward(shard_loss, batch, sum(ratios) / len(ratios))
 
-    def loss(self, piece: Piece, ratios: list[float], sets: Sets) -> tuple[Tensor, Tensor]:
-        """-> a piece's part of the loss of a step, and logits (B, classes) of a pass of each image with few patches.
-        The selector is judged with the last piece."""
-        model, images, labels = self.model, piece.images, piece.labels
-        whole = int((piece.rows < self._whole(piece.count)).sum())
+    def loss(self, shard: Shard, ratios: list[float], sets: Sets) -> tuple[Tensor, Tensor]:
+        """-> a shard's share of the loss of a step, and logits (b, classes) of a pass of each image with few patches.
+
+        Args:
+            shard: with its last one the selector is judged.
+            ratios: the keep ratio of each group.
+            sets: of all this process's images; what the classifier made of the shard's is added.
+        """
+        model, images, labels = self.model, shard.images, shard.labels
+        whole = int((shard.rows < self._whole(shard.count)).sum())
         answers = labels.new_zeros(len(images), model.num_classes, dtype=torch.float32)
-        loss, taught = images.new_zeros(()) if len(images) else processes.untouched(model), None
+        loss, taught = images.new_zeros(()) if len(images) else zero_loss(model), None
         if whole:
             logits = model(images[:whole])
-            loss = loss + F.cross_entropy(logits.float(), labels[:whole], reduction="sum") / piece.count
+            loss = loss + F.cross_entropy(logits.float(), labels[:whole], reduction="sum") / shard.count
             taught = logits.detach().float().softmax(dim=1)
         for number, ratio in enumerate(ratios):
-            if number >= piece.count:
+            if number >= shard.count:
                 break  # a last batch of a few images
-            group = torch.from_numpy(np.flatnonzero(self._group(piece.rows) == number)).to(images.device)
-            here, keep = group + piece.start, keep_count(sets.orders[0].shape[1], ratio)
+            group = torch.from_numpy(np.flatnonzero(self._group(shard.rows) == number)).to(images.device)
+            here, keep = group + shard.start, keep_count(sets.orders[0].shape[1], ratio)
             errors = images.new_zeros(0)
             if len(group):
                 # All sets of a group in one pass: fewer and larger matrix products.
@@ -98,22 +145,22 @@ class AnytimeRun(Run):
                 logits = model(images[twice], kept=kept).float()
                 errors = F.cross_entropy(logits, labels[twice], reduction="none")
                 taken = self._taught(errors, logits, twice, taught)
-                loss = loss + taken.sum() / piece.count / len(sets.orders)
+                loss = loss + taken.sum() / shard.count / len(sets.orders)
                 answers[group] = logits[: len(group)].detach()
             if self.learns:
                 sets.seen[number].append((here, *errors.detach().chunk(2)) if len(group) else (here, errors, errors))
-                if piece.last:
+                if shard.last:
                     here, *errors = map(torch.cat, zip(*sets.seen[number], strict=True))
                     judged = self._judged(sets.weights[here], [order[here] for order in sets.orders], errors, keep)
-                    loss = loss + judged.sum() / piece.count
+                    loss = loss + judged.sum() / shard.count
         return loss, answers
 
     def _drawn(
         self, images: Tensor, lines: Tensor | None, noise: torch.Generator, step: int
     ) -> tuple[Tensor | None, list[Tensor]]:
-        """Log-weights (B, N), None where nothing is learned, and all patches in the order in which they are kept, once
-        for each set: drawn by weight, or by a selector that draws by itself; one set of one that always chooses the
-        same."""
+        """-> log-weights (B, N), None where nothing is learned, and for each set all patches (B, N) in the order in
+        which they are kept: two sets drawn by weight, or by a selector that draws by itself; one set of a selector that
+        always chooses the same."""
         model, selector = self.model, self.model.selector
         if not self.learns:
             draws = range(2 * step, 2 * step + 2) if selector.stochastic else [0]
@@ -132,7 +179,8 @@ class AnytimeRun(Run):
         return weights, [draw_order(weights, noise) for _ in range(2)]
 
     def _taught(self, error: Tensor, logits: Tensor, group: Tensor, taught: Tensor | None) -> Tensor:
-        """The cross entropy of the images that passed whole is in part that with what the whole image was taken for."""
+        """-> (b,) errors, where those of images that passed whole are in part (`distill`) the cross entropy with what
+        the whole image was taken for."""
         share = self.anytime.distill
         if taught is None or not share:
             return error
@@ -141,7 +189,8 @@ class AnytimeRun(Run):
         return torch.where(there, (1 - share) * error + share * soft, error)
 
     def _judged(self, weights: Tensor, orders: Sequence[Tensor], errors: Sequence[Tensor], keep: int) -> Tensor:
-        """The selector's loss on two sets of `keep` patches of each image and the classifier's errors on them, (b,).
+        """-> (b,) the selector's loss, from two sets of `keep` patches of each image and the classifier's errors on
+        them.
 
         policy_gradient: REINFORCE, each set's baseline the other, and a bonus for weights that leave the choice open.
         against_random: the same, but the second set, the baseline, is drawn uniformly.
@@ -161,6 +210,11 @@ class AnytimeRun(Run):
         entropy = torch.distributions.Categorical(logits=weights, validate_args=False).entropy()
         return -better * odds / keep - self.anytime.entropy * entropy
 
+    def finish(self) -> None:
+        """Prepare the keep ratios that are met on average (`auto`), by the val part."""
+        if self.val is not None and self.model.selector.trained:
+            self.model.calibrate(self.val)
+
     def clip(self, most: float) -> None:
         """The selector apart: its gradient is of another size, and must not change the classifier's step."""
         parts = [[], []]
@@ -171,8 +225,13 @@ class AnytimeRun(Run):
 
 
 def group_ratios(settings: AnytimeSettings, noise: torch.Generator) -> list[float]:
-    """A keep ratio for each group: one from each of as many equal parts of [ratio_low, ratio_high], on a logarithmic
-    scale or a linear one, so that every step has few patches and many."""
+    """A keep ratio for each group: one from each of as many equal parts of [ratio_low, ratio_high], so that every step
+    has few patches and many.
+
+    Args:
+        settings: `groups`, the range, and its scale (`spread`: "log" or "linear").
+        noise: for the place within each part.
+    """
     places = (torch.arange(settings.groups) + torch.rand(settings.groups, generator=noise)) / settings.groups
     low, high = settings.ratio_low, settings.ratio_high
     if settings.spread == "log":
@@ -181,8 +240,28 @@ def group_ratios(settings: AnytimeSettings, noise: torch.Generator) -> list[floa
 
 
 def log_probability(weights: Tensor, order: Tensor, keep: int) -> Tensor:
-    """Of drawing the first `keep` of `order` one after the other without replacement, each in proportion to its weight
-    among those that are left (Plackett-Luce). log-weights (B, N), order (B, N), all patches -> (B,)."""
+    """-> (B,) log-probability of drawing the first `keep` of `order` one after the other without replacement, each in
+    proportion to its weight among those that are left (Plackett-Luce).
+
+    Args:
+        weights: (B, N) log-weights.
+        order: (B, N) all patches of each image.
+        keep: how many are drawn.
+    """
     ranked = weights.gather(1, order)
     left = ranked.flip(1).logcumsumexp(dim=1).flip(1)  # of what is left at each draw
     return (ranked - left)[:, :keep].sum(dim=1)
+
+
+RECIPES.add(
+    "anytime",
+    Recipe(
+        "anytime",
+        "anytime",
+        AnytimeRun,
+        AnytimeSettings,
+        purpose="One model for every keep ratio; the selector is judged by whole sets of patches.",
+        selector="glance",
+        one_ratio=False,
+    ),
+)

@@ -1,6 +1,6 @@
 """ASEL's training loop as its authors' notebooks have it, rebuilt from what the paper states: files decoded by Pillow
 in every epoch, in worker processes, float32, all tokens in the blocks multiplied by the straight-through mask, Adam
-with one kernel a tensor. Nothing is trained with it: it is what `training.speed` is measured against."""
+with one kernel a tensor. Nothing is trained with it: it is what `training.bench_training` is measured against."""
 
 import time
 from collections.abc import Sequence
@@ -17,7 +17,13 @@ from asel_lib.training import objectives
 
 
 class Files(Dataset):
-    """(image float32 (3, S, S), label) of image files."""
+    """(image float32 (3, S, S), label) of image files.
+
+    Args:
+        files: of any format that Pillow reads.
+        labels: of each.
+        image_size: S, pixels.
+    """
 
     def __init__(self, files: Sequence[Path], labels: Sequence[int], image_size: int):
         self.files, self.labels = list(files), [int(label) for label in labels]
@@ -36,9 +42,17 @@ class Files(Dataset):
         return self.transform(Image.open(self.files[index]).convert("RGB")), self.labels[index]
 
 
-class PublishedLoop:
-    """model: a SelectiveViT with a learned selector. workers: processes that decode, 0: none; they are started in the
-    first epoch and stay."""
+class AuthorLoop:
+    """The authors' loop.
+
+    Args:
+        model: a SelectiveViT with a learned selector, on `device`.
+        files: what it is trained on.
+        settings: batch size, learning rates, keep ratios.
+        workers: processes that decode, 0: none; they are started in the first epoch and stay.
+        device: where the model computes.
+        seed: of the order and of the draws.
+    """
 
     def __init__(self, model, files: Files, settings: StageSettings, workers: int, device: torch.device, seed: int = 0):
         self.model, self.settings, self.device, self.seed = model, settings, device, seed
@@ -77,7 +91,7 @@ class PublishedLoop:
             self.model,
             images,
             labels,
-            recipe="paper",
+            mode="mask",
             ratio=ratio,
             sparsity=self.settings.sparsity,
             noise=generator(self.seed, "noise", self.step),
