@@ -11,6 +11,7 @@ from asel_lib import checkpoints, configs, paths
 from asel_lib.data.batches import Batches
 from asel_lib.data.sets import open_set
 from asel_lib.evaluation import benchmark
+from asel_lib.identity import ModelKey
 from asel_lib.models import AgentViT, SelectiveViT
 from asel_lib.reproducibility import seeded
 from asel_lib.training import bench_training, jobs, stages, supervised
@@ -44,7 +45,7 @@ def train(profile, model, batch_size=16, val=True, settings=None, **options):
         Batches(images, split.train[:100], **common),
         Batches(images, split.val, **common) if val else None,
         settings or profile.agentvit,
-        run_class=partial(AgentRun, agent=profile.agent),
+        run_class=partial(AgentRun, recipe_settings=profile.settings_of("agent")),
         seed=3,
         progress=False,
         **options,
@@ -122,7 +123,7 @@ def test_the_classifiers_optimiser_leaves_the_agent_alone(smoke):
         val_ratios=(0.5,),
         identity="",
         files=TrainingFiles(),
-        agent=smoke.agent,
+        recipe_settings=smoke.settings_of("agent"),
     )
     own = {id(parameter) for group in run.optimizer.param_groups for parameter in group["params"]}
     names = {name for name, parameter in run.model.named_parameters() if id(parameter) in own}
@@ -165,22 +166,22 @@ def test_a_batch_of_one_trains(smoke):
     profile = replace(smoke, agentvit=replace(smoke.agentvit, epochs=1))
     images, split = open_set(profile, "synthetic")
     data = Batches(images, split.train[:3], image_size=32, batch_size=2)  # the last batch is one image
-    run_class = partial(AgentRun, agent=profile.agent)
+    run_class = partial(AgentRun, recipe_settings=profile.settings_of("agent"))
     supervised.train(agentvit(smoke), data, None, profile.agentvit, run_class=run_class, seed=0, progress=False)
 
 
 def test_agentvit_is_trained_kept_reused_and_measured(smoke, capsys):
     stage = stages.agentvit(smoke, progress=False)
-    assert stage.file.name == "synthetic_agentvit.safetensors"
-    assert (stage.record["method"], stage.record["recipe"], stage.record["start"]) == ("agentvit", "agent", "random")
-    assert stage.record["agent"]["replay"] == 4
+    assert stage.file.name == "agentvit_synthetic.safetensors"
+    assert ModelKey.of(stage.record) == ModelKey("synthetic", "agentvit", "agent", "agent")
+    assert stage.record["start"] == "random" and stage.record["recipe_settings"]["replay"] == 4
     assert stages.agentvit(smoke, progress=False).reused
     images = torch.randn(3, 3, 32, 32)
-    again = checkpoints.load("synthetic_agentvit")
+    again = checkpoints.load("agentvit_synthetic")
     torch.testing.assert_close(again(images, 0.3), stage.model(images, 0.3))
     assert torch.equal(again.selector.memory, stage.model.selector.memory)
     assert benchmark.own_policies(stage.record, ("learned", "random", "central")) == ["agent", "random", "central"]
-    changed = replace(smoke, agent=replace(smoke.agent, gamma=0.5))
+    changed = replace(smoke, recipe_settings={"agent": smoke.recipe_settings["agent"] | {"gamma": 0.5}})
     assert not stages.agentvit(changed, progress=False).reused
     assert "made with other settings" in capsys.readouterr().out
 
@@ -207,8 +208,8 @@ def test_in_the_equal_setting_the_backbone_starts_as_that_of_the_other_selectors
 def test_the_equal_setting_has_names_of_its_own(smoke):
     agent = stages.agentvit(smoke, setting="equal", progress=False)
     paper = stages.direct(smoke, selector="learned", recipe="masked", progress=False)
-    assert (agent.file.stem, paper.file.stem) == ("synthetic_line_guided_agent", "synthetic_line_guided_learned_paper")
-    assert (agent.record["method"], agent.record["recipe"]) == ("line_guided", "agent")
+    assert (agent.file.stem, paper.file.stem) == ("synthetic-direct-agent-s0", "synthetic-direct-learned-masked-s0")
+    assert (agent.record["schedule"], agent.record["recipe"]) == ("direct", "agent")
     assert benchmark.own_policies(agent.record, ("learned", "central")) == ["agent", "random"]
     assert benchmark.own_policies(paper.record, ("learned", "central")) == ["learned"]
 
@@ -225,7 +226,7 @@ def test_agentvit_takes_images_of_its_own_size(smoke):
     [
         (lambda p: stages.agentvit(p, setting="fair"), "unknown setting 'fair': expected one of published, equal"),
         (lambda p: stages.direct(p, selector="random", recipe="masked"), "does not train selector"),
-        (lambda p: stages.direct(p, selector="agent", keep_ratio=0.3), "an agent chooses how many patches it keeps"),
+        (lambda p: stages.direct(p, selector="agent", keep_ratio=0.3), "keep_ratio is 0.3, but recipe 'agent' trains for all of them: leave it out"),
     ],
 )
 def test_what_cannot_be_trained_is_an_error_before_any_work(smoke, begin, message):
@@ -236,6 +237,6 @@ def test_what_cannot_be_trained_is_an_error_before_any_work(smoke, begin, messag
 
 def test_speeds_are_measured_for_each_training(smoke):
     table = bench_training.in_turn(smoke, images=32, rounds=2, progress=False).set_index("training")
-    assert list(table.index) == ["paper", "dropped", "anytime", "agent", "agentvit"]
+    assert list(table.index) == ["agent", "anytime", "dropped", "masked", "agentvit"]
     assert (table["low"] <= table["images_per_second"]).all() and (table["images_per_second"] <= table["high"]).all()
-    assert table.loc["paper", "times_paper"] == 1
+    assert table.loc["masked", "times_masked"] == 1
