@@ -276,31 +276,6 @@ def test_a_selectors_learning_rates_are_multiplied_by_its_factor_alone(monkeypat
         )
 
 
-@pytest.mark.slow
-def test_two_processes_share_a_stage_and_the_third_call_finds_what_they_made(workplace, capfd):
-    profile = profiles.load("smoke")
-    stage = stages.warm_up(profile, recipe="anytime", processes=2, progress=False)
-    assert not stage.reused and stage.record["training_processes"] == 2
-    assert len(stage.record["history"]) == 2 and len(list((workplace / "benchmarks_results").rglob("*.pt"))) == 0
-    assert stages.warm_up(profile, recipe="anytime", processes=2, progress=False).reused
-    assert capfd.readouterr().out.count("already trained") == 1
-    again = stages.warm_up(profile, recipe="anytime", retrain=True, progress=False)
-    assert again.record["metrics"]["val_accuracy"] == stage.record["metrics"]["val_accuracy"]
-    columns = ["train_loss", "train_accuracy", "keep_ratio"]
-    np.testing.assert_allclose(again.history[columns], stage.history[columns], atol=1e-4)
-
-
-@pytest.mark.parametrize("processes", [0, True, 1.5])
-def test_a_number_of_processes_that_cannot_be_is_refused(workplace, processes):
-    with pytest.raises(ValueError, match="processes is .*: expected a whole number, at least 1"):
-        stages.warm_up(profiles.load("smoke"), recipe="dropped", processes=processes)
-
-
-def test_an_agent_is_not_shared(workplace):
-    with pytest.raises(ValueError, match="an agent learns in one process, and 2 were asked for"):
-        stages.agentvit(profiles.load("smoke"), processes=2)
-
-
 def test_the_command_line_trains_a_stage_and_names_what_is_wrong(workplace, capsys):
     from asel_lib.training.__main__ import main
 
@@ -311,3 +286,7 @@ def test_the_command_line_trains_a_stage_and_names_what_is_wrong(workplace, caps
     with pytest.raises(SystemExit):
         main(["warm_up", "--selection", "top"])
     assert "--selection is not an option of warm_up" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "accelerate launch --multi_gpu --num_processes 2 -m asel_lib.training" in said and "--processes" not in said
