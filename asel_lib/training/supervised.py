@@ -5,8 +5,8 @@ A recipe is a subclass of `SupervisedRun` that makes the gradients of one batch 
 process's share of a batch (`sharding`), what is done where memory runs out (`memory`), how processes work together
 (`processes`).
 
-All randomness of a step is derived from (seed, use, epoch or step), so that a training which was killed and resumed
-ends with the weights of an uninterrupted one, bit for bit on a CPU in float32.
+All randomness of a step derives from (seed, use, epoch or step), so that a training that was killed and resumed ends
+with the weights of an uninterrupted one, bit for bit on a CPU in float32.
 """
 
 import contextlib
@@ -153,19 +153,19 @@ class SupervisedRun:
     def train_epoch(self, progress: bool) -> None:
         """Train on the batches that are left of the epoch at which the state is."""
         self.model.train()
-        state, size = self.state, self.batches.batch_size
-        title, done = f"epoch {state.epoch + 1}/{self.settings.epochs}", state.step_in_epoch * size
-        total = len(self.batches.indices)
-        bar = tqdm(desc=title, total=total, initial=done, unit="img", leave=False, disable=not progress)
+        state = self.state
+        title, images = f"epoch {state.epoch + 1}/{self.settings.epochs}", len(self.batches.indices)
+        done = state.step_in_epoch * self.batches.batch_size
+        bar = tqdm(desc=title, total=images, initial=done, unit="img", leave=False, disable=not progress)
         together = processes.sync_batchnorm(self.model, self.accelerator)
         with bar, fast_backward(self.model, self.batches.device), together:
             started = time.perf_counter()
-            for images in self.steps(state.epoch):
+            for count in self.steps(state.epoch):
                 state.sums["seconds"] += time.perf_counter() - started
                 state.step_in_epoch += 1
                 if state.step_in_epoch % 10 == 1 or state.step_in_epoch == len(self.batches):
                     bar.set_postfix_str(self.status(), refresh=False)
-                bar.update(images)
+                bar.update(count)
                 if self.files.due():
                     self.save()
                 started = time.perf_counter()
@@ -266,8 +266,7 @@ class SupervisedRun:
 
     def status(self) -> str:
         """What stands beside the progress bar."""
-        row = self.averages()
-        return f"loss {row['train_loss']:.3f}, accuracy {row['train_accuracy']:.3f}"
+        return "loss {train_loss:.3f}, accuracy {train_accuracy:.3f}".format(**self.averages())
 
     @cached_property
     def key(self) -> str:

@@ -14,6 +14,7 @@ from asel_lib.models import SelectiveViT
 from asel_lib.selection.slot import draw_order
 from asel_lib.training import supervised
 from asel_lib.training.recipes.anytime import AnytimeRun, AnytimeSettings, Sets, group_ratios
+from asel_lib.training.recipes.dropped import DroppedRun
 from asel_lib.training.sharding import Shard
 from asel_lib.training.state import TrainingFiles
 from asel_lib.training.validation import validate
@@ -88,6 +89,18 @@ def test_the_same_seed_gives_the_same_weights_also_after_a_kill(spots, tmp_path,
     again = made(seed=7)
     run(again, parts, **state)
     assert torch.equal(weights(models[0]), weights(again))
+
+
+def test_the_state_of_another_recipe_or_of_other_settings_of_it_is_not_resumed(spots, tmp_path, capsys):
+    parts, _ = spots
+    state = dict(settings=replace(SETTINGS, epochs=1), state_file=tmp_path / "state.pt")
+    run(made(), parts, **state)
+    run(made(), parts, **state)
+    assert "another run" not in capsys.readouterr().out
+    run(made(), parts, AnytimeSettings(ratio_low=0.08), **state)
+    assert "another run" in capsys.readouterr().out
+    supervised.train(made(), *parts, state.pop("settings"), run_class=DroppedRun, seed=0, progress=False, **state)
+    assert "another run" in capsys.readouterr().out
 
 
 def started(model, settings=None, batch=4):

@@ -1,6 +1,5 @@
 """One process, two, or several passes a batch: the same training."""
 
-import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,7 +15,7 @@ from asel_lib.data.batches import Batches, augment
 from asel_lib.data.decode import ImageArray
 from asel_lib.errors import TrainingError
 from asel_lib.reproducibility import BatchSliceGenerator, generator, uniform
-from asel_lib.training import optimizers, processes, supervised
+from asel_lib.training import optimizers, processes, stages, supervised
 from asel_lib.training.agent_settings import AgentSettings
 from asel_lib.training.recipes.agent import AgentRun
 from asel_lib.training.recipes.anytime import AnytimeRun, AnytimeSettings
@@ -168,12 +167,18 @@ def test_the_sum_over_processes_has_the_gradient_of_torchs_own(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_training_that_is_launched_is_shared_and_printed_once(workplace):
+def test_two_processes_share_a_stage_and_the_next_calls_find_what_they_made(workplace):
     training = "asel_lib.training warm_up --profile smoke --recipe anytime --device cpu"
     said = launched("-m", *training.split())
-    record = json.loads(next(workplace.rglob("synthetic_closeups_anytime.json")).read_text())
-    assert record["training_processes"] == 2
     assert said.count("epoch 2/2: loss") == said.count(": epoch 2 of 2, val ") == 1, "by the first process"
+    assert launched("-m", *training.split()).count("already trained") == 1
+    assert not list((workplace / "benchmarks_results").rglob("state/*"))
+    shared = stages.warm_up(profiles.load("smoke"), recipe="anytime", progress=False)
+    assert shared.reused and shared.record["training_processes"] == 2
+    alone = stages.warm_up(profiles.load("smoke"), recipe="anytime", retrain=True, progress=False)
+    assert alone.record["metrics"]["val_accuracy"] == shared.record["metrics"]["val_accuracy"]
+    columns = ["train_loss", "train_accuracy", "keep_ratio"]
+    np.testing.assert_allclose(alone.history[columns], shared.history[columns], atol=1e-4)
 
 
 @pytest.mark.slow

@@ -257,6 +257,10 @@ def test_the_command_line_trains_a_stage_and_names_what_is_wrong(workplace, caps
     with pytest.raises(SystemExit):
         main(["warm_up", "--selector", "random"])
     assert "--selector is not an option of warm_up" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "accelerate launch --multi_gpu --num_processes 2 -m asel_lib.training" in said and "--processes" not in said
 
 
 def test_a_stage_trains_on_the_data_that_it_is_given(smoke):
