@@ -20,7 +20,8 @@ from asel_lib import profiles
 from asel_lib.errors import DatasetError, DatasetMissing
 from asel_lib.reporting import comparison, paper
 from asel_lib.reporting.figures import FIGURES
-from pipeline import determinism, notebook, plan, run
+from pipeline import notebook, plan, run
+from tools import determinism
 
 REPOSITORY = Path(__file__).parents[1]
 
