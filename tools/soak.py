@@ -1,5 +1,5 @@
-"""Train and benchmark again and again in one process, and see whether memory or open files grow. Run it before a release
-and after a change to what a process keeps (caches, loaders, compiled functions):
+"""Train and benchmark again and again in one process, and see whether memory or open files grow. Run it before a
+release and after a change to what a process keeps (caches, loaders, compiled functions):
 
     python -m tools.soak [--runs 200] [--profile smoke] [--table FILE.csv]
 
