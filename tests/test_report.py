@@ -302,7 +302,7 @@ def test_numbers_stand_to_the_right_under_their_heads(opened):
 def test_warnings_of_libraries_are_not_shown_and_what_else_was_said_is():
     said = (
         "/site/pandas/core.py:12: FutureWarning: soon\n  frame.fillna(0)\n12 images left out\n"
-        "UserWarning: no path\nDone: 3\n"
+        "UserWarning: no path\nW1130 20:58:47.806000 14707 torch/utils/cpp_extension.py:183] No CUDA\nDone: 3\n"
     )
     outputs = [nbformat.v4.new_output("stream", name="stderr", text=text) for text in (said, said[:61])]
     outputs.append(nbformat.v4.new_output("stream", name="stdout", text="a Warning: ours\n"))

@@ -101,7 +101,7 @@ def figure(file: Path) -> Markup:
 
 
 def _raw(html: str) -> Markup:
-    return Markup(f'```{{raw}} html\n<div class="wide">{html}</div>\n```')
+    return Markup(render("wide.md", html=Markup(html)).rstrip("\n"))
 
 
 def _shown(value: object) -> str:
