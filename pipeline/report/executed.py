@@ -2,7 +2,7 @@
 
 import re
 
-# "<file>:<line>: SomeWarning: ..." and the line of code that Python shows below it; of torch "W1130 20:58 <file>:1] ...".
+# "<file>:<line>: SomeWarning: ..." and the line of code below it; of torch "W1130 20:58 ... <file>:1] ...".
 WARNING = re.compile(
     r"^(?:\S.*?:\d+: )?\w*Warning: .*\n?(?:^[ \t]+\S.*\n?)*|^W\d{4} [\d:.]+ .*?\S+:\d+\] .*\n?", re.MULTILINE
 )
