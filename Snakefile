@@ -360,7 +360,7 @@ rule quickstart:
 rule report:
     input:
         "results.csv",
-        script=from_run("pipeline", "report.py"),
+        script=from_run("pipeline", "report", "__main__.py"),
         executed=executed_notebooks(plan),
     output:
         "index.html",  # leads to the report, which is of all runs

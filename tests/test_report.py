@@ -15,8 +15,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from asel_lib.reporting import tables
+from asel_lib.reporting import claims, tables
 from pipeline import report
+from pipeline.report import claims_page, executed, markup
 
 REPOSITORY = Path(__file__).parents[1]
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
@@ -69,7 +70,9 @@ def _written(file: Path, source: str) -> None:
     """An executed notebook with a picture, a widget and a formula."""
     widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "image/png": PIXEL}
     shown = ({"image/png": PIXEL, "text/plain": "picture"}, widget, {"text/latex": "$K$", "text/plain": "K"})
+    shown += ({"text/markdown": "| a | b |\n| --- | --- |\n| 1 | 2 |", "text/plain": "a table"},)
     outputs = [nbformat.v4.new_output("display_data", each) for each in shown]
+    outputs.append(nbformat.v4.new_output("stream", name="stdout", text="a long line " * 30))
     code = nbformat.v4.new_code_cell(source, outputs=outputs)
     state = {"application/vnd.jupyter.widget-state+json": {"state": {}, "version_major": 2, "version_minor": 0}}
     cells = [nbformat.v4.new_markdown_cell("# The paper's figures"), code]
@@ -176,9 +179,12 @@ def test_the_first_page_shows_a_figure_that_is_not_empty(opened, place, tmp_path
     page, _ = opened("index")
     assert "measurements of" in page.locator("body").inner_text()
     assert "A notebook failed" in page.locator("body").inner_text()
-    assert page.locator("h2").all_inner_texts()[:1] == ["my_scenes, of this checkout\u2019s runs"], (
-        "a reader's own first"
-    )
+    heads = page.locator("h2").all_inner_texts()
+    assert heads[:3] == ["Does the paper hold?", "How far can I cut?", "What should I use?"]
+    assert heads[3] == "my_scenes, of this checkout\u2019s runs", "of the data sets a reader's own is first"
+    places = "[...document.querySelectorAll('h2')].map(head => head.getBoundingClientRect().top)"
+    first_table = page.evaluate("document.querySelector('table').getBoundingClientRect().top")
+    assert page.evaluate(places)[3] < first_table, "the answers stand before any table"
     shown, _ = opened("figures")
     shown.locator("figure img").nth(1).screenshot(path=tmp_path / "figure.png")
     assert np.asarray(Image.open(tmp_path / "figure.png").convert("L")).std() > 5
@@ -196,46 +202,130 @@ def test_notebooks_are_listed_with_their_state_and_without_widgets(opened, place
     assert executed.count("<img") >= 2 and "widget-view" not in executed and "html-manager" not in executed
 
 
-def test_claims_are_those_of_the_table(opened, place):
-    page, _ = opened("claims")
-    rows = page.locator("#claims-table tbody tr")
-    rows.first.wait_for()
-    page.get_by_placeholder("claim").press_sequentially("every keep ratio")
-    page.wait_for_timeout(400)
-    judged = report.claims.table(tables.read(REPOSITORY / "benchmarks_results/results.csv"))
-    expected = judged[judged["claim"].str.contains("every keep ratio")]
-    assert rows.count() == len(expected)
-    assert all(verdict in rows.nth(i).inner_text() for i, verdict in enumerate(expected["verdict"]))
+def test_the_first_page_counts_the_verdicts_of_each_group(opened, place):
+    page, _ = opened("index")
+    groups = page.locator("ul.groups li")
+    counts = claims.groups(judged(place))
+    assert groups.count() == len(counts)
+    for (name, row), text in zip(counts.iterrows(), groups.all_inner_texts(), strict=True):
+        chips = [f"{count} {claims_page.WORDS[verdict][0]}" for verdict, count in row.items() if count]
+        assert text.split("\n")[0] == name and all(chip in text for chip in chips), text
+    page.locator("ul.groups a").first.click()
+    assert page.url.endswith("#claims-accuracy-with-fewer-patches")
+    assert page.locator("#claims-accuracy-with-fewer-patches .claim").count() > 3
+
+
+def judged(place) -> pd.DataFrame:
+    """The claims by all rows that the report has."""
+    frames = [tables.read(place.report.parent / name) for name in ("results.csv", "runs/demo/results.csv")]
+    return claims.table(tables.pooled(pd.concat(frames, ignore_index=True)))
+
+
+def test_a_claim_shows_its_verdict_first_and_the_rest_on_a_click(opened, place):
+    found = judged(place)
+    verdicts = claims.overall(found).set_index("claim")["verdict"]
+    for width in (1280, 390):
+        page, _ = opened("claims", width)
+        shown = page.locator("details.claim")
+        assert shown.count() == len(verdicts)
+        for claim in shown.all():
+            text = claim.locator("summary .text").inner_text()
+            assert claim.locator("summary .verdict").inner_text() == claims_page.WORDS[verdicts[text]][0]
+            its = found[found["claim"] == text]
+            cells = "".join(claim.locator("summary .cell").all_inner_texts())
+            assert its["its own record"].iloc[0] in cells and its["claimed"].iloc[0] in cells
+            edges = "cell => { const box = cell.getBoundingClientRect(); return [box.left, box.top, box.right] }"
+            first, second = (claim.locator(f"summary .{kind}").evaluate(edges) for kind in ("verdict", "text"))
+            assert first[0] < second[0] if width > 1000 else first[1] < second[1]
+            assert max(claim.locator("summary .cell").last.evaluate(edges)[2], second[2]) <= width
+        one = page.locator("details.claim", has_text="80 % of the patches are 50 % faster")
+        assert one.locator(".verdict").first.inner_text() == "contradicted"
+        assert not one.locator("dl").first.is_visible()
+        one.locator("summary").click()
+        assert one.locator("dl").first.is_visible() and "by the record" in one.inner_text()
 
 
 def test_a_claim_leads_to_the_notebook_that_measured_it(opened, place):
     page, _ = opened("claims")
-    page.locator("#claims-table tbody tr").first.wait_for()
-    page.get_by_placeholder("claim").press_sequentially("AID: 96.1 % with all patches")
-    page.wait_for_timeout(400)
-    texts = {row.inner_text().split("\t")[4]: row for row in page.locator("#claims-table tbody tr").all()}
-    (link,) = texts["paper"].locator("a").all()
+    claim = page.locator("details.claim", has_text="AID: 96.1 % at 1")
+    claim.locator("summary").click()
+    (link,) = claim.locator("a").all()
     assert link.inner_text() == "aid_finetuned"
     assert link.evaluate("link => link.href").endswith("report/notebooks/demo/05_benchmark_aid_finetuned.html")
-    # Measured elsewhere, though a notebook of this name could lie here.
-    assert texts["anytime"].locator("a").count() == 0 and "aid_anytime" in texts["anytime"].inner_text()
     link.click()
     assert "05_benchmark_aid_finetuned" in page.locator("h1").inner_text()
 
 
+def test_our_own_recipe_stands_apart_from_the_claims(opened):
+    page, _ = opened("claims")
+    assert page.locator("h2").all_inner_texts() == ["What the papers claim", "Our own recipe"]
+    assert "anytime" not in page.locator(".claims").first.inner_text()
+    ours = page.locator("table.plain")
+    assert "aid_anytime" in ours.inner_text() and "reproduced" not in ours.inner_text()
+    assert page.locator("a", has_text="aid_anytime").count() == 0  # measured elsewhere
+
+
 def test_only_the_notebook_that_made_a_number_is_led_to():
-    judged = pd.DataFrame(
-        [
-            {"checkpoint": "a, a_seed1", "commit": "1, 2", "notebook": "05_benchmark", "why": "x < y"},
-            {"checkpoint": "-", "commit": "3", "notebook": "08_claims", "why": ""},
-            {"checkpoint": "-", "commit": "-", "notebook": "-", "why": "not measured"},
-        ]
-    )
+    about = {"data set": "aid", "recipe": "paper", "start": "-"}
+    rows = [
+        about | {"checkpoint": "a, a_seed1", "commit": "1, 2", "notebook": "05_benchmark"},
+        about | {"checkpoint": "-", "commit": "3", "notebook": "08_claims"},
+        about | {"checkpoint": "-", "commit": "-", "notebook": "-"},
+    ]
     made = {("a", "1"): "notebooks/demo/05_benchmark_a.html", ("a_seed1", "9"): "old.html", ("-", ""): "08.html"}
-    linked = report._linked(judged, made)
-    assert linked["checkpoint"].tolist() == ['<a href="notebooks/demo/05_benchmark_a.html">a</a>, a_seed1', "-", "-"]
-    assert linked["notebook"].tolist() == ["05_benchmark", '<a href="08.html">08_claims</a>', "-"]
-    assert linked["why"].iloc[0] == "x &lt; y"
+    linked = [claims_page.linked(row, made) for row in rows]
+    assert linked[0]["checkpoints"] == [("a", "notebooks/demo/05_benchmark_a.html"), ("a_seed1", "")]
+    assert [row["notebook_page"] for row in linked] == ["", "08.html", ""]
+    assert linked[1]["checkpoints"] == [] and linked[2]["setting"] == "aid, recipe paper"
+
+
+def test_what_is_filled_in_is_no_markup():
+    table = pd.DataFrame({"x < y": ["<b>1</b>", "81.0 (79.5-82.5) ± 2.1"]})
+    shown = str(markup.table(table))
+    assert "x &lt; y" in shown and "&lt;b&gt;1" in shown and "<b>" not in shown
+    assert '81.0 <span class="interval">(79.5-82.5)</span> <span class="interval">± 2.1</span>' in shown
+    assert markup.markdown("a_b <c> *d*") == r"a\_b \<c\> \*d\*"
+
+
+def test_numbers_stand_to_the_right_under_their_heads(opened):
+    page, _ = opened("index")
+    table = page.locator("table.plain", has=page.locator("th", has_text="GMACs at 0.2")).first
+    align = "cell => getComputedStyle(cell).textAlign"
+    for cells in (table.locator("th").all(), table.locator("tbody tr").first.locator("td").all()):
+        assert [cell.evaluate(align) for cell in cells][:2] == ["left", "right"]
+        assert cells[-1].evaluate(align) == "right"
+    tone = "cell => getComputedStyle(cell).color"
+    cell = table.locator("td", has=page.locator(".interval")).first
+    assert cell.locator(".interval").first.evaluate(tone) != cell.evaluate(tone)
+
+
+def test_warnings_of_libraries_are_not_shown_and_what_else_was_said_is():
+    said = (
+        "/site/pandas/core.py:12: FutureWarning: soon\n  frame.fillna(0)\n12 images left out\n"
+        "UserWarning: no path\nW1130 20:58:47.806000 14707 torch/utils/cpp_extension.py:183] No CUDA\nDone: 3\n"
+    )
+    outputs = [nbformat.v4.new_output("stream", name="stderr", text=text) for text in (said, said[:61])]
+    outputs.append(nbformat.v4.new_output("stream", name="stdout", text="a Warning: ours\n"))
+    cell = nbformat.v4.new_code_cell("1", outputs=outputs)
+    content = executed.readable(nbformat.v4.new_notebook(cells=[cell]), "05")
+    assert [output.text for output in content.cells[0].outputs] == [
+        "12 images left out\nDone: 3\n",
+        "a Warning: ours\n",
+    ]
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_no_line_of_an_executed_notebook_is_cut_off_at_the_side(opened, width):
+    page, _ = opened("notebooks/demo/06_paper_figures", width)
+    assert page.locator("pre", has_text="a long line").count() == 1
+    assert page.evaluate("[...document.querySelectorAll('pre')].every(e => e.scrollWidth <= e.clientWidth + 1)")
+    assert page.locator(".cell_output table td").count() == 2, "a Markdown table is a table"
+
+
+def test_a_wide_window_is_used(opened):
+    page, _ = opened("results", 1800)
+    box = page.locator(".wide").first.bounding_box()
+    assert box["width"] > 1400
 
 
 def test_a_second_build_shows_what_changed_and_nothing_of_what_is_gone(place):

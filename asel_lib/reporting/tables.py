@@ -345,10 +345,17 @@ def objects_kept(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def to_markdown(frame: pd.DataFrame) -> str:
-    """A frame as a Markdown table, one line a row (pandas' own needs one more package)."""
-    lines = [list(map(str, frame.columns)), ["---"] * len(frame.columns)]
-    lines += [[str(value).replace("|", "\\|") for value in row] for row in frame.itertuples(index=False)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    """A frame as a Markdown table, one line a row, its cells not padded: pages stay small."""
+    from tabulate import DataRow, TableFormat, tabulate
+
+    def rule(widths: Sequence[int], alignments: Sequence[str]) -> str:
+        return f"| {' | '.join(['---'] * len(widths))} |"
+
+    row = DataRow("|", "|", "|")
+    unpadded = TableFormat(None, rule, None, None, headerrow=row, datarow=row, padding=1, with_header_hide=None)
+    cells = [[str(value).replace("|", "\\|") for value in line] for line in frame.itertuples(index=False)]
+    plain = {"stralign": None, "numalign": None, "disable_numparse": True}
+    return tabulate(cells, list(map(str, frame.columns)), tablefmt=unpadded, **plain)
 
 
 def _read_one(path: Path) -> pd.DataFrame:

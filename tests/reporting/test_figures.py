@@ -6,7 +6,9 @@ from PIL import Image
 
 from asel_lib.data.batches import transform
 from asel_lib.evaluation.accuracy import confusion
-from asel_lib.reporting import figures, sheets, style, tables
+from asel_lib.reporting import figures, style, tables
+from asel_lib.reporting.confusion import confusion_matrices
+from asel_lib.viewer import sheets
 
 
 @pytest.fixture
@@ -315,7 +317,7 @@ def test_drawings_are_shown_dark_on_white():
 def test_confusion_is_shown_as_counts_and_as_shares_of_a_class():
     table = confusion(np.array([0, 0, 0, 0, 1]), np.array([0, 0, 0, 1, 1]), ["a", "b", "never"], dataset="aid")
     assert table["images"].sum() == 5 and set(table["dataset"]) == {"aid"}
-    sheet = sheets.confusion(table)
+    sheet = confusion_matrices(table)
     counts, shares = (
         np.array([float(text.get_text()) for text in axes.texts]).reshape(3, 3) for axes in sheet.axes[:2]
     )

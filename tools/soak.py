@@ -1,6 +1,7 @@
-"""Train and benchmark again and again in one process, and see whether memory or open files grow:
+"""Train and benchmark again and again in one process, and see whether memory or open files grow. Run it before a
+release and after a change to what a process keeps (caches, loaders, compiled functions):
 
-    python -m pipeline.soak [--runs 200] [--profile smoke] [--table FILE.csv]
+    python -m tools.soak [--runs 200] [--profile smoke] [--table FILE.csv]
 
 Exit status 0 where both are flat, 1 where one grows. Writes below a temporary folder only.
 """
@@ -118,7 +119,7 @@ def own_place():
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m pipeline.soak", description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m tools.soak", description=__doc__.split("\n\n")[0])
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--profile", default="smoke")
     parser.add_argument("--table", type=Path, help="CSV, a row a run")

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from pipeline import determinism
+from tools import determinism
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
-"""Does the same command give the same numbers? Three runs from nothing, the third killed again and again:
+"""Does the same command give the same numbers? Run it after a change to training, resuming, the workflow or the random
+generators. Three runs from nothing, the third killed again and again:
 
-    python -m pipeline.determinism [--profile demo] [--interruptions 5] [--seed 0] [--library] [-- ARGUMENTS]
+    python -m tools.determinism [--profile demo] [--interruptions 5] [--seed 0] [--library] [-- ARGUMENTS]
 
 Weights (every checkpoint, byte for byte), budgets, histories and the accuracy columns of the results must be identical.
 Without --library a run is pipeline/run.py, with ARGUMENTS; with it, the notebooks' calls in one process: warm-up,
@@ -149,7 +150,7 @@ def by_the_library(profile_name: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m pipeline.determinism", description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m tools.determinism", description=__doc__.split("\n\n")[0])
     parser.add_argument("--profile", default="demo")
     parser.add_argument("--interruptions", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
@@ -162,7 +163,7 @@ def main(arguments: list[str]) -> int:
         return 0
     command = [sys.executable, str(REPOSITORY / "pipeline/run.py"), "--profile", options.profile, *more]
     if options.library:
-        command = [sys.executable, "-m", "pipeline.determinism", "--profile", options.profile, READY]
+        command = [sys.executable, "-m", "tools.determinism", "--profile", options.profile, READY]
     with tempfile.TemporaryDirectory(prefix="asel-same-") as place:
         first, second, third = (Path(place, name) for name in ("first", "second", "interrupted"))
         seconds = whole_run(command, first)

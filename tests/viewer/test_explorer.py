@@ -1,4 +1,5 @@
 import base64
+import html
 import importlib.util
 import io
 import os
@@ -20,9 +21,9 @@ from PIL import Image
 
 from asel_lib.data.batches import transform
 from asel_lib.errors import CheckpointError, DatasetError
-from asel_lib.reporting import explorer as explorers
-from asel_lib.reporting.explorer import Explorer
-from asel_lib.reporting.look import look, policies
+from asel_lib.viewer import explorer as explorers
+from asel_lib.viewer.explorer import Explorer
+from asel_lib.viewer.look import look, policies
 
 REPOSITORY = Path(__file__).parents[2]
 NOTEBOOK = REPOSITORY / "notebooks" / "00_quickstart.ipynb"
@@ -171,7 +172,7 @@ def test_another_checkpoint_brings_its_own_images_but_not_in_place_of_yours(mode
     kind = Explorer(CHECKPOINT, checkpoints=["gone"])
     assert len(kind.choices) == 8
     kind.panel.checkpoint.value = "gone"
-    assert "no checkpoint &#x27;gone&#x27;" in kind.panel.message.value
+    assert "no checkpoint 'gone'" in html.unescape(kind.panel.message.value)
     assert kind.name == kind.panel.checkpoint.value == CHECKPOINT
     with pytest.raises(CheckpointError):
         kind.use("gone")

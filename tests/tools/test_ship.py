@@ -6,7 +6,7 @@ import torch
 from asel_lib import paths
 from asel_lib.evaluation import answers
 from asel_lib.reporting import tables
-from pipeline import ship
+from tools import ship
 
 
 def rows(checkpoint, accuracy):

@@ -18,9 +18,9 @@ from torch import Tensor
 from asel_lib.errors import AselError
 from asel_lib.evaluation import cost
 from asel_lib.evaluation.patches import scores_of
-from asel_lib.reporting.sheets import bare, greyed
 from asel_lib.reporting.style import PAGE, styled
 from asel_lib.selection.base import keep_count, names, parse, written
+from asel_lib.viewer.sheets import bare, greyed
 
 SIDE = 384  # pictures are about that wide and high, pixels
 BEST = 3  # classes shown

@@ -14,10 +14,10 @@ from asel_lib import checkpoints as stored
 from asel_lib.data import samples
 from asel_lib.data.decode import read_image
 from asel_lib.errors import AselError, DatasetError
-from asel_lib.reporting.look import View, look, policies, sheet
-from asel_lib.reporting.panel import Panel, line
-from asel_lib.reporting.panel_html import sentence
 from asel_lib.selection import keep_count
+from asel_lib.viewer.look import View, look, policies, sheet
+from asel_lib.viewer.markup import sentence
+from asel_lib.viewer.panel import Panel, line
 
 BESIDE = (1.0, 0.5, 0.1)  # keep ratios that the sheet shows beside the present one
 DPI = 144  # of the sheet, shown at half its pixels: crisp on fine screens

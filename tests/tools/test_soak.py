@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline import soak
+from tools import soak
 
 KEPT = []
 
@@ -36,7 +36,7 @@ def test_what_leaks_is_seen(tmp_path):
 
 @pytest.mark.slow
 def test_training_and_benchmarking_again_and_again_is_flat(workplace):
-    """Ten runs see what leaks a megabyte; 200 of them by `python -m pipeline.soak` see a tenth of that."""
+    """Ten runs see what leaks a megabyte; 200 of them by `python -m tools.soak` see a tenth of that."""
     rows = soak.soak(10, lambda number: soak.train_and_benchmark("smoke", number), tell=lambda _: None)
     assert not soak.growth(rows, "open_files").grows(0.0), rows
     assert not soak.growth(rows, "threads").grows(0.0), rows

@@ -1,11 +1,9 @@
 """The widgets of an explorer: choosers and a slider above the pictures, the answer and what it costs."""
 
-import html
-
 import ipywidgets as widgets
 
 from asel_lib.errors import AselError, DatasetError
-from asel_lib.reporting import panel_html as markup
+from asel_lib.viewer import markup
 
 
 class Panel:
@@ -56,7 +54,7 @@ class Panel:
         choosers = widgets.Box(choosers, layout=widgets.Layout(**row, align_items="center"))
         seen = widgets.Box([self.kept, self.heat, self.answer], layout=widgets.Layout(**row, grid_gap="0 1.2em"))
         return widgets.VBox(
-            [widgets.HTML(markup.STYLE), choosers, self.ratio, self.message, seen],
+            [widgets.HTML(markup.style()), choosers, self.ratio, self.message, seen],
             layout=widgets.Layout(max_width="1200px", overflow="visible"),
         )
 
@@ -118,7 +116,7 @@ class Panel:
         self.answer.value = markup.answer(view)
 
     def _say(self, text: str) -> None:
-        self.message.value = f'<div role="status" class="asel-said">{html.escape(text)}</div>' if text else ""
+        self.message.value = markup.message(text)
 
 
 def line(error: Exception) -> str:

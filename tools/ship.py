@@ -1,6 +1,7 @@
-"""Make a run's checkpoints and what was measured of them the committed ones:
+"""Make a run's checkpoints and what was measured of them the committed ones. Run it when a measured run is to replace
+the committed results:
 
-    python -m pipeline.ship PROFILE NAME ... [--without-weights | --only-answers]
+    python -m tools.ship PROFILE NAME ... [--without-weights | --only-answers]
 
 Weights are rounded to half precision, and the rounded model is compared with the measured one on the test images at
 three keep ratios: what is shipped is what the results table says, or nothing is written. The rows of the run's
@@ -92,7 +93,7 @@ def _with_times(rows: pd.DataFrame, before: pd.DataFrame) -> pd.DataFrame:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m pipeline.ship", description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m tools.ship", description=__doc__.split("\n\n")[0])
     parser.add_argument("profile")
     parser.add_argument("names", nargs="+", metavar="NAME", help="of checkpoints in that profile's run")
     parser.add_argument("--without-weights", action="store_true", help="rows of results and answers alone")

@@ -1,0 +1,100 @@
+"""The first page: does the paper hold, how far can I cut, what should I use; tables come after the answers."""
+
+import pandas as pd
+
+from asel_lib.reporting import claims, methods, tables
+from asel_lib.reproducibility import environment
+from pipeline.report.claims_page import anchor, chips
+from pipeline.report.collect import Found
+from pipeline.report.markup import render
+
+DATASETS = ("rsscn7", "aid", "eurosat", "ucmerced", "cifar10", "synthetic")  # the one that is shown: the first measured
+FIGURES = ("7_methods", "1_strategies")
+OURS = "anytime"
+POINT = 0.01  # accuracy that a cut may cost
+STEPS = (0.5, 0.2, 0.1)  # keep ratios that are named besides
+
+
+def page(found: Found) -> str:
+    """index.md."""
+    every = found.every
+    states = [row["state"] for rows in found.notebooks.values() for row in rows]
+    datasets = sorted(set(every["dataset"]))
+    shown = next((name for name in (*found.own, *DATASETS) if name in datasets), None)
+    picture = next((found.figures[name] for name in _names(found, shown) if name in found.figures), None)
+    return render(
+        "index.md",
+        measurements=len(every),
+        models=every["checkpoint"].nunique(),
+        datasets=len(datasets),
+        done=states.count("done"),
+        asked=len(states),
+        failed=bool({"failed", "unreadable"} & set(states)),
+        about=environment(),
+        groups=[
+            {"name": name, "link": f"claims.html#{anchor(name)}", "chips": chips(counts)}
+            for name, counts in claims.groups(found.judged).iterrows()
+        ],
+        picture=picture,
+        cut=reach(every, shown),
+        advice=[recommended(every, shown, by) for by in methods.BUDGETS],
+        shown=shown,
+        own=[_own(found, dataset) for dataset in found.own],
+        compared=[_compared(every, dataset) for dataset in datasets if len(methods.table(every, dataset))],
+    )
+
+
+def reach(frame: pd.DataFrame, dataset: str | None) -> dict | None:
+    """How far our recipe's keep ratio can go down: accuracy with all patches (whole), the lowest ratio down to which it
+    loses no more than POINT, its share of the operations, and the same of the STEPS below. None where it was not
+    measured."""
+    rows = methods.found(frame, dataset).get(OURS) if dataset else None
+    if rows is None or not (rows["keep_ratio"] == 1).any():
+        return None
+    rows = rows.sort_values("keep_ratio", ascending=False)
+    whole = rows.iloc[0]
+    fine = (whole["accuracy"] - rows["accuracy"] <= POINT).cummin()
+    last = rows[fine].iloc[-1]
+
+    def said(row: pd.Series) -> dict:
+        share = f"{row['gmacs'] / whole['gmacs'] * 100:.0f} %"
+        return {"ratio": f"{row['keep_ratio']:g}", "at": _percent(row["accuracy"]), "share": share}
+
+    steps = [said(row) for _, row in rows[rows["keep_ratio"].isin(STEPS) & ~fine].iterrows()]
+    return {"method": OURS, "whole": _percent(whole["accuracy"]), "steps": steps} | said(last)
+
+
+def recommended(frame: pd.DataFrame, dataset: str | None, by: str) -> list[dict]:
+    """Which method to use within which budget: budget, best, ratio, accuracy, and what random patches reach."""
+    found = methods.advice(frame, dataset, by) if dataset else pd.DataFrame()
+    lines = []
+    for row in found.to_dict("records"):
+        budget = f"{row[by]} of the operations".replace("%", " %") if by == "operations" else f"{row[by]} as fast"
+        line = {"budget": budget, "best": row["best"], "ratio": row["keep ratio"], "accuracy": row["accuracy"]}
+        lines.append(line | {"random": row.get("random", "")})
+    return lines
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.1f} %"
+
+
+def _names(found: Found, shown: str | None) -> list[str]:
+    """Figures that can show how far one can cut, the best first."""
+    order = [shown, *(name for name in DATASETS if name != shown)]
+    return [f"{dataset}_{name}" for dataset in order for name in FIGURES]
+
+
+def _own(found: Found, dataset: str) -> dict:
+    name = f"{dataset}_1_strategies"
+    rows = found.every[found.every["dataset"] == dataset]
+    return {"dataset": dataset, "picture": found.figures.get(name), "table": tables.summary(rows)}
+
+
+def _compared(every: pd.DataFrame, dataset: str) -> dict:
+    advice = [methods.advice(every, dataset, by) for by in methods.BUDGETS]
+    return {
+        "dataset": dataset,
+        "table": methods.table(every, dataset).drop(columns="data set"),
+        "advice": [table.drop(columns="data set") for table in advice if len(table)],
+    }
