@@ -46,7 +46,8 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     absent = argparse.SUPPRESS
     parser = argparse.ArgumentParser(
         prog="python -m asel_lib.training",
-        description="One training. In several processes: accelerate launch --multi_gpu --num_processes 2 -m asel_lib.training ...",
+        description="One training. In several processes: accelerate launch --multi_gpu --num_processes 2 "
+        "-m asel_lib.training ...",
     )
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument("--profile", default="demo", choices=configs.names(), help="default: demo")

@@ -173,9 +173,9 @@ def test_two_processes_share_a_stage_and_the_next_calls_find_what_they_made(work
     assert said.count("epoch 2/2: loss") == said.count(": epoch 2 of 2, val ") == 1, "by the first process"
     assert launched("-m", *training.split()).count("already trained") == 1
     assert not list((workplace / "benchmarks_results").rglob("state/*"))
-    shared = stages.warm_up(profiles.load("smoke"), recipe="anytime", progress=False)
+    shared = stages.warm_up(configs.load("smoke"), recipe="anytime", progress=False)
     assert shared.reused and shared.record["training_processes"] == 2
-    alone = stages.warm_up(profiles.load("smoke"), recipe="anytime", retrain=True, progress=False)
+    alone = stages.warm_up(configs.load("smoke"), recipe="anytime", retrain=True, progress=False)
     assert alone.record["metrics"]["val_accuracy"] == shared.record["metrics"]["val_accuracy"]
     columns = ["train_loss", "train_accuracy", "keep_ratio"]
     np.testing.assert_allclose(alone.history[columns], shared.history[columns], atol=1e-4)
