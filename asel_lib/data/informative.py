@@ -5,7 +5,6 @@ Module names are those of the published state dict: model0.1, model1.0, model2.0
 
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from asel_lib.errors import CheckpointError

@@ -9,14 +9,21 @@ import torch
 from asel_lib.data import lines
 from asel_lib.data.batches import Batches
 from asel_lib.data.decode import ImageArray, load
-from asel_lib.data.splits import Split, make_split
+from asel_lib.data.read_image import PLAIN, Reading
+from asel_lib.data.splits import Split, imbalance, make_split
 from asel_lib.errors import CheckpointError
 from asel_lib.profiles import Profile
 
 
-def open_set(profile: Profile, dataset: str, download: bool = False) -> tuple[ImageArray, Split]:
-    """A data set at the profile's image size, split by its protocol. Errors as `decode.load` and `make_split`."""
-    images = load(dataset, profile.model.image_size, synthetic_images=profile.synthetic_images, download=download)
+def open_set(
+    profile: Profile, dataset: str, download: bool = False, reading: Reading = PLAIN
+) -> tuple[ImageArray, Split]:
+    """A data set at the profile's image size, split by its protocol; a strong imbalance is printed. Errors as
+    `decode.load` and `make_split`."""
+    size, scenes = profile.model.image_size, profile.synthetic_images
+    images = load(dataset, size, synthetic_images=scenes, download=download, reading=reading)
+    if line := imbalance(images.labels, images.classes):
+        print(f"{images.name}: {line}")
     return images, split_of(images, profile.protocol, profile.split_seed)
 
 
@@ -26,7 +33,9 @@ def open_recorded(record: dict, dataset: str | Path = "") -> tuple[ImageArray, S
     CheckpointError where the images here are not those it was trained on, so that no training image can come up in
     a test.
     """
-    images = load(dataset or record["source"], record["transform"]["size"], synthetic_images=record["images"])
+    reading = Reading.of(record["transform"])
+    source, size = dataset or record["source"], record["transform"]["size"]
+    images = load(source, size, synthetic_images=record["images"], reading=reading)
     wanted = record["split"]
     split = split_of(images, wanted["protocol"], wanted["seed"])
     if images.fingerprint != record["dataset_fingerprint"] or split.fingerprint != wanted["fingerprint"]:

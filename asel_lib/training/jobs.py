@@ -187,7 +187,7 @@ def _run(
         "dataset_fingerprint": images.fingerprint,
         "split": split.record(),
         "model": described(job.model),
-        "transform": {"size": profile.model.image_size, "mean": mean, "std": std},
+        "transform": {"size": profile.model.image_size, "mean": mean, "std": std, **images.reading.record()},
         "drawings": job.drawings,
         "drawings_fingerprint": digest(drawn),
         "budgets": {f"{average:g}": factor for average, factor in model.budgets.items()},
