@@ -149,7 +149,7 @@ def _numbers(source, image: Image.Image) -> tuple[np.ndarray, Image.Image | None
         if not isinstance(clear, int):
             return values, None
         return values, Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8))
-    raw = {_raw_mode(tile) for tile in image.tile}
+    raw = {_raw_mode(tile) for tile in getattr(image, "tile", ())}
     if not any(";16" in mode for mode in raw) or image.mode not in ("RGB", "RGBX", "RGBA", "LA"):
         return None
     first = min(raw)
@@ -177,16 +177,17 @@ def _sixteen_bits(source, image: Image.Image, raw: str) -> tuple[np.ndarray, Ima
     return 256 * high + low, pair[0].getchannel("A") if image.mode == "RGBA" else None
 
 
-def _raw_mode(tile) -> str:
-    args = tile.args if isinstance(tile.args, tuple) else (tile.args,)
-    return args[0] if args and isinstance(args[0], str) else ""
+def _raw_mode(tile: tuple) -> str:
+    """How Pillow's decoder will unpack the file's bytes; a tile is (codec, extents, offset, its arguments)."""
+    given = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
+    return given[0] if given and isinstance(given[0], str) else ""
 
 
 def _unpack(image: Image.Image, raw: str) -> None:
     """Have Pillow take the file's bytes for that raw mode."""
-    image.tile = [
-        tile._replace(args=(raw, *tile.args[1:]) if isinstance(tile.args, tuple) else raw) for tile in image.tile
-    ]
+    for number, tile in enumerate(image.tile):
+        given = (raw, *tile[3][1:]) if isinstance(tile[3], tuple) else raw
+        image.tile[number] = tile._replace(args=given) if hasattr(tile, "_replace") else (*tile[:3], given)
 
 
 def _extremes(values: np.ndarray) -> tuple[float, float]:

@@ -130,16 +130,17 @@ def _cut(indices, labels, digests, classes, share: float, seed: int) -> tuple[np
     representatives = indices[np.sort(first)]
     own = labels[representatives]
     counts = np.bincount(own, minlength=len(classes))
+    cut = representatives[:0]
     if counts.min() >= LEAST and np.ceil(share * len(own)) >= len(classes):
         _, cut = train_test_split(representatives, test_size=share, random_state=seed, stratify=own)
-    else:
+    if np.bincount(labels[cut], minlength=len(classes)).min() == 0:  # too small for a draw in proportion
         cut = _one_of_each(representatives, own, share, seed)
     chosen = np.isin(digests[indices], digests[cut])
     return indices[~chosen], indices[chosen]
 
 
 def _one_of_each(representatives: np.ndarray, labels: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Of small classes, which a draw in proportion would leave out: `share` of each, but at least one, and not all."""
+    """`share` of each class, but at least one image, and not all."""
     chance, cut = np.random.default_rng(seed), []
     for label in np.unique(labels):
         mine = representatives[labels == label]

@@ -22,6 +22,32 @@ def keep_ratio(settings: StageSettings, seed: int, epoch: int, step: int) -> flo
     return settings.ratio_low + share * (settings.ratio_high - settings.ratio_low)
 
 
+def class_weights(labels: Tensor, classes: int) -> Tensor:
+    """n / (classes * images of the class), (classes,) float32: with them each class weighs the same in the loss, and
+    the mean weight of the images is 1, so that learning rates keep their meaning (King and Zeng 2001, scikit-learn's
+    class_weight="balanced").
+
+    Args:
+        labels: (n,) int64, of the images that are learnt from.
+        classes: how many there are; one without an image, which no loss meets, gets 1.
+    """
+    counts = torch.bincount(labels.cpu(), minlength=classes).float()
+    return torch.where(counts > 0, len(labels) / (classes * counts.clamp_min(1)), 1.0)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None, reduction: str = "mean") -> Tensor:
+    """Cross entropy in float32, each image's times the weight of its class.
+
+    logits (B, classes), labels (B,), weights (classes,) or None. reduction "mean": over the images of the batch, not
+    over their weights as torch has it, by which a batch of rare classes alone would count no more than any other and
+    the parts of a batch would not add up to it; "sum"; "none": (B,).
+    """
+    if weights is None:
+        return F.cross_entropy(logits.float(), labels, reduction=reduction)
+    errors = F.cross_entropy(logits.float(), labels, weights.to(logits.device), reduction="none")
+    return {"mean": errors.mean, "sum": errors.sum, "none": lambda: errors}[reduction]()
+
+
 def loss(
     model,
     images: Tensor,
@@ -33,12 +59,14 @@ def loss(
     sparsity: float,
     noise: torch.Generator,
     draw: int = 0,
+    weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Cross entropy + sparsity * mean(s), s the scores of all patches (ASEL, training table).
 
     images (B, 3, S, S), labels (B,), lines (B, 1, h, w) or None -> (scalar loss, logits (B, classes)). `noise` drives
     the Gumbel draws. A selector without parameters (random, line-guided) has nothing to learn: its choice for this
-    `draw` enters the blocks, and the loss is cross entropy. ValueError for such a one and recipe "paper".
+    `draw` enters the blocks, and the loss is cross entropy. weights (classes,): see `class_weights`. ValueError for
+    such a one and recipe "paper".
     """
     if check_recipe(recipe) not in MODES:
         raise ValueError(f"recipe {recipe!r} is trained by training.anytime.AnytimeRun, as the stages do")
@@ -47,9 +75,9 @@ def loss(
         if mode != "gumbel":
             raise ValueError(f"recipe {recipe!r} trains the selector, and this one has no weights: use 'dropped'")
         logits = model(images, ratio, lines=lines, draw=draw)
-        return F.cross_entropy(logits.float(), labels), logits
+        return cross_entropy(logits, labels, weights), logits
     logits, selection = model(images, ratio, lines=lines, mode=mode, generator=noise, return_selection=True)
-    loss = F.cross_entropy(logits.float(), labels)
+    loss = cross_entropy(logits, labels, weights)
     if selection.scores is None:  # of one that takes tokens out between the blocks
         return loss, logits
     return loss + sparsity * selection.scores.float().mean(), logits
