@@ -463,6 +463,9 @@ PICTURES = [
     picture("BMP"),
     picture("WEBP"),
     picture("GIF", "P"),
+    picture("GIF", "P", save_all=True, append_images=[Image.new("P", (11, 9))]),
+    picture("JPEG2000"),
+    picture("PNG", "RGBA"),
     picture("PPM"),
 ]
 

@@ -98,11 +98,11 @@ def test_parts_are_known_by_their_usual_names_in_any_case(tmp_path, train, held_
 
 
 @pytest.mark.parametrize(
-    "folders", [("test", "val"), ("Testing", "Validation"), ("fold1", "fold2"), ("train_1", "train_2"), ("test", "test2")]
+    "folders", [("test", "val"), ("Testing", "Validation"), ("fold1", "fold2"), ("train_1", "train_2"), ("dev", "dev2")]
 )
 def test_classes_that_look_like_parts_are_asked_about(tmp_path, folders):
     folder = put(tmp_path / "own", *(f"{part}/{label}/1.png" for part in folders for label in "ab"))
-    with pytest.raises(DatasetError, match=f"{folders[0]}, {folders[1]} look like parts .* Are they classes.*other names"):
+    with pytest.raises(DatasetError, match=f"{folders[0]}, {folders[1]} look like parts .* Are they classes"):
         catalog.find(folder)
 
 

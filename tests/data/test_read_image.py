@@ -11,11 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import asel_lib
+from asel_lib import profiles
 from asel_lib.data import decode, pixels
 from asel_lib.data.batches import sized
 from asel_lib.data.decode import ImageArray
 from asel_lib.data.read_image import Reading, read_image, read_picture
+from asel_lib.data.sets import open_recorded
 from asel_lib.errors import DatasetError
+from asel_lib.training import stages
 
 SCRIPT = Path(pixels.__file__).parents[1] / "export" / "predict.py"
 SIDE = 16
@@ -173,6 +177,22 @@ def test_the_three_doors_see_the_same_pixels(workplace, monkeypatch, name):
     read = exported_read(monkeypatch)
     known = {"size": (SIDE, SIDE), "resized": None, "preprocessing": True, "mean": None, "std": None}
     np.testing.assert_array_equal(read(file, **known, **recorded), seen)
+
+
+def test_a_model_predicts_with_the_white_that_it_learnt_with(workplace):
+    root, chance = workplace / "deep", np.random.default_rng(0)
+    for label, most in (("bright", 4000), ("dark", 900)):
+        (root / label).mkdir(parents=True)
+        for number in range(30):
+            Image.fromarray(chance.integers(0, most, (32, 32)).astype(np.uint16)).save(root / label / f"{number}.png")
+    trained = stages.warm_up(profiles.load("smoke"), str(root), recipe="dropped", progress=False)
+    assert trained.record["transform"]["white"] == 4095
+    model = asel_lib.load(trained.file)
+    file = root / "dark" / "3.png"
+    eight = Image.fromarray(np.round(np.asarray(Image.open(file)) * (255 / 4095)).astype(np.uint8))
+    answers = model.predict([file, eight])
+    assert answers[0].probability == pytest.approx(answers[1].probability, abs=1e-5)
+    assert open_recorded(trained.record)[0].fingerprint == trained.record["dataset_fingerprint"]
 
 
 def test_one_white_is_for_all_files_of_a_set(workplace, capsys):

@@ -157,6 +157,7 @@ def test_balanced_accuracy_counts_each_class_the_same():
     labels, answered = chance.integers(0, 5, 200), chance.integers(0, 5, 200)
     expected = balanced_accuracy_score(labels, answered)
     assert balanced_accuracy(labels, labels == answered) == pytest.approx(expected)
-    assert balanced_accuracy(np.array([0, 0, 3]), np.array([0.5, 0.5, 1.0])) == 0.75  # shares of draws; classes not there
+    shares = np.array([0.5, 0.5, 1.0])  # of draws; classes 1 and 2 have no image
+    assert balanced_accuracy(np.array([0, 0, 3]), shares) == 0.75
     with pytest.raises(ValueError, match="expected one of each an image"):
         balanced_accuracy(labels, answered[:3])
