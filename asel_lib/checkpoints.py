@@ -30,6 +30,7 @@ def load(name: str | Path, device: str | torch.device = "cpu", profile: str | No
     CheckpointError where there is none, or where it is damaged or of another architecture.
     """
     from asel_lib.data.batches import transform
+    from asel_lib.data.read_image import Reading
 
     file = locate(name, profile)
     record, weights = read_record(file), read_weights(file)
@@ -37,7 +38,7 @@ def load(name: str | Path, device: str | torch.device = "cpu", profile: str | No
     model = _described(record, weights, file)
     model.classes, model.record = tuple(record["classes"]), record
     model.budgets = {float(average): factor for average, factor in record.get("budgets", {}).items()}
-    model.transform = transform(prepared["size"], prepared["mean"], prepared["std"])
+    model.transform = transform(prepared["size"], prepared["mean"], prepared["std"], reading=Reading.of(prepared))
     model.patch_drop.mean, model.patch_drop.std = tuple(prepared["mean"]), tuple(prepared["std"])
     return model.to(device).eval()
 

@@ -91,6 +91,15 @@ def check(record: object, source: Path) -> dict:
             "three numbers",
         )
     need(all(value > 0 for value in prepared["std"]), "transform.std", "three numbers above 0")
+    levels = {name: prepared.get(name, default) for name, default in (("black", 0), ("white", 1))}
+    need(all(map(_is_number, levels.values())), "transform.white", "numbers that are white and black")
+    need(levels["white"] > levels["black"], "transform.white", "a number above transform.black")
+    colour = prepared.get("background", [255] * 3)
+    need(
+        isinstance(colour, list) and len(colour) == 3 and all(type(c) is int and 0 <= c <= 255 for c in colour),
+        "transform.background",
+        "three numbers from 0 to 255",
+    )
     for average, factor in record.get("budgets", {}).items():
         need(_is_number(factor) and _reads_as_number(average), "budgets", "an object of numbers")
     for entry in ("images", "seed"):

@@ -16,6 +16,7 @@ from PIL import Image
 import asel_lib
 from asel_lib.data.batches import Batches, transform
 from asel_lib.data.decode import ImageArray, load
+from asel_lib.data.read_image import Reading
 from asel_lib.data.sets import open_recorded, recorded_batches, split_of
 from asel_lib.errors import ExportError
 from asel_lib.evaluation import cost
@@ -158,7 +159,7 @@ def test_the_script_beside_the_model_predicts_as_the_model(named, tmp_path, prep
     model, files = named(), pictures(tmp_path / "images")
     ready = export(model, 0.5, tmp_path / "out", preprocessing=preprocessing, name="scenes")
     assert ready.float32.name == "scenes_0.5.onnx"
-    assert len(ready.script.read_text().splitlines()) < 40
+    assert len(ready.script.read_text().splitlines()) < 50
     found, done = predicted(ready.script, tmp_path / "images")
     assert done.returncode == 0, done.stderr
     for file, answer in zip(files, model.predict(files, 0.5), strict=True):
@@ -197,6 +198,27 @@ def test_the_script_reads_what_the_library_reads_and_names_what_it_cannot(named,
         assert again == (found if named_first else {}) and bool(done.returncode) != bool(named_first)
     nothing = subprocess.run([sys.executable, ready.script], capture_output=True, text=True)
     assert nothing.returncode == 1 and "python predict.py [model.onnx] image.jpg folder/" in nothing.stderr
+
+
+def test_the_script_reads_more_than_8_bits_as_the_model_does_and_opens_images_alone(named, tmp_path):
+    model, folder = named(), tmp_path / "images"
+    model.transform = transform(32, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), reading=Reading(white=4095, background="black"))
+    ready = export(model, 0.5, tmp_path / "out")
+    folder.mkdir()
+    values = np.random.default_rng(0).integers(0, 4000, (32, 32)).astype(np.uint16)
+    Image.fromarray(values).save(folder / "deep.png")
+    Image.new("RGBA", (32, 32), (255, 0, 0, 0)).save(folder / "clear.gif")
+    (folder / "notes.txt").write_text("no image")
+    found, done = predicted(ready.script, folder)
+    assert done.returncode == 0 and "1 files left out" in done.stderr
+    files = [folder / name for name in sorted(found)]
+    assert [file.name for file in files] == ["clear.gif", "deep.png"]
+    answers = model.predict(files, 0.5)
+    assert [found[file.name][1] for file in files] == pytest.approx([one.probability for one in answers], abs=1e-4)
+    brighter, _ = predicted(ready.script, "--white=2000", folder / "deep.png")
+    expected = model.predict([folder / "deep.png"], 0.5, white=2000)[0].probability
+    assert brighter["deep.png"][1] == pytest.approx(expected, abs=1e-4) != answers[1].probability
+    assert "4095 white" in ready.readme.read_text()
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ for a copy of a few megabytes at most. On a GPU the whole array lies in its memo
 
 import copy
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,8 +16,9 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from asel_lib import checks
-from asel_lib.data.decode import ImageArray, read_image, resize
 from asel_lib.configs import AUGMENTATIONS
+from asel_lib.data.decode import ImageArray, resize
+from asel_lib.data.read_image import PLAIN, Reading, read_image
 from asel_lib.reproducibility import BatchSliceGenerator, uniform
 
 Noise = torch.Generator | BatchSliceGenerator  # for all images of a batch, or for some
@@ -161,22 +163,35 @@ def _jitter(images: Tensor, generator: Noise | None) -> Tensor:
     return images
 
 
-def transform(size: int, mean: Sequence[float], std: Sequence[float], resized: int | None = None):
-    """-> a function from a PIL image or a path to (3, size, size) float32: what `Batches` makes of the same file, the
-    whole image. resized: the shorter side becomes that long and the middle size x size of it is cut out (the function's
-    `resized`)."""
+@dataclass(frozen=True)
+class Transform:
+    """From a PIL image or a path to (3, size, size) float32: what `Batches` makes of the same file, the whole image.
 
-    def apply(image: Image.Image | str) -> Tensor:
-        pixels = torch.from_numpy(sized(image, size, resized)).permute(2, 0, 1)[None]
-        return prepare(pixels, size, mean, std)[0]
+    resized: the shorter side becomes that long and the middle size x size of it is cut out. reading: how files are
+    read, as those were that the model learnt from.
+    """
 
-    apply.resized = resized
-    return apply
+    size: int
+    mean: Sequence[float]
+    std: Sequence[float]
+    resized: int | None = None
+    reading: Reading = PLAIN
+
+    def __call__(self, image: Image.Image | str) -> Tensor:
+        pixels = torch.from_numpy(sized(image, self.size, self.resized, self.reading)).permute(2, 0, 1)[None]
+        return prepare(pixels, self.size, self.mean, self.std)[0]
 
 
-def sized(image: Image.Image | str, size: int, resized: int | None = None) -> np.ndarray:
+def transform(
+    size: int, mean: Sequence[float], std: Sequence[float], resized: int | None = None, reading: Reading = PLAIN
+) -> Transform:
+    """The `Transform` of these settings."""
+    return Transform(size, tuple(mean), tuple(std), resized, reading)
+
+
+def sized(image: Image.Image | str, size: int, resized: int | None = None, reading: Reading = PLAIN) -> np.ndarray:
     """A PIL image or a path -> the pixels that `transform` normalises, (size, size, 3) uint8."""
-    pixels = read_image(image)
+    pixels = read_image(image, reading)
     if not resized:
         return resize(pixels, size).copy()
     whole = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]

@@ -5,7 +5,6 @@ Module names are those of the published state dict: model0.1, model1.0, model2.0
 
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from asel_lib.errors import CheckpointError
@@ -20,8 +19,13 @@ class _Residual(nn.Module):
     def __init__(self, width: int):
         super().__init__()
         self.conv_block = nn.Sequential(
-            nn.ReflectionPad2d(1), nn.Conv2d(width, width, 3), nn.InstanceNorm2d(width), nn.ReLU(),
-            nn.ReflectionPad2d(1), nn.Conv2d(width, width, 3), nn.InstanceNorm2d(width),
+            nn.ReflectionPad2d(1),
+            nn.Conv2d(width, width, 3),
+            nn.InstanceNorm2d(width),
+            nn.ReLU(),
+            nn.ReflectionPad2d(1),
+            nn.Conv2d(width, width, 3),
+            nn.InstanceNorm2d(width),
         )
 
     def forward(self, x: Tensor) -> Tensor:

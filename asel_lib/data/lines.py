@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
@@ -21,8 +20,11 @@ from tqdm.auto import tqdm
 
 from asel_lib import checks, paths
 from asel_lib.data.batches import prepare
-from asel_lib.data.decode import FORMATS, ImageArray, kept_on_disk, read_image
+from asel_lib.data.decode import ImageArray
 from asel_lib.data.informative import Generator, read_generator
+from asel_lib.data.kept import kept_on_disk
+from asel_lib.data.pixels import is_image_file
+from asel_lib.data.read_image import read_image
 from asel_lib.errors import CheckpointError, DatasetError
 
 SIZE = 64
@@ -30,7 +32,6 @@ EXTRACTORS = ("xdog", "sobel", "informative")
 VERSION = 1  # of the extractors: raised whenever the same image gives another drawing
 GENERATOR_FILE = "netG_A_latest.pth"
 LUMINANCE = (0.2989, 0.587, 0.114)  # as torchvision's
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 
 # XDoG at 64 x 64 pixels. The pencil-like settings of Winnemoeller et al. keep whole dark regions black; a low
 # threshold with a high sharpness leaves strokes on a blank page, which is what a density of lines asks for.
@@ -156,8 +157,12 @@ def of_images(
 def precomputed(images: ImageArray, extractor: str, image_size: int, size: int = SIZE) -> np.ndarray:
     """`of_images` of a whole data set, kept on disk and read back next time."""
     key = {
-        "images": images.fingerprint, "pixels": images.pixels.shape, "image_size": image_size,
-        "extractor": extractor, "size": size, "version": VERSION,
+        "images": images.fingerprint,
+        "pixels": images.pixels.shape,
+        "image_size": image_size,
+        "extractor": extractor,
+        "size": size,
+        "version": VERSION,
         "weights": _digest(generator_file()) if extractor == "informative" else "",
     }
 
@@ -183,7 +188,7 @@ def from_folder(
     found = {
         file.relative_to(folder).with_suffix("").as_posix(): file
         for file in sorted(folder.rglob("*"))
-        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
+        if is_image_file(file) and not file.name.startswith(".")
     }
     wanted = [Path(name).with_suffix("").as_posix() for name in images.names]
     if missing := [name for name in wanted if name not in found]:
@@ -253,12 +258,8 @@ def _resize(images: Tensor, size: int) -> Tensor:
 def _read(file: Path, size: int) -> np.ndarray:
     """-> uint8 (size, size); what is transparent is paper."""
     try:
-        drawing = Image.open(file, formats=FORMATS)
-        if drawing.has_transparency_data:
-            drawing = drawing.convert("RGBA")
-            drawing = Image.alpha_composite(Image.new("RGBA", drawing.size, "white"), drawing)
-        pixels = read_image(drawing)
-    except Exception as error:  # as in read_image
+        pixels = read_image(file)
+    except DatasetError as error:
         raise DatasetError(f"{file}: not a readable line drawing ({error}); replace it") from error
     grey = grey_of(torch.tensor(pixels).permute(2, 0, 1)[None].float() / 255)
     return (_resize(grey, size)[0, 0] * 255).round().to(torch.uint8).numpy()

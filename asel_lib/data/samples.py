@@ -7,7 +7,9 @@ import numpy as np
 from PIL import Image
 
 from asel_lib.data import catalog, generated, synthetic
-from asel_lib.data.decode import digest_of, read_image, resize
+from asel_lib.data.decode import digest_of, resize
+from asel_lib.data.pixels import EXTENSIONS, image_files
+from asel_lib.data.read_image import Reading, read_image
 from asel_lib.data.sets import open_recorded
 from asel_lib.errors import AselError, DatasetError
 
@@ -21,7 +23,8 @@ def some_images(record: dict, folder: str | Path = "", count: int = 8) -> list[I
     DatasetError where the folder holds no image or one cannot be read; DatasetMissing where the set is not there.
     """
     if folder:
-        return [Image.fromarray(read_image(file)) for file in _image_files(Path(folder))[:count]]
+        reading = Reading.of(record.get("transform", {}))
+        return [Image.fromarray(read_image(file, reading)) for file in _image_files(Path(folder))[:count]]
     if catalog.is_generated(record["dataset"]):
         closeup = record["dataset"] == "synthetic_closeups"
         size = record["transform"]["size"]
@@ -65,10 +68,7 @@ def _file(file: Path, digest: str, size: int) -> np.ndarray | None:
 def _image_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder; give a folder of images")
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in catalog.EXTENSIONS)
-    files = [file for file in files if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
+    files, _ = image_files(folder)
     if not files:
-        raise DatasetError(
-            f"{folder}: no images in it; expected files ending in {', '.join(sorted(catalog.EXTENSIONS))}"
-        )
+        raise DatasetError(f"{folder}: no images in it; expected files ending in {', '.join(sorted(EXTENSIONS))}")
     return files

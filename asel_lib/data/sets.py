@@ -7,19 +7,26 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import torch
 
+from asel_lib.configs import Profile
 from asel_lib.data import lines
 from asel_lib.data.batches import Batches
 from asel_lib.data.decode import ImageArray, load
-from asel_lib.data.splits import Split, fingerprint_of, make_split
+from asel_lib.data.read_image import PLAIN, Reading
+from asel_lib.data.splits import Split, fingerprint_of, imbalance, make_split
 from asel_lib.errors import CheckpointError
-from asel_lib.configs import Profile
 
 BY_NAME = "by name"  # the split protocol of another copy of a data set, see `split_by_name`
 
 
-def open_set(profile: Profile, dataset: str, download: bool = False) -> tuple[ImageArray, Split]:
-    """A data set at the profile's image size, split by its protocol. Errors as `decode.load` and `make_split`."""
-    images = load(dataset, profile.model.image_size, synthetic_images=profile.synthetic_images, download=download)
+def open_set(
+    profile: Profile, dataset: str, download: bool = False, reading: Reading = PLAIN
+) -> tuple[ImageArray, Split]:
+    """A data set at the profile's image size, split by its protocol; a strong imbalance is printed. Errors as
+    `decode.load` and `make_split`."""
+    size, scenes = profile.model.image_size, profile.synthetic_images
+    images = load(dataset, size, synthetic_images=scenes, download=download, reading=reading)
+    if line := imbalance(images.labels, images.classes):
+        print(f"{images.name}: {line}")
     return images, split_of(images, profile.split_protocol, profile.split_seed)
 
 
@@ -32,7 +39,9 @@ def open_recorded(record: dict, dataset: str | Path = "") -> tuple[ImageArray, S
 
     CheckpointError where neither holds, so that no training image can come up in a test.
     """
-    images = load(dataset or record["source"], record["transform"]["size"], synthetic_images=record["images"])
+    reading = Reading.of(record["transform"])
+    source, size = dataset or record["source"], record["transform"]["size"]
+    images = load(source, size, synthetic_images=record["images"], reading=reading)
     wanted = record["split"]
     split = split_of(images, wanted["protocol"], wanted["seed"])
     if images.fingerprint != record["dataset_fingerprint"] or split.fingerprint != wanted["fingerprint"]:
@@ -118,7 +127,7 @@ def _stem(name: str) -> str:
 
 
 def edited(images: ImageArray, split: Split) -> str:
-    """"" for a data set and a split as they were opened; else a digest of what was changed since then, which the
+    """ "" for a data set and a split as they were opened; else a digest of what was changed since then, which the
     fingerprints of files and parts do not know of."""
     changed = []
     if not (isinstance(images.pixels, np.memmap) and images.pixels.mode == "r"):

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from asel_lib import checks
-from asel_lib.errors import DatasetError
 from asel_lib.configs import SPLIT_PROTOCOLS
+from asel_lib.errors import DatasetError
 
+LEAST = 5  # different images a class, of those that are to be split: 3 to learn from, 1 of val, 1 of test
+LOPSIDED = 10  # times as many images in the largest class as in the smallest
 TEST_FRACTION = 0.2
 VAL_FRACTION = 0.1  # of the whole; of the training part where the data set brings its own test part
 
@@ -53,7 +55,10 @@ def make_split(
     parts: the data set's own parts ("train" | "val" | "test") where it has some. Its test part (else its val part)
     is our test part, and training files with a twin there are left out.
     protocol "train-val-test": 70/10/20, or 90/10 of the own training part. "published": 80/20 without val.
-    The order in which the files are given does not matter. DatasetError where a class is too small to be split.
+    The order in which the files are given does not matter.
+
+    Raises:
+        DatasetError: a class has fewer than LEAST different images to be split.
     """
     checks.one_of("split protocol", protocol, SPLIT_PROTOCOLS)
     names, labels = np.asarray(names), np.asarray(labels)
@@ -69,6 +74,9 @@ def make_split(
     rest = order[~(own_test | own_val)[order]]
     rest = rest[~np.isin(digests[rest], digests[np.concatenate([test, val])])]
 
+    if not len(test) or (protocol != "published" and not len(val)):
+        _, first = np.unique(digests[rest], return_index=True)
+        check_counts(labels[rest[first]], classes)
     if not len(test):
         rest, test = _cut(rest, labels, digests, classes, TEST_FRACTION, seed)
     if protocol == "published":
@@ -82,27 +90,57 @@ def make_split(
     )
 
 
+def check_counts(labels: np.ndarray, classes: Sequence[str], parts: Sequence[str] | None = None) -> None:
+    """Whether a set of these images can be split, by their number alone: it needs no image to be opened, so that it can
+    be asked before anything starts. Files of the same bytes, which count once, are not seen here, but by `make_split`.
+
+    Args:
+        labels: (n,), positions in `classes`.
+        parts: each image's own part, where the set has some: of these only "train" is ever split.
+
+    Raises:
+        DatasetError: names the classes with fewer than LEAST images.
+    """
+    labels = np.asarray(labels)
+    if parts is not None:
+        if {"val", "test"} <= set(parts):
+            return  # nothing is split
+        labels = labels[np.asarray(parts) == "train"]
+    counts = np.bincount(labels, minlength=len(classes))
+    if small := [f"{classes[c]} ({counts[c]})" for c in np.flatnonzero(counts < LEAST)]:
+        raise DatasetError(
+            f"too few different images to split in {', '.join(small)}: expected at least {LEAST} a class, 3 to learn "
+            "from, 1 of val and 1 of test. Add images or remove the class folder. With fewer, no single split says "
+            "much: cross-validation is the way (scikit-learn's StratifiedKFold, a training for each fold, laid out as "
+            "train/, val/ and test/)"
+        )
+
+
+def imbalance(labels: np.ndarray, classes: Sequence[str]) -> str:
+    """One line where the largest class has LOPSIDED times as many images as the smallest, "" else."""
+    counts = np.bincount(np.asarray(labels), minlength=len(classes))
+    least, most = int(counts.argmin()), int(counts.argmax())
+    if counts[most] < LOPSIDED * counts[least]:
+        return ""
+    return (
+        f"lopsided: {counts[least]} images of {classes[least]}, {counts[most]} of {classes[most]}. Top-1 says little "
+        "of small classes: read balanced accuracy beside it"
+    )
+
+
 def _cut(indices, labels, digests, classes, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """(rest, cut): a stratified draw of `share`, byte-identical files together. `indices` in order of their names."""
     from sklearn.model_selection import train_test_split
 
     _, first = np.unique(digests[indices], return_index=True)
     representatives = indices[np.sort(first)]
-    counts = np.bincount(labels[representatives], minlength=len(classes))
-    small = [f"{classes[c]} ({counts[c]})" for c in np.flatnonzero(counts < 5)]
-    if small:
-        raise DatasetError(
-            f"too few different images to split in {', '.join(small)}: expected at least 5 a class; "
-            "add images or remove the class folder"
-        )
-    try:
-        _, cut = train_test_split(
-            representatives, test_size=share, random_state=seed, stratify=labels[representatives]
-        )
-    except ValueError as error:
-        raise DatasetError(
-            f"{len(representatives)} images of {len(classes)} classes cannot be split: {error}; add images"
-        ) from error
+    own = labels[representatives]
+    counts = np.bincount(own, minlength=len(classes))
+    cut = representatives[:0]
+    if counts.min() >= LEAST and np.ceil(share * len(own)) >= len(classes):
+        _, cut = train_test_split(representatives, test_size=share, random_state=seed, stratify=own)
+    if np.bincount(labels[cut], minlength=len(classes)).min() == 0:  # too small for a draw in proportion
+        cut = _one_of_each(representatives, own, share, seed)
     chosen = np.isin(digests[indices], digests[cut])
     return indices[~chosen], indices[chosen]
 
@@ -110,6 +148,16 @@ def _cut(indices, labels, digests, classes, share: float, seed: int) -> tuple[np
 def fingerprint_of(names: Sequence[str], split: Split) -> str:
     """The fingerprint of the parts as they are now: another than the split's own where somebody changed them."""
     return _fingerprint(np.asarray(names), rest=split.train, val=split.val, test=split.test)
+
+
+def _one_of_each(representatives: np.ndarray, labels: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """`share` of each class, but at least one image, and not all."""
+    chance, cut = np.random.default_rng(seed), []
+    for label in np.unique(labels):
+        mine = representatives[labels == label]
+        count = min(max(1, round(share * len(mine))), len(mine) - 1)
+        cut.append(chance.permutation(mine)[:count])
+    return np.concatenate(cut)
 
 
 def _fingerprint(names: np.ndarray, **parts: np.ndarray) -> str:

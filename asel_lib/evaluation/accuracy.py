@@ -144,6 +144,22 @@ def per_class(labels: np.ndarray, answered: np.ndarray, classes: Sequence[str]) 
     return frame[["images", "precision", "recall", "f1", "taken for"]].rename_axis("class")
 
 
+def balanced_accuracy(labels: np.ndarray, right: np.ndarray) -> float:
+    """Mean over the classes of the share of their images that are answered rightly: each class counts the same, however
+    many images it has.
+
+    Args:
+        labels: (n,), class numbers; classes without an image here do not count.
+        right: (n,), whether each image is answered rightly, or in which share of the draws (the second of `sweep`).
+    """
+    labels, right = np.asarray(labels), np.asarray(right, dtype=float)
+    if not len(labels) or labels.shape != right.shape:
+        raise ValueError(f"labels are {labels.shape} and right is {right.shape}: expected one of each an image")
+    counts = np.bincount(labels)
+    there = counts > 0
+    return float((np.bincount(labels, weights=right)[there] / counts[there]).mean())
+
+
 def interval(correct: float, n: int) -> tuple[float, float]:
     """95 % Wilson interval of a proportion: `correct` of n images (Wilson 1927).
 

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from asel_lib.data.batches import normalised, sized
-from asel_lib.data.decode import read_image
+from asel_lib.data.read_image import PLAIN, read_image
 from asel_lib.data.sets import open_recorded
 from asel_lib.errors import ExportError
 from asel_lib.export.graph import Deployed
@@ -54,6 +54,7 @@ def as_taken(graph: Deployed, pixels: np.ndarray) -> np.ndarray:
 def _fitted(model: SelectiveViT, image) -> np.ndarray:
     """-> uint8 (H, W, 3) of the model's size, as the model's own transform has it."""
     height, width = (int(side) for side in model.patch_embed.img_size)
+    reading = getattr(model.transform, "reading", PLAIN)
     if height == width:
-        return sized(image, height, getattr(model.transform, "resized", None))
-    return np.asarray(Image.fromarray(read_image(image)).resize((width, height), Image.BICUBIC))
+        return sized(image, height, getattr(model.transform, "resized", None), reading)
+    return np.asarray(Image.fromarray(read_image(image, reading)).resize((width, height), Image.BICUBIC))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from asel_lib import __version__, reproducibility
+from asel_lib.data.read_image import PLAIN
 from asel_lib.export.graph import Deployed
 from asel_lib.models import SelectiveViT
 from asel_lib.selection.base import keep_count
@@ -22,10 +23,10 @@ by `{selector}`.
 | file | |
 |---|---|
 {files}
-| `predict.py` | needs onnxruntime, numpy and Pillow, nothing else |
+| `predict.py`, `pixels.py` | need onnxruntime, numpy and Pillow, nothing else |
 
 Input `images`: {input}. Output `logits`: float32 (B, {count}). B is any number.
-Images are made to that size by `predict.py`: {resize}.
+Images are made to that size by `predict.py`: {resize}. Files are read by `pixels.py`, as in training: {reading}.
 Classes: {classes}.
 Trained on: {trained_on}. The rest is in each file's metadata (in onnxruntime
 `session.get_modelmeta().custom_metadata_map`).
@@ -37,6 +38,7 @@ Licence: {licence}. The images that it was trained on keep their own terms.
 def metadata(model: SelectiveViT, graph: Deployed, name: str) -> dict[str, str]:
     """ "prediction": all that predict.py must know, as JSON. The rest is for people."""
     record, slot = model.record or {}, model.patch_drop
+    reading = getattr(model.transform, "reading", PLAIN)
     size = [int(side) for side in model.patch_embed.img_size]
     resized = getattr(model.transform, "resized", None)
     prediction = {
@@ -46,7 +48,11 @@ def metadata(model: SelectiveViT, graph: Deployed, name: str) -> dict[str, str]:
         "preprocessing": graph.preprocessing,
         "mean": list(slot.mean),
         "std": list(slot.std),
+        **reading.record(),
     }
+    levels = "more than 8 bits only where they say themselves what is white"
+    if reading.white is not None:
+        levels = f"in more than 8 bits {reading.black:g} is black and {reading.white:g} white"
     layout = "uint8 (B, {}, {}, 3), RGB" if graph.preprocessing else "float32 (B, 3, {}, {}), RGB in [0, 1], normalised"
     cut = f"the shorter side to {resized}, then the middle" if resized else "the whole image"
     normalisation = f"mean {', '.join(map(str, slot.mean))}; standard deviation {', '.join(map(str, slot.std))}"
@@ -61,6 +67,7 @@ def metadata(model: SelectiveViT, graph: Deployed, name: str) -> dict[str, str]:
         "input": layout.format(*size),
         "normalisation": normalisation + (" (in the graph)" if graph.preprocessing else ""),
         "resize": f"Pillow's bicubic, {cut}",
+        "reading": f"{levels}; behind transparent pixels lies the colour {reading.background}",
         "trained_on": str(record.get("dataset", "unknown")),
         "recipe": str(record.get("recipe", "unknown")),
         "licence": LICENCE,

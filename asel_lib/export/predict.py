@@ -1,5 +1,6 @@
 """Classify images: python predict.py [model.onnx] image.jpg folder/ ... prints each one's label and its probability.
-It needs onnxruntime, numpy and Pillow. Without a model it takes the .onnx file beside it, if there is just one."""
+It needs onnxruntime, numpy and Pillow. Without a model it takes the .onnx file beside it, if there is just one.
+--white=4095 says which number is white in images of more than 8 bits that do not say it."""
 
 import json
 import sys
@@ -7,16 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from PIL import Image, ImageOps
+from PIL import Image
+from pixels import PAPER, image_files, read_rgb  # what the training read its images with
 
 
-def read(file, size, resized, preprocessing, mean, std, **_):
-    image, (height, width) = ImageOps.exif_transpose(Image.open(file)), size
-    if image.mode[0] in "IF":  # 16 bits: white is 65535
-        values = np.asarray(image, np.float64)
-        values = values / 257 if image.mode.startswith("I;16") or values.max() > 255 else values
-        image = Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
-    image, box = image.convert("RGB"), None
+def read(file, size, resized, preprocessing, mean, std, white=None, black=0.0, background=PAPER, **_):
+    image, (height, width), box = read_rgb(file, white, black, background), size, None
+    if (frames := image.info["frames"]) > 1:
+        print(f"{file}: of {frames} frames the first is read", file=sys.stderr)
     if resized:  # the shorter side to that many pixels, then the middle
         image = image.resize([int(resized * side / min(image.size)) for side in image.size], Image.BICUBIC)
         left, top = round((image.width - width) / 2), round((image.height - height) / 2)
@@ -25,11 +24,16 @@ def read(file, size, resized, preprocessing, mean, std, **_):
     return pixels if preprocessing else ((pixels - 255 * np.float32(mean)) / (255 * np.float32(std))).transpose(2, 0, 1)
 
 
-named = [Path(argument) for argument in sys.argv[1:] if not argument.endswith(".onnx")]
+options = [argument for argument in sys.argv[1:] if argument.startswith("--white=")]
+named = [argument for argument in sys.argv[1:] if argument not in options and not argument.endswith(".onnx")]
 models = [file for file in sys.argv[1:] if file.endswith(".onnx")] or sorted(Path(__file__).parent.glob("*.onnx"))
 session = onnxruntime.InferenceSession(str(models[0])) if named and len(models) == 1 else sys.exit(__doc__)
 about, failed = json.loads(session.get_modelmeta().custom_metadata_map["prediction"]), []
-for file in sum([sorted(each.rglob("[!.]*.*")) if each.is_dir() else [each] for each in named], []):
+about |= {"white": float(option[8:]), "black": 0.0} if (option := "".join(options)) else {}
+files, others = image_files(*named)
+if others:
+    print(f"{others} files left out: neither their ending nor their content says image", file=sys.stderr)
+for file in files:
     try:
         logits = session.run(None, {"images": read(file, **about)[None]})[0][0]
         odds = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()

@@ -11,6 +11,7 @@ from typing import BinaryIO, NamedTuple
 import torch
 
 from asel_lib import __version__, checkpoints, paths, reproducibility
+from asel_lib.data import pixels
 from asel_lib.errors import ExportError
 from asel_lib.export.calibration import IMAGES, calibration_images
 from asel_lib.export.describe import metadata, readme
@@ -47,7 +48,8 @@ def export(
     name: str = "",
 ) -> Exported:
     """Write `<name>[_<policy>]_<ratio>.onnx`, with int8 also `..._int8.onnx`, and what a user needs beside them:
-    predict.py, README.md, the licence. Any number of images goes in; an image's answer does not depend on the others.
+    predict.py, pixels.py, README.md, the licence. Any number of images goes in; an image's answer does not depend on
+    the others.
 
     model: a checkpoint's name or path, or a model with `classes`. keep_ratio: a number in (0, 1]. policy: None for the
     model's own selector; one that draws at random keeps, in the file, each image's first draw.
@@ -87,6 +89,7 @@ def export(
         beside[file.with_name("LICENSE")] = licence.read_text()
     held = {path: made.SerializeToString() for path, made in models.items()}
     held |= {path: text.encode() for path, text in beside.items()}
+    held[file.with_name("pixels.py")] = Path(pixels.__file__).read_bytes()  # what predict.py opens images with
     try:
         replace_files({path: partial(_fill, content=content) for path, content in held.items()})
     except OSError as error:

@@ -7,11 +7,11 @@ from math import prod
 
 import timm
 import torch
-from PIL import Image
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from asel_lib import checks
+from asel_lib.data import inputs
 from asel_lib.models.kept_embed import KeptPatchEmbed
 from asel_lib.selection import PatchSelection, budget, create, keep_count
 from asel_lib.selection.base import best, parse
@@ -183,25 +183,29 @@ class SelectiveViT(VisionTransformer):
         policy: str | None = None,
         batch_size: int = 64,
         lines: Tensor | None = None,
-    ) -> list[Prediction]:
+        *,
+        white: float | None = None,
+        on_error: str = "raise",
+    ) -> list[Prediction | None]:
         """Classify PIL images or paths; lines: their line drawings (n, 1, h, w) in [0, 1], for a selector that does not
-        draw them itself. -> one Prediction an image, in order."""
+        draw them itself. white: the number that is white in images of more than 8 bits, None: as in the images that the
+        model learnt from. on_error, for files that cannot be read: "raise" answers the others and raises
+        data.inputs.UnreadableImages, which carries them; "skip" has None in their places, and warns.
+        -> one Prediction an image, in order."""
         if self.transform is None or self.classes is None:
             raise ValueError("predict needs the model's transform and classes: load it with asel_lib.load(name)")
-        if isinstance(images, str | Image.Image) or not isinstance(images, Sequence):
-            raise ValueError(f"images is a {type(images).__name__}: expected a list of PIL images or paths")
-        device = next(self.parameters()).device
-        answers = []
-        for start in range(0, len(images), batch_size):
-            batch = torch.stack([self.transform(image) for image in images[start : start + batch_size]]).to(device)
-            drawn = None if lines is None else lines[start : start + batch_size].to(device)
+        device, failed = next(self.parameters()).device, {}
+        answers: list[Prediction | None] = [None] * len(inputs.checked(images, on_error))
+        for places, batch in inputs.batched(images, self.transform, batch_size, failed, white):
+            batch, drawn = batch.to(device), None if lines is None else lines[places].to(device)
             logits, selection = self(batch, keep_ratio, policy, drawn, return_selection=True)
             probabilities, winners = logits.softmax(dim=1).max(dim=1)
             rows = zip(
                 winners.tolist(), probabilities.tolist(), self.kept_of(selection, batch, policy, drawn), strict=True
             )
-            answers += [Prediction(self.classes[winner], probability, patches) for winner, probability, patches in rows]
-        return answers
+            for place, (winner, probability, patches) in zip(places, rows, strict=True):
+                answers[place] = Prediction(self.classes[winner], probability, patches)
+        return inputs.settled(answers, failed, on_error)
 
     def kept_of(
         self, selection: Selection, batch: Tensor, policy: str | None = None, lines: Tensor | None = None

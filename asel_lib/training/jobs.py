@@ -182,7 +182,7 @@ def _run(job: Job, retrain: bool, state: PartialState, wanted: str | torch.devic
         "split": split.record(),
         "seen": seen(images, split),
         "model": described(job.model),
-        "transform": {"size": profile.model.image_size, "mean": mean, "std": std},
+        "transform": {"size": profile.model.image_size, "mean": mean, "std": std, **images.reading.record()},
         "drawings": job.drawings,
         "drawings_fingerprint": digest(drawn),
         "budgets": {f"{average:g}": factor for average, factor in model.budgets.items()},

@@ -4,11 +4,11 @@ training, and the loss."""
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from asel_lib.configs import StageSettings
 from asel_lib.reproducibility import BatchSliceGenerator, derived_seed, generator
+from asel_lib.training.losses import cross_entropy
 from asel_lib.training.sharding import Shard, TrainBatch, batch_generator, zero_loss
 from asel_lib.training.supervised import SupervisedRun
 
@@ -34,6 +34,7 @@ class AselRun(SupervisedRun):
                 sparsity=self.settings.sparsity,
                 noise=batch_generator(shard.rows, shard.count, self.seed, "noise", batch.step),
                 draw=derived_seed(self.seed, "draw", batch.step),
+                weights=self.class_weights,
             )
             return value * shard.share, logits
 
@@ -66,6 +67,7 @@ def loss(
     sparsity: float,
     noise: torch.Generator | BatchSliceGenerator,
     draw: int = 0,
+    weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Cross entropy + sparsity * mean(s), s the scores of all patches -> (scalar loss, logits (B, classes)).
 
@@ -82,6 +84,7 @@ def loss(
         sparsity: weight of the scores' mean.
         noise: for the Gumbel draws.
         draw: number of the draw, for a selector without parameters that draws.
+        weights: (classes,), of the classes; None: all alike.
 
     Raises:
         ValueError: for mode "mask" and a selector without parameters.
@@ -93,9 +96,9 @@ def loss(
                 "'dropped'"
             )
         logits = model(images, ratio, lines=lines, draw=draw)
-        return F.cross_entropy(logits.float(), labels), logits
+        return cross_entropy(logits, labels, weights), logits
     logits, selection = model(images, ratio, lines=lines, mode=mode, generator=noise, return_selection=True)
-    loss = F.cross_entropy(logits.float(), labels)
+    loss = cross_entropy(logits, labels, weights)
     if selection.scores is None:  # of one that takes tokens out between the blocks
         return loss, logits
     return loss + sparsity * selection.scores.float().mean(), logits

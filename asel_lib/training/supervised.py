@@ -27,6 +27,7 @@ from asel_lib.devices import fast_backward
 from asel_lib.errors import TrainingError
 from asel_lib.reproducibility import derived_seed
 from asel_lib.training import optimizers, processes
+from asel_lib.training.losses import class_weights
 from asel_lib.training.memory import MemoryRetry, out_of_memory_named
 from asel_lib.training.sharding import Shard, TrainBatch, read_batches, shard_rows, shards
 from asel_lib.training.state import TrainingFiles, TrainingState
@@ -139,6 +140,8 @@ class SupervisedRun:
         self.scheduler = optimizers.scheduler(optimizer, settings, len(batches))
         self.passes = self.accelerator.prepare_model(processes.Passes(model))
         self.state = TrainingState(model, self.optimizer, self.accelerator.scaler, self.summed, len(batches))
+        balanced = settings.class_weights == "balanced"
+        self.class_weights = class_weights(batches.labels, model.num_classes) if balanced else None
         self.files = files
         self.retry = MemoryRetry(model, self.optimizer, enabled=self.accelerator.num_processes == 1)
 

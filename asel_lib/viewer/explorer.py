@@ -12,7 +12,7 @@ from PIL import Image
 
 from asel_lib import checkpoints as stored
 from asel_lib.data import samples
-from asel_lib.data.decode import read_image
+from asel_lib.data.read_image import read_image
 from asel_lib.errors import AselError, DatasetError
 from asel_lib.selection import keep_count
 from asel_lib.viewer.look import View, look, policies, sheet

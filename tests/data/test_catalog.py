@@ -16,6 +16,8 @@ import pytest
 from PIL import Image
 
 from asel_lib.data import catalog
+from asel_lib.data.decode import load
+from asel_lib.data.pixels import EXTENSIONS, FORMATS
 from asel_lib.errors import DatasetError, DatasetMissing
 
 REAL_DATA = Path(os.environ.get("ASEL_DATA") or Path(__file__).parents[2] / "data").expanduser()
@@ -70,18 +72,86 @@ def test_split_folders_become_parts(tmp_path, val):
     assert dict(zip(found.names, found.labels, strict=True))["test/b/1.png"] == 1
 
 
+@pytest.mark.parametrize(
+    ("train", "held_out", "part"),
+    [
+        ("Training", "Testing", "test"),
+        ("Train", "Validation", "val"),
+        ("TRAIN", "TEST", "test"),
+        ("train_images", "test_images", "test"),
+        ("Train Set", "Dev Set", "val"),
+        ("seg_train", "seg_test", "test"),
+        ("trainset", "testset", "test"),
+        ("train2017", "val2017", "val"),
+        ("TrainImages", "EvalImages", "val"),
+    ],
+)
+def test_parts_are_known_by_their_usual_names_in_any_case(tmp_path, train, held_out, part):
+    folder = tmp_path / "own"
+    put(folder, f"{train}/a/1.png", f"{train}/b/1.png", f"{held_out}/a/1.png", f"{held_out}/b/1.png")
+    found = catalog.find(folder)
+    assert found.classes == ("a", "b")
+    assert {(name.split("/")[0], of) for name, of in zip(found.names, found.parts, strict=True)} == {
+        (train, "train"),
+        (held_out, part),
+    }
+
+
+@pytest.mark.parametrize(
+    "folders", [("test", "val"), ("Testing", "Validation"), ("fold1", "fold2"), ("train_1", "train_2"), ("dev", "dev2")]
+)
+def test_classes_that_look_like_parts_are_asked_about(tmp_path, folders):
+    folder = put(tmp_path / "own", *(f"{part}/{label}/1.png" for part in folders for label in "ab"))
+    with pytest.raises(DatasetError, match=f"{folders[0]}, {folders[1]} look like parts .* Are they classes"):
+        catalog.find(folder)
+
+
+@pytest.mark.parametrize("classes", [("train", "car"), ("test tube", "test bench"), ("1", "2"), ("set1", "set2")])
+def test_classes_that_are_called_nearly_so_are_classes(tmp_path, classes):
+    found = catalog.find(put(tmp_path / "own", *(f"{label}/1.png" for label in classes)))
+    assert found.classes == tuple(sorted(classes)) and found.parts is None
+
+
 def test_a_class_called_train_is_a_class(tmp_path):
     found = catalog.find(put(tmp_path / "vehicles", "train/1.png", "car/1.png"))
     assert found.classes == ("car", "train") and found.parts is None
 
 
 def test_endings_count_in_any_case_and_other_files_do_not(tmp_path):
-    endings = ("JPG", "jpeg", "PNG", "tif", "TIFF", "bmp", "webp", "ppm")
+    endings = ("JPG", "jpeg", "PNG", "tif", "TIFF", "bmp", "webp", "ppm", "gif", "jfif", "jp2", "pgm")
     wanted = [*(f"a/{number}.{ending}" for number, ending in enumerate(endings)), "b/1.jpg"]
     folder = put(tmp_path / "set", *wanted, "beside.png")
     (folder / "a" / "notes.txt").touch()
     (folder / "a" / "Thumbs.db").touch()
-    assert catalog.find(folder).names == tuple(wanted)
+    found = catalog.find(folder)
+    assert found.names == tuple(sorted(wanted))
+    assert found.left_out_line == (
+        "set: 3 files are left out: 1 ending in .db, 1 ending in .txt, 1 outside of the class folders"
+    )
+
+
+def test_without_an_ending_the_content_counts(tmp_path):
+    folder = put(tmp_path / "set", "a/1.png", "b/1.png")
+    (folder / "a" / "1.png").rename(folder / "a" / "scan")
+    (folder / "a" / "LICENSE").write_text("Do as you like.")
+    found = catalog.find(folder)
+    assert found.names == ("a/scan", "b/1.png")
+    assert found.left_out == {"without an ending and no images by their content": 1}
+
+
+def test_each_ending_that_is_taken_is_one_that_pillow_reads():
+    Image.init()
+    known = {ending for ending, format in Image.registered_extensions().items() if format in (*FORMATS, "MPO")}
+    assert known >= EXTENSIONS
+
+
+def test_files_that_are_left_out_are_told_when_a_set_is_decoded(tmp_path, capsys):
+    folder = put(tmp_path / "set", "a/1.png", "b/1.png")
+    (folder / "a" / "movie.mp4").touch()
+    load(folder, 8)
+    assert "set: 1 files are left out: 1 ending in .mp4" in capsys.readouterr().out
+    load(folder, 8)
+    assert "left out" not in capsys.readouterr().out
 
 
 def test_hidden_files_and_folders_are_ignored(tmp_path):
@@ -304,9 +374,7 @@ def test_a_data_folder_that_cannot_be_written_is_named(published, tmp_path, monk
         catalog.find("rsscn7", download=True)
 
 
-@pytest.mark.parametrize(
-    ("name", "module"), [("eurosat", "eurosat"), ("imagenette", "imagenette")]
-)
+@pytest.mark.parametrize(("name", "module"), [("eurosat", "eurosat"), ("imagenette", "imagenette")])
 def test_addresses_and_digests_are_those_of_torchvision(name, module):
     source = inspect.getsource(importlib.import_module(f"torchvision.datasets.{module}"))
     assert catalog.spec(name).url in source and catalog.spec(name).md5 in source

@@ -7,6 +7,7 @@ from PIL import Image
 
 from asel_lib import paths
 from asel_lib.data import catalog, decode, generated
+from asel_lib.data.read_image import Reading, read_image
 from asel_lib.errors import DatasetError
 
 
@@ -15,8 +16,8 @@ def test_images_are_decoded_once_and_again_when_a_file_changes(image_folder, mon
     first = decode.load(root, 16)
     assert first.pixels.shape == (12, 16, 16, 3)
     read = []
-    original = decode.read_image
-    monkeypatch.setattr(decode, "read_image", lambda source: read.append(1) or original(source))
+    original = decode.read_picture
+    monkeypatch.setattr(decode, "read_picture", lambda *given: read.append(1) or original(*given))
     again = decode.load(root, 16)
     assert not read
     assert again.fingerprint == first.fingerprint
@@ -68,10 +69,12 @@ DAMAGES = {
     "a pickle": lambda folder: np.save(folder / "pixels.npy", np.array([{}]), allow_pickle=True),
     "wrong shape": array(np.zeros((12, 8, 8, 3), np.uint8)),
     "wrong shape, said so": lambda folder: (
-        array(np.zeros((12, 16, 16), np.uint8))(folder), about(shapes={"pixels": [12, 16, 16]})(folder)
+        array(np.zeros((12, 16, 16), np.uint8))(folder),
+        about(shapes={"pixels": [12, 16, 16]})(folder),
     ),
     "fewer images, said so": lambda folder: (
-        array(np.zeros((11, 16, 16, 3), np.uint8))(folder), about(shapes={"pixels": [11, 16, 16, 3]})(folder)
+        array(np.zeros((11, 16, 16, 3), np.uint8))(folder),
+        about(shapes={"pixels": [11, 16, 16, 3]})(folder),
     ),
     "wrong type": array(np.zeros((12, 16, 16, 3), np.float32)),
     "facts torn": bytes_of("about.json", lambda content: content[: len(content) // 2]),
@@ -105,13 +108,13 @@ def test_every_kind_of_image_becomes_rgb(tmp_path):
     Image.fromarray(grey).save(tmp_path / "grey.png")
     Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "sixteen.png")
     Image.fromarray(np.stack([grey] * 3, -1)).convert("CMYK").save(tmp_path / "cmyk.tif")
-    Image.fromarray(np.stack([grey] * 4, -1)).save(tmp_path / "alpha.png")
+    Image.fromarray(np.stack([grey] * 3 + [np.full_like(grey, 255)], -1)).save(tmp_path / "alpha.png")
     Image.fromarray(grey).convert("P").save(tmp_path / "palette.png")
     Image.fromarray(np.stack([grey] * 3, -1)).save(tmp_path / "phone.jpg", "MPO", quality=100)
     Image.fromarray(np.full((8, 8), 200, np.uint16)).save(tmp_path.parent / "dark.png")
-    assert decode.read_image(tmp_path.parent / "dark.png").max() == 1
+    assert read_image(tmp_path.parent / "dark.png", Reading(white=65_535)).max() == 1
     for file in sorted(tmp_path.iterdir()):
-        pixels = decode.read_image(file)
+        pixels = read_image(file)
         assert pixels.shape == (8, 8, 3), file.name
         assert np.abs(pixels.astype(int) - grey[..., None]).max() <= 3, file.name
 
@@ -121,14 +124,14 @@ def test_a_photo_is_turned_upright(tmp_path):
     exif = image.getexif()
     exif[0x0112] = 6
     image.save(tmp_path / "turned.jpg", exif=exif)
-    assert decode.read_image(tmp_path / "turned.jpg").shape == (4, 8, 3)
+    assert read_image(tmp_path / "turned.jpg").shape == (4, 8, 3)
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n" + b"\0" * 50])
 def test_an_unreadable_image_is_named(tmp_path, content):
     (tmp_path / "bad.png").write_bytes(content)
     with pytest.raises(DatasetError, match="bad.png: not a readable image"):
-        decode.read_image(tmp_path / "bad.png")
+        read_image(tmp_path / "bad.png")
 
 
 def test_one_broken_image_in_two_hundred_is_reported_and_left_out(image_folder):
@@ -186,7 +189,7 @@ def test_pixels_go_to_a_file_as_they_are_decoded_and_stay_in_order(image_folder,
     assert isinstance(arrays["pixels"], np.memmap) and len(arrays["pixels"]) == len(about["kept"]) == 260
     for row in (0, 6, 7, 131, 259):
         file = found.files[about["kept"][row]]
-        np.testing.assert_array_equal(arrays["pixels"][row], decode.resize(decode.read_image(file), 16))
+        np.testing.assert_array_equal(arrays["pixels"][row], decode.resize(read_image(file), 16))
 
 
 def test_without_room_for_a_file_pixels_are_kept_in_memory(image_folder, monkeypatch):

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from asel_lib.data.splits import make_split
+from asel_lib import configs
+from asel_lib.data.sets import open_set
+from asel_lib.data.splits import LEAST, check_counts, imbalance, make_split
 from asel_lib.errors import DatasetError
 
 NAMES = [f"{c}/{i:03d}.jpg" for c in "abc" for i in range(100)]
@@ -81,3 +83,53 @@ def test_the_published_protocol_has_no_val():
 def test_a_class_too_small_to_split_is_named():
     with pytest.raises(DatasetError, match=r"c \(2\)"):
         make_split(NAMES[:202], LABELS[:202], "abc")
+
+
+def small(*counts):
+    """A set with that many images of each class."""
+    labels = np.repeat(np.arange(len(counts)), counts)
+    return [f"{label}/{number}.jpg" for number, label in enumerate(labels)], labels, "abcdefghijkl"[: len(counts)]
+
+
+@pytest.mark.parametrize(
+    "counts", [(5, 5), (5, 6, 7), (7, 7, 7), (6,) * 12, (9,) * 10, (5, 1000), (10, 5, 300), (LEAST,) * 7]
+)
+@pytest.mark.parametrize("protocol", ["train-val-test", "published"])
+def test_the_least_number_that_is_asked_for_is_enough(counts, protocol):
+    names, labels, classes = small(*counts)
+    check_counts(labels, classes)
+    found = make_split(names, labels, classes, protocol=protocol)
+    for part, least in (("train", 3), ("test", 1), ("val", int(protocol != "published"))):
+        of_each = np.bincount(labels[getattr(found, part)], minlength=len(counts))
+        assert of_each.min() >= least, (part, of_each)
+    assert sorted(np.concatenate([found.train, found.val, found.test])) == list(range(len(names)))
+    assert make_split(names, labels, classes, protocol=protocol).fingerprint == found.fingerprint
+
+
+def test_fewer_are_refused_before_a_file_is_opened_with_the_number_and_another_way():
+    names, labels, classes = small(4, 30, 3)
+    for refuse in (lambda: check_counts(labels, classes), lambda: make_split(names, labels, classes)):
+        with pytest.raises(DatasetError, match=r"a \(4\), c \(3\): expected at least 5 a class.*cross-validation"):
+            refuse()
+
+
+def test_parts_that_a_set_brings_itself_need_no_least_number():
+    labels = np.tile([0, 1], 6)
+    parts = ["train"] * 4 + ["val"] * 4 + ["test"] * 4
+    check_counts(labels, "ab", parts)
+    found = make_split([f"{number}.jpg" for number in range(12)], labels, "ab", parts=parts)
+    assert [len(found.train), len(found.val), len(found.test)] == [4, 4, 4]
+    with pytest.raises(DatasetError, match=r"a \(2\), b \(2\)"):
+        check_counts(labels, "ab", ["train"] * 4 + ["test"] * 8)
+
+
+def test_a_strong_imbalance_is_one_line_and_a_slight_one_none():
+    _, labels, classes = small(5, 1000)
+    assert imbalance(labels, classes).startswith("lopsided: 5 images of a, 1000 of b.")
+    assert imbalance(small(50, 400)[1], "ab") == ""
+
+
+def test_an_imbalance_is_printed_where_a_set_is_opened(image_folder, capsys):
+    root = image_folder({"rare": 5, "common": 60}, size=(8, 8))
+    open_set(configs.load("smoke"), str(root))
+    assert "pictures: lopsided: 5 images of rare, 60 of common" in capsys.readouterr().out

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from asel_lib.errors import AselError
-from asel_lib.evaluation.accuracy import answers, evaluate, interval, per_class
+from asel_lib.evaluation.accuracy import answers, balanced_accuracy, evaluate, interval, per_class
 from asel_lib.selection.slot import Selection
 
 
@@ -146,3 +146,18 @@ def test_the_table_of_classes_says_what_each_is_taken_for():
     assert table["recall"].tolist() == pytest.approx([1 / 3, 1, 0])
     assert table["precision"].tolist() == pytest.approx([1, 1 / 3, 0])
     assert table["taken for"].tolist() == ["road", "-", "-"]
+
+
+def test_balanced_accuracy_counts_each_class_the_same():
+    from sklearn.metrics import balanced_accuracy_score
+
+    labels = np.array([0] * 95 + [1] * 5)
+    assert balanced_accuracy(labels, labels == 0) == 0.5  # top-1 would be 0.95
+    chance = np.random.default_rng(0)
+    labels, answered = chance.integers(0, 5, 200), chance.integers(0, 5, 200)
+    expected = balanced_accuracy_score(labels, answered)
+    assert balanced_accuracy(labels, labels == answered) == pytest.approx(expected)
+    shares = np.array([0.5, 0.5, 1.0])  # of draws; classes 1 and 2 have no image
+    assert balanced_accuracy(np.array([0, 0, 3]), shares) == 0.75
+    with pytest.raises(ValueError, match="expected one of each an image"):
+        balanced_accuracy(labels, answered[:3])

@@ -1,10 +1,11 @@
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from asel_lib import configs
 from asel_lib.reproducibility import generator
-from asel_lib.training import objectives
+from asel_lib.training import losses, objectives
 from asel_lib.training.recipes.dropped import DroppedRun
 from asel_lib.training.recipes.masked import MaskedRun
 
@@ -75,3 +76,37 @@ def test_an_unknown_mode_is_named(tiny):
             sparsity=0.0,
             noise=generator(0),
         )
+
+
+def test_with_class_weights_each_class_weighs_the_same():
+    from sklearn.utils.class_weight import compute_class_weight
+
+    labels = torch.tensor([0] * 90 + [1] * 8 + [2] * 2)
+    weights = losses.class_weights(labels, 3)
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=labels.numpy())
+    torch.testing.assert_close(weights, torch.tensor(expected, dtype=torch.float32))
+    assert weights[labels].mean().item() == pytest.approx(1)
+    shares = torch.zeros(3).index_add_(0, labels, weights[labels])
+    torch.testing.assert_close(shares, shares[:1].expand(3))
+    assert losses.class_weights(labels, 4)[3] == 1  # of a class that is not there
+
+
+def test_the_weighted_loss_of_a_batch_is_the_sum_of_its_parts():
+    logits, labels = torch.randn(8, 3, generator=generator(0)), torch.tensor([0, 1, 2, 2, 2, 2, 2, 2])
+    weights = torch.tensor([3.0, 2.0, 0.5])
+    whole = losses.cross_entropy(logits, labels, weights)
+    parts = [losses.cross_entropy(logits[i : i + 4], labels[i : i + 4], weights, "sum") for i in (0, 4)]
+    torch.testing.assert_close(whole, sum(parts) / 8)
+    by_hand = -(logits.log_softmax(1)[torch.arange(8), labels] * weights[labels])
+    torch.testing.assert_close(losses.cross_entropy(logits, labels, weights, "none"), by_hand)
+    torch.testing.assert_close(losses.cross_entropy(logits, labels), F.cross_entropy(logits, labels))
+
+
+def test_the_loss_takes_class_weights(tiny):
+    model, images, labels = tiny(), torch.randn(4, 3, 32, 32), torch.tensor([0, 0, 0, 1])
+    weights = losses.class_weights(labels, 4)
+    options = dict(mode="gumbel", ratio=0.5, sparsity=0.0, weights=weights)
+    with torch.no_grad():
+        loss, logits = objectives.loss(model, images, labels, noise=generator(0), **options)
+    torch.testing.assert_close(loss, losses.cross_entropy(logits, labels, weights))
+    assert loss != F.cross_entropy(logits, labels)

@@ -226,10 +226,7 @@ def test_agentvit_takes_images_of_its_own_size(smoke):
     [
         (lambda p: stages.agentvit(p, setting="fair"), "unknown setting 'fair': expected one of published, equal"),
         (lambda p: stages.direct(p, selector="random", recipe="masked"), "does not train selector"),
-        (
-            lambda p: stages.direct(p, selector="agent", keep_ratio=0.3),
-            "'agent' trains for all of them: leave it out",
-        ),
+        (lambda p: stages.direct(p, selector="agent", keep_ratio=0.3), "'agent' trains for all of them: leave it out"),
     ],
 )
 def test_what_cannot_be_trained_is_an_error_before_any_work(smoke, begin, message):

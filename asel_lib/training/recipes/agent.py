@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from asel_lib.devices import autocast
@@ -17,6 +16,7 @@ from asel_lib.training import processes
 from asel_lib.training.agent_settings import AgentSettings
 from asel_lib.training.dqn import Agent
 from asel_lib.training.environment import PatchSelectionEnv
+from asel_lib.training.losses import cross_entropy
 from asel_lib.training.sharding import Shard, TrainBatch, zero_loss
 from asel_lib.training.supervised import SupervisedRun
 
@@ -107,7 +107,7 @@ class AgentRun(SupervisedRun):
             if not len(shard.rows):
                 return zero_loss(self.model), batch.images.new_zeros(0, self.model.num_classes)
             logits = self.model(shard.images, kept=kept[: len(shard.images)])
-            return F.cross_entropy(logits.float(), shard.labels) * shard.share, logits
+            return cross_entropy(logits, shard.labels, self.class_weights) * shard.share, logits
 
         loss = self.backward(shard_loss, batch, float(mask.mean()))
         self.update(batch.step)

@@ -12,7 +12,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asel_lib.configs.settings import Count, NotNegative, Ratio, Share, settings
@@ -22,6 +21,7 @@ from asel_lib.selection import keep_count
 from asel_lib.selection.base import best
 from asel_lib.selection.slot import draw_order
 from asel_lib.training import processes
+from asel_lib.training.losses import cross_entropy
 from asel_lib.training.sharding import Shard, TrainBatch, batch_generator, zero_loss
 from asel_lib.training.supervised import SupervisedRun
 
@@ -130,7 +130,7 @@ class AnytimeRun(SupervisedRun):
         loss, taught = images.new_zeros(()) if len(images) else zero_loss(model), None
         if whole:
             logits = model(images[:whole])
-            loss = loss + F.cross_entropy(logits.float(), labels[:whole], reduction="sum") / shard.count
+            loss = loss + cross_entropy(logits, labels[:whole], self.class_weights, "sum") / shard.count
             taught = logits.detach().float().softmax(dim=1)
         for number, ratio in enumerate(ratios):
             if number >= shard.count:
@@ -143,7 +143,7 @@ class AnytimeRun(SupervisedRun):
                 twice = group.repeat(len(sets.orders))
                 kept = torch.cat([order[here, :keep] for order in sets.orders])
                 logits = model(images[twice], kept=kept).float()
-                errors = F.cross_entropy(logits, labels[twice], reduction="none")
+                errors = cross_entropy(logits, labels[twice], self.class_weights, "none")
                 taken = self._taught(errors, logits, twice, taught)
                 loss = loss + taken.sum() / shard.count / len(sets.orders)
                 answers[group] = logits[: len(group)].detach()
