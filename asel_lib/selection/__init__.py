@@ -14,7 +14,7 @@ from asel_lib.selection import (  # noqa: F401  (registers their selectors)
     line_guided,
     tome,
 )
-from asel_lib.selection.base import PatchSelector, create, keep_count, names, register
+from asel_lib.selection.base import PatchSelector, create, entry, keep_count, names, parse, register
 from asel_lib.selection.slot import PatchSelection
 
-__all__ = ["PatchSelection", "PatchSelector", "create", "keep_count", "names", "register"]
+__all__ = ["PatchSelection", "PatchSelector", "create", "entry", "keep_count", "names", "parse", "register"]

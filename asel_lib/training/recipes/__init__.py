@@ -1,0 +1,1 @@
+"""TEMPORARY: until the recipes' own files are merged."""
