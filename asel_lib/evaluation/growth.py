@@ -20,7 +20,7 @@ from asel_lib.data.generated import Scenes, identities
 from asel_lib.data.sets import split_of
 from asel_lib.devices import default_device
 from asel_lib.evaluation import cost, memory, roofline, timing
-from asel_lib.evaluation.speed import model_of, pixels, with_origin
+from asel_lib.evaluation.bench_models import model_of, pixels, with_origin
 from asel_lib.models.at_ratio import AtRatio
 from asel_lib.profiles import Profile
 from asel_lib.selection import keep_count
@@ -116,6 +116,7 @@ def with_images(
                 "throughput": len(order) / reading,
                 "peak_memory_mb": (most - before) / 1e6,
                 "batch_size": 64,
+                "dtype": "uint8",
                 "image_size": SIDE,
                 "images": count,
                 "floor_ms": machine.floor_ms(0, bytes_needed / 1e6),

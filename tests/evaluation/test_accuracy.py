@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from asel_lib.errors import AselError
-from asel_lib.evaluation.accuracy import answers, evaluate, interval, per_class
+from asel_lib.evaluation.accuracy import evaluate, per_class, predict_labels
+from asel_lib.evaluation.metrics.accuracy import interval
 from asel_lib.selection.slot import Selection
 
 
@@ -134,7 +135,7 @@ def test_line_guided_sampling_is_averaged_over_draws_and_top_is_run_once(tiny):
 def test_answers_come_with_their_labels_in_order(tiny):
     model, images = tiny(), torch.randn(5, 3, 32, 32)
     batches = [(images[:3], torch.tensor([0, 1, 2])), (images[3:], torch.tensor([3, 0]))]
-    labels, found = answers(model, batches, 0.5, "central")
+    labels, found = predict_labels(model, batches, 0.5, "central")
     assert labels.tolist() == [0, 1, 2, 3, 0]
     assert found.tolist() == model(images, 0.5, "central").argmax(1).tolist()
 

@@ -1,25 +1,20 @@
-"""Whether saved arithmetic becomes saved time and memory: rows of the results table with a `task`, which the accuracy
-sweeps have not (see `reporting.tables.SPEED`)."""
+"""Whether saved arithmetic becomes saved time and memory: rows of `tables.SPEED`."""
 
-import copy
 import logging
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
 
 import pandas as pd
-import timm
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from asel_lib.devices import autocast, default_device, fast_backward, resolve_precision
 from asel_lib.evaluation import cost, memory, roofline, timing
-from asel_lib.models import SelectiveViT, build
+from asel_lib.evaluation.bench_models import model_of, pixels, plain_of, with_origin
+from asel_lib.models import SelectiveViT
 from asel_lib.models.at_ratio import AtRatio
-from asel_lib.profiles import ModelSettings, Profile
-from asel_lib.reproducibility import environment, generator, seeded
+from asel_lib.profiles import Profile
+from asel_lib.reproducibility import generator
 from asel_lib.selection import keep_count
 from asel_lib.training import objectives
 from asel_lib.training import speed as training_speed
@@ -124,7 +119,7 @@ def training(
         rounds,
         device,
         base="published",
-        only=("paper", "dropped", "anytime"),
+        only=("masked", "dropped", "anytime"),
         progress=progress,
     ).set_index("training")
     profile = profile.for_line_guided()
@@ -172,7 +167,7 @@ def memory_use(
 ) -> pd.DataFrame:
     """Peak memory of a forward, and of a training step (forward and backward, without the optimiser's moments, which
     are the same for all), above weights and images, MB: a row a (what, ratio), what in `recipe`: "" (inference, timm's
-    plain model and `anytime`'s selector), "paper" (all tokens, masked), "dropped"."""
+    plain model and `anytime`'s selector), "masked" (all tokens), "dropped"."""
     device = torch.device(device) if device else default_device()
     precision, rows = resolve_precision(profile.precision, device), []
     glance, learned = (model_of(profile, selector, device) for selector in ("glance", "learned"))
@@ -184,7 +179,7 @@ def memory_use(
     for ratio in ratios:
         at = AtRatio(glance, ratio, precision=precision)
         measured.append(("", "glance", ratio, lambda at=at: at(images)))
-        for recipe in ("paper", "dropped"):
+        for recipe in ("masked", "dropped"):
             step = _step(learned, images, labels, recipe, ratio, precision)
             measured.append((recipe, "learned", ratio, step))
     for recipe, policy, ratio, work in tqdm(measured, desc="memory", unit="setting", leave=False, disable=not progress):
@@ -205,55 +200,6 @@ def memory_use(
             }
         )
     return with_origin(pd.DataFrame(rows), profile, device)
-
-
-def model_of(profile: Profile, selector: str, device: torch.device, classes: int = 10, **changes) -> SelectiveViT:
-    """The profile's model with that selector, random weights, in eval mode. changes: of its settings for timm, and
-    image_size."""
-    settings: ModelSettings = replace(profile.model, image_size=changes.pop("image_size", profile.model.image_size))
-    with seeded("speed"):
-        model = build(
-            settings.architecture, classes, selector, img_size=settings.image_size, **(settings.timm | changes)
-        )
-    return model.to(device).eval()
-
-
-def plain_of(model: SelectiveViT) -> nn.Module:
-    """timm's own model of the same shape and weights."""
-    embed = model.patch_embed
-    plain = timm.create_model(
-        model.architecture,
-        num_classes=model.num_classes,
-        img_size=embed.img_size[0],
-        patch_size=embed.patch_size[0],
-        embed_dim=model.embed_dim,
-        depth=len(model.blocks),
-        num_heads=model.blocks[0].attn.num_heads,
-    )
-    weights = {name: value for name, value in model.state_dict().items() if not name.startswith("patch_drop.")}
-    plain.load_state_dict(copy.deepcopy(weights))
-    return plain.to(next(model.parameters()).device).eval()
-
-
-def pixels(model: SelectiveViT, count: int, device: torch.device) -> Tensor:
-    """Random images of the model's size."""
-    size = model.patch_embed.img_size
-    return torch.randn(count, 3, *size, generator=generator(0, "speed")).to(device)
-
-
-def with_origin(frame: pd.DataFrame, profile: Profile, device: torch.device) -> pd.DataFrame:
-    """With what was measured where: the columns of the results table that all these rows share."""
-    found = environment()
-    about = {
-        "method": "speed",
-        "profile": profile.name,
-        "device": found["device_name"] if device.type == found["device"] else device.type,
-        "threads": torch.get_num_threads() if device.type == "cpu" else math.nan,
-        "torch": found["torch"],
-        "commit": found["commit"],
-        "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    return frame.assign(**about)
 
 
 def _runnable(module: nn.Module, images: Tensor, compiled: bool) -> Callable[[], Tensor]:
@@ -285,7 +231,7 @@ def _training_gmacs(model: SelectiveViT, profile: Profile, recipe: str, ratio: f
     def forward(at: float) -> float:
         return cost.gmacs(model, size, at).total
 
-    if recipe in ("published", "paper"):
+    if recipe in ("published", "masked"):
         return 3 * (forward(1.0) + cost.gmacs(model, size, 0.5).selector)
     if recipe == "dropped":
         return 3 * forward(ratio)
