@@ -41,8 +41,9 @@ class Method:
 
     @property
     def look(self) -> dict[str, str]:
-        """Arguments of matplotlib's `plot`."""
-        return {"color": self.color, "marker": self.marker, "linestyle": self.linestyle}
+        """Arguments of matplotlib's `plot`; points are hollow where the recipe is not the selector's usual one."""
+        hollow = {} if self.recipe == recipes(self.selector)[0] else {"markerfacecolor": "white"}
+        return {"color": self.color, "marker": self.marker, "linestyle": self.linestyle} | hollow
 
     @property
     def compared_with(self) -> tuple["Method", ...]:

@@ -16,10 +16,9 @@ from asel_lib.models.at_ratio import AtRatio
 from asel_lib.profiles import Profile
 from asel_lib.reproducibility import generator
 from asel_lib.selection import keep_count
+from asel_lib.tables.kinds import PLAIN
 from asel_lib.training import objectives
 from asel_lib.training import speed as training_speed
-
-PLAIN = "plain"  # the policy of timm's own model, without a selector
 
 
 def inference(

@@ -1,6 +1,5 @@
 """How time and memory grow with the images, their size, the patches and the classes, and by which power."""
 
-import math
 import shutil
 import tempfile
 import time
@@ -24,8 +23,8 @@ from asel_lib.evaluation.bench_models import model_of, pixels, with_origin
 from asel_lib.models.at_ratio import AtRatio
 from asel_lib.profiles import Profile
 from asel_lib.selection import keep_count
+from asel_lib.tables.kinds import READ
 
-READ = "read"  # the policy of rows that are about the data alone
 SIDE = 32  # pixels of the images that are counted in thousands
 
 
@@ -123,13 +122,6 @@ def with_images(
             }
         )
     return with_origin(pd.DataFrame(rows), profile, device)
-
-
-def exponent(x: Sequence[float], y: Sequence[float], last: int = 3) -> float:
-    """The power by which y grows with x over the last points, where what is constant no longer counts: the slope of
-    log y against log x by least squares; nan for fewer than two points."""
-    x, y = (np.log(np.asarray(values, dtype=float)[-last:]) for values in (x, y))
-    return float(np.polyfit(x, y, 1)[0]) if len(x) > 1 else math.nan
 
 
 def _call(module: torch.nn.Module, images: torch.Tensor) -> Callable[[], torch.Tensor]:

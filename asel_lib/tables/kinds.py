@@ -22,6 +22,10 @@ from asel_lib.tables.schema import (
     none_if_empty,
 )
 
+PLAIN = "plain"  # in SPEED, the policy of timm's own model, without a selector
+READ = "read"  # in SPEED, the policy of rows that are about the data alone
+TORCH, ONNX = "torch", "onnxruntime"  # in DEPLOYED, the runtimes
+
 _flag = BeforeValidator(lambda value: {"True": True, "False": False}.get(value, value))
 Flag = Annotated[bool, _flag, Field(strict=True)]
 Ratio = Annotated[float, Field(gt=0, le=1)]
