@@ -83,7 +83,8 @@ class ModelKey:
             return cls(**given | {"selector": selector, "keep_ratio": ratio, "seed": int(given["seed"])})
         for pattern, fixed in _PUBLISHED.items():
             before, _, after = pattern.partition("{}")
-            if name.startswith(before) and name.endswith(after) and len(name) > len(before) + len(after):
+            fits = name.startswith(before) and name.endswith(after) and len(name) > len(before) + len(after)
+            if fits and "_line_guided_" not in name:  # a former name: <dataset>_line_guided_glance_anytime
                 key = fixed(name[len(before) : len(name) - len(after)])
                 if key.name == name:
                     return key

@@ -1,4 +1,4 @@
-"""What can be added in a file of its own: recipes, figures, metrics. (Selectors have theirs in `selection`.)
+"""What can be added in a file of its own: recipes, metrics, figures. (Selectors have theirs in `selection`.)
 
 A registry finds its entries by importing every module of one package when it is first asked, so that an entry stands
 beside what it describes and nobody else lists it.
@@ -6,12 +6,19 @@ beside what it describes and nobody else lists it.
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from asel_lib import checks
+from asel_lib.identity import ModelKey
+
+if TYPE_CHECKING:  # slow to import, and needed by none of the entries
+    import matplotlib.figure
+    import pandas as pd
+
+    from asel_lib.evaluation.outcome import Outcome
 
 Entry = TypeVar("Entry")
 
@@ -102,3 +109,64 @@ class Recipe:
 
 
 RECIPES: Registry[Recipe] = Registry("recipe", "asel_lib.training.recipes")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What is computed of the answers to all test images; `evaluation/metrics/<name>.py` registers it.
+
+    It becomes a column of the results, and each sweep computes it.
+
+    Args:
+        name: of the column.
+        unit: of its values: "share" (in [0, 1], which reading holds them to) or another unit, in words.
+        compute: an `evaluation.outcome.Outcome` -> its value, nan where there is none.
+        purpose: one sentence for the documents.
+        interval: an Outcome -> the ends of its 95 % interval, for columns <name>_low and <name>_high; None: none.
+        optional: whether a table may lack it, and a row have no value of it: true of every metric that is newer than
+            tables that are to be read.
+    """
+
+    name: str
+    unit: str
+    compute: "Callable[[Outcome], float]"
+    purpose: str = ""
+    interval: "Callable[[Outcome], tuple[float, float]] | None" = None
+    optional: bool = True
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Its columns of the results, the value first."""
+        return (self.name, f"{self.name}_low", f"{self.name}_high") if self.interval else (self.name,)
+
+
+METRICS: Registry[Metric] = Registry("metric", "asel_lib.evaluation.metrics")
+
+
+@dataclass(frozen=True)
+class FigureEntry:
+    """A figure that is drawn from a table; a module of `reporting/figures/` registers it.
+
+    Args:
+        name: of its files, behind the subject's: "1_strategies" makes <subject>_1_strategies.png.
+        draw: (rows of the table, subject) -> the figure.
+        subjects: models that were measured or will be -> what it is drawn of: names of data sets or checkpoints, ("",)
+            for a figure that is drawn once, () where these models do not make it.
+        table: which table it is drawn from: "results", "speed" or "deployed".
+        everything: whether it also draws committed results of data sets that the run has none of.
+        rows: whether it saves the rows that it draws as a CSV file.
+    """
+
+    name: str
+    draw: "Callable[[pd.DataFrame, str], matplotlib.figure.Figure]"
+    subjects: Callable[[Sequence[ModelKey]], Sequence[str]]
+    table: str = "results"
+    everything: bool = False
+    rows: bool = True
+
+    def stem(self, subject: str) -> str:
+        """The name of its files without the ending."""
+        return f"{subject}_{self.name}" if subject else self.name
+
+
+FIGURES: Registry[FigureEntry] = Registry("figure", "asel_lib.reporting.figures")

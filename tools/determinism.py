@@ -121,10 +121,9 @@ def tail(log: Path, lines: int = 15) -> str:
 
 def by_the_library(profile_name: str) -> None:
     """Warm-up, transfer, benchmark: what 01, 02 and 05 call."""
-    from asel_lib import paths
+    from asel_lib import configs, paths, tables
     from asel_lib.data.sets import open_recorded, recorded_batches
     from asel_lib.evaluation.benchmark import benchmark, object_fractions, own_policies
-    from asel_lib.reporting import tables
     from asel_lib.training import stages
 
     print(READY, flush=True)

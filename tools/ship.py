@@ -18,14 +18,15 @@ import sys
 import pandas as pd
 import torch
 
-from asel_lib import checkpoints, paths
+from asel_lib import checkpoints, paths, tables
 from asel_lib.data.sets import open_recorded, recorded_batches
 from asel_lib.devices import default_device, resolve_precision
 from asel_lib.errors import AselError
 from asel_lib.evaluation import answers
 from asel_lib.evaluation.accuracy import evaluate
 from asel_lib.files import replace_file
-from asel_lib.reporting import tables
+from asel_lib.reporting.rows import COSTS, MACHINE
+from asel_lib.tables.files import joined
 
 RATIOS = (1.0, 0.5, 0.2)
 MOST = 0.005  # difference in accuracy
@@ -41,7 +42,7 @@ def weights(profile: str, name: str) -> None:
     rounded.load_state_dict({k: v.half().float() for k, v in measured.state_dict().items()})
     images, split = open_recorded(record)
     batches = recorded_batches(images, split.test, record, 256, device)
-    own = [record["model"]["selector"]]
+    own = [record["selector"]]
     before, after = (evaluate(m, batches, RATIOS, own, precision=precision) for m in (measured, rounded))
     difference = (before["accuracy"] - after["accuracy"]).abs().max()
     print(f"{name}: rounding to half precision moves accuracy by at most {difference:.4f} of {len(split.test)} images")
@@ -69,8 +70,7 @@ def measurements(profile: str, name: str, only_answers: bool = False) -> None:
         if table.is_file():
             there = tables.read(table)
             before = there["checkpoint"] == name
-            rows = pd.concat([there[~before], _with_times(rows, there[before])], ignore_index=True)
-            rows = tables.with_speed(rows, tables.read(table, speed=True))
+            rows = joined([there[~before], _with_times(rows, there[before])])
         tables.write(rows, table)
         print(f"{name}: in {table.name}")
     for file in both:
@@ -86,7 +86,7 @@ def measurements(profile: str, name: str, only_answers: bool = False) -> None:
 def _with_times(rows: pd.DataFrame, before: pd.DataFrame) -> pd.DataFrame:
     """Rows that were not timed keep the times that stood there, of as many operations on such a machine: other weights
     of the same network do not change them."""
-    same, costs = ["policy", "keep_ratio", "gmacs", *tables.MACHINE], list(tables.COSTS)
+    same, costs = ["policy", "keep_ratio", "gmacs", *MACHINE], list(COSTS)
     if rows[costs].notna().any(axis=None):
         return rows
     return rows.drop(columns=costs).merge(before[same + costs], on=same, how="left")

@@ -78,10 +78,9 @@ def growth(rows: list[dict], column: str) -> Growth:
 def train_and_benchmark(profile_name: str, number: int = 0) -> None:
     """The line-guided training of the profile's first data set, from its beginning, and its benchmark: what the
     notebooks 03 and 05 call."""
-    from asel_lib import paths
+    from asel_lib import configs, paths, tables
     from asel_lib.data.sets import open_recorded, recorded_batches
     from asel_lib.evaluation.benchmark import benchmark, own_policies
-    from asel_lib.reporting import tables
     from asel_lib.training import stages
 
     profile = configs.load(profile_name)

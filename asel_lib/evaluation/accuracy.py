@@ -10,7 +10,9 @@ from tqdm.auto import tqdm
 
 from asel_lib.devices import autocast
 from asel_lib.errors import AselError
+from asel_lib.evaluation.outcome import Outcome
 from asel_lib.evaluation.protocol import Protocol, leaked, protocol_of
+from asel_lib.registry import METRICS
 from asel_lib.selection.base import draws_at_random, keep_count, parse
 
 
@@ -30,25 +32,33 @@ def sweep(
     progress: bool = True,
     protocol: str | Protocol = "fair",
 ) -> tuple[pd.DataFrame, dict[tuple[str, float], Tensor]]:
-    """Top-1 and top-5 accuracy of every (policy, keep ratio), one row each.
+    """Every registered metric (`registry.METRICS`) of every (policy, keep ratio), one row each.
 
-    batches: yields (images (B, C, H, W) normalised, labels (B,) int64), or these and line drawings (B, 1, h, w), and is
-    read once: all policies and ratios see a batch before the next is made. draws: forwards of policies that draw
-    ("random", line-guided sampling), whose rows are their mean; the other policies choose the same patches every time.
-    precision: as resolved by `devices`. object_fraction:
-    (n, N), the share of each patch's area that the deciding object covers, images in the order of the batches
-    -> object_kept, the share of the object that lies in kept patches, mean over the images with one.
-    protocol: "fair"; "published" is AgentViT's, which leaks (see `protocol`).
+    Args:
+        model: a SelectiveViT.
+        batches: yields (images (B, C, H, W) normalised, labels (B,) int64), or these and line drawings (B, 1, h, w). It
+            is read once: all policies and ratios see a batch before the next is made.
+        ratios: keep ratios, in (0, 1].
+        policies: how patches are chosen.
+        draws: forwards of policies that draw ("random", line-guided sampling), whose metrics are means over them; the
+            other policies choose the same patches every time.
+        precision: as resolved by `devices`.
+        object_fraction: (n, N), the share of each patch's area that the deciding object covers, images in the order of
+            the batches; None: no object is known.
+        progress: whether a bar is shown.
+        protocol: "fair"; "published" is AgentViT's, which leaks (see `protocol`).
 
-    -> policy, keep_ratio, kept_patches, n_images, accuracy, accuracy_low, accuracy_high, top5, object_kept
-    (fractions 0..1; object_kept is nan without object_fraction; top5 is top-C where there are C < 5 classes); and for
-    each (policy, keep ratio) the share of the draws in which each image was answered rightly, (n,).
-    ValueError for arguments that make no sweep and labels that the model has no class for; AselError where logits are
-    not finite.
+    Returns:
+        The table: policy, keep_ratio, kept_patches, n_images and the metrics' columns. And for each (policy, keep
+        ratio) the share of the draws in which each image was answered rightly, (n,).
+
+    Raises:
+        ValueError: for arguments that make no sweep and labels that the model has no class for.
+        AselError: where logits are not finite.
     """
     protocol = protocol_of(protocol)
     settings = forwards(ratios, policies, draws)
-    tallies = {setting: _Tally() for setting in settings}
+    tallies, truth = {setting: _Tally() for setting in settings}, []
     seen, patches, whole = 0, 0, 0
     was_training = model.training
     model.eval()
@@ -61,6 +71,7 @@ def sweep(
                     continue
                 fractions = _fractions(object_fraction, seen, images)
                 seen += len(images)
+                truth.append(labels)
                 patches = num_patches(model, images)
                 lines = drawn[0] if drawn else None
                 made: dict[str, Tensor | None] = {}  # drawings are made once a batch, not once a ratio and draw
@@ -72,7 +83,7 @@ def sweep(
                         logits, chosen = model(
                             images, ratio, policy, made[policy], draw=draw, kept=kept, return_selection=True
                         )
-                        tally.add(logits, labels)
+                        tally.add(logits)
                         if fractions is not None and ratio < 1 and chosen.kept is not None:  # None: merged
                             tally.add_kept(chosen.kept, fractions)
     finally:
@@ -82,30 +93,49 @@ def sweep(
     if object_fraction is not None and len(object_fraction) != seen and not protocol.drop_last:
         raise ValueError(f"object_fraction has {len(object_fraction)} rows for {seen} images: give one row an image")
 
-    rows, right = [], {}
+    labels, rows, right = torch.cat(truth).cpu().numpy(), [], {}
     for policy in dict.fromkeys(policies):
         for ratio in dict.fromkeys(ratios):
             # With all patches kept nothing is chosen: one forward stands for every policy.
             name = settings[0][0] if ratio == 1 else policy
             mine = [tally for setting, tally in tallies.items() if setting[:2] == (name, ratio)]
-            right[policy, float(ratio)] = torch.stack([torch.cat(one.right).float() for one in mine]).mean(dim=0).cpu()
-            rows.append(
-                {"policy": policy, "keep_ratio": float(ratio), "kept_patches": keep_count(patches, ratio)}
-                | _summary(mine, seen, policy, ratio, precision)
-                | {"object_kept": _object_kept(mine, ratio, object_fraction)}
-            )
+            _check_finite(mine, policy, ratio, precision)
+            outcome = _outcome(mine, labels, ratio, object_fraction)
+            right[policy, float(ratio)] = torch.from_numpy(outcome.right).float().mean(dim=0)
+            row = {"policy": policy, "keep_ratio": float(ratio), "kept_patches": keep_count(patches, ratio)}
+            rows.append(row | {"n_images": seen} | measured(outcome))
     return pd.DataFrame(rows), right
 
 
+def measured(outcome: Outcome) -> dict[str, float]:
+    """Every registered metric of an outcome, with its interval where it has one: a value a column."""
+    found = {}
+    for metric in METRICS:
+        ends = metric.interval(outcome) if metric.interval else ()
+        found |= dict(zip(metric.columns, (metric.compute(outcome), *ends), strict=True))
+    return found
+
+
 @torch.inference_mode()
-def answers(
+def predict_labels(
     model: nn.Module,
     batches: Iterable[tuple[Tensor, ...]],
     keep_ratio: float,
     policy: str | None = None,
     precision: str = "float32",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(labels, answers), class numbers (n,) of all images at one keep ratio, a policy's first draw."""
+    """The class that each image is taken for, at one keep ratio.
+
+    Args:
+        model: a SelectiveViT.
+        batches: as `sweep`'s.
+        keep_ratio: share of the patches that is kept.
+        policy: how they are chosen, its first draw; None: the model's own way.
+        precision: as resolved by `devices`.
+
+    Returns:
+        The images' own classes and the model's answers, numbers (n,) both.
+    """
     model.eval()
     labels, answered = [], []
     for images, truth, *drawn in batches:
@@ -117,8 +147,15 @@ def answers(
 
 
 def confusion(labels: np.ndarray, answered: np.ndarray, classes: Sequence[str], **about) -> pd.DataFrame:
-    """A row a pair (class, answer): images, how many; pairs that did not occur are left out, but for the diagonal.
-    about: columns in front, the same in all rows (data set, checkpoint ...)."""
+    """A row a pair (class, answer) with how many `images` there are; pairs that did not occur are left out, but for the
+    diagonal.
+
+    Args:
+        labels: (n,), numbers of the images' classes.
+        answered: (n,), numbers of the model's answers.
+        classes: their names.
+        about: columns in front, the same in all rows (`ModelKey.columns`, policy, keep_ratio).
+    """
     from sklearn.metrics import confusion_matrix  # slow to import
 
     counts = confusion_matrix(labels, answered, labels=np.arange(len(classes)))
@@ -132,7 +169,13 @@ def confusion(labels: np.ndarray, answered: np.ndarray, classes: Sequence[str], 
 
 
 def per_class(labels: np.ndarray, answered: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
-    """A row a class: images, precision, recall, f1, and the class that it is most often taken for ("-": none)."""
+    """A row a class: images, precision, recall, f1, and the class that it is most often taken for ("-": none).
+
+    Args:
+        labels: (n,), numbers of the images' classes.
+        answered: (n,), numbers of the model's answers.
+        classes: their names.
+    """
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support  # slow to import
 
     numbers = np.arange(len(classes))
@@ -142,35 +185,6 @@ def per_class(labels: np.ndarray, answered: np.ndarray, classes: Sequence[str]) 
     np.fill_diagonal(mistaken, 0)
     frame["taken for"] = [classes[row.argmax()] if row.any() else "-" for row in mistaken]
     return frame[["images", "precision", "recall", "f1", "taken for"]].rename_axis("class")
-
-
-def balanced_accuracy(labels: np.ndarray, right: np.ndarray) -> float:
-    """Mean over the classes of the share of their images that are answered rightly: each class counts the same, however
-    many images it has.
-
-    Args:
-        labels: (n,), class numbers; classes without an image here do not count.
-        right: (n,), whether each image is answered rightly, or in which share of the draws (the second of `sweep`).
-    """
-    labels, right = np.asarray(labels), np.asarray(right, dtype=float)
-    if not len(labels) or labels.shape != right.shape:
-        raise ValueError(f"labels are {labels.shape} and right is {right.shape}: expected one of each an image")
-    counts = np.bincount(labels)
-    there = counts > 0
-    return float((np.bincount(labels, weights=right)[there] / counts[there]).mean())
-
-
-def interval(correct: float, n: int) -> tuple[float, float]:
-    """95 % Wilson interval of a proportion: `correct` of n images (Wilson 1927).
-
-    For a mean over random draws, n stays the number of images, not images x draws: draws of the same image
-    are not independent of one another. Averaging over draws does take away some of the noise, so that
-    interval is on the wide side, never on the narrow one.
-    """
-    from scipy.stats import binomtest  # slow to import
-
-    result = binomtest(round(correct), n).proportion_ci(0.95, method="wilson")
-    return float(result.low), float(result.high)
 
 
 def _check_labels(model: nn.Module, labels: Tensor) -> None:
@@ -196,26 +210,34 @@ def _drawings(model: nn.Module, images: Tensor, policy: str, lines: Tensor | Non
 
 
 class _Tally:
-    """Running counts of one (policy, ratio, draw), and which images were right; kept on the device, so that counting
-    never waits for it."""
+    """What one (policy, ratio, draw) answered; kept on the device, so that counting never waits for it."""
 
     def __init__(self):
-        self.top5 = self.broken = self.object_kept = self.with_object = 0
-        self.right: list[Tensor] = []
+        self.broken = 0
+        self.ranked: list[Tensor] = []
+        self.object_kept: list[Tensor] = []
 
-    def add(self, logits: Tensor, labels: Tensor) -> None:
-        best = logits.float().topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
-        self.right.append(best[:, 0])
-        self.top5 = self.top5 + best.sum()
+    def add(self, logits: Tensor) -> None:
+        best = logits.float().topk(min(5, logits.shape[1]), dim=1).indices
+        self.ranked.append(best.int())
         self.broken = self.broken + (~logits.isfinite()).any(dim=1).sum()
 
     def add_kept(self, kept: Tensor, fractions: Tensor) -> None:
         area = fractions.sum(dim=1)
-        there = area > 0
         single = kept >= 0  # a token made of several patches counts for none of them
         share = (fractions.gather(1, kept.clamp_min(0)) * single).sum(dim=1) / area.clamp_min(1e-12)
-        self.object_kept = self.object_kept + share[there].sum()
-        self.with_object = self.with_object + there.sum()
+        self.object_kept.append(share.where(area > 0, torch.nan))
+
+
+def _outcome(tallies: list[_Tally], labels: np.ndarray, ratio: float, object_fraction: np.ndarray | None) -> Outcome:
+    """Of the draws of one policy at one ratio."""
+    ranked = torch.stack([torch.cat(tally.ranked) for tally in tallies]).cpu().numpy()
+    shares = None
+    if object_fraction is not None and ratio == 1:
+        shares = np.ones((1, len(labels)))
+    elif object_fraction is not None and all(tally.object_kept for tally in tallies):
+        shares = torch.stack([torch.cat(tally.object_kept) for tally in tallies]).double().cpu().numpy()
+    return Outcome(labels, ranked, shares)
 
 
 def forwards(ratios: Sequence[float], policies: Sequence[str], draws: int) -> list[tuple[str, float, int]]:
@@ -247,28 +269,9 @@ def _fractions(object_fraction: np.ndarray | None, start: int, images: Tensor) -
     return torch.from_numpy(rows).to(images.device)
 
 
-def _summary(tallies: list[_Tally], seen: int, policy: str, ratio: float, precision: str) -> dict[str, float]:
-    broken = sum(int(tally.broken) for tally in tallies)
-    if broken:
+def _check_finite(tallies: list[_Tally], policy: str, ratio: float, precision: str) -> None:
+    if broken := sum(int(tally.broken) for tally in tallies):
         raise AselError(
             f"policy {policy!r} at keep ratio {ratio:g}: the logits of {broken} image(s) are not finite in "
             f"{precision}; evaluate in float32, and if they still are not, the checkpoint is damaged"
         )
-    correct = sum(sum(int(part.sum()) for part in tally.right) for tally in tallies) / len(tallies)
-    low, high = interval(correct, seen)
-    return {
-        "n_images": seen,
-        "accuracy": correct / seen,
-        "accuracy_low": low,
-        "accuracy_high": high,
-        "top5": sum(int(tally.top5) for tally in tallies) / len(tallies) / seen,
-    }
-
-
-def _object_kept(tallies: list[_Tally], ratio: float, object_fraction: np.ndarray | None) -> float:
-    if object_fraction is None:
-        return float("nan")
-    if ratio == 1:
-        return 1.0
-    counted = sum(int(tally.with_object) for tally in tallies)
-    return sum(float(tally.object_kept) for tally in tallies) / counted if counted else float("nan")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from asel_lib.devices import autocast
 from asel_lib.evaluation import cost
-from asel_lib.evaluation.accuracy import interval
+from asel_lib.evaluation.metrics.accuracy import interval
 
 
 @torch.inference_mode()

@@ -12,31 +12,43 @@ from torch import Tensor
 from asel_lib import checkpoints, paths
 from asel_lib.errors import CheckpointError
 from asel_lib.files import replace_file
+from asel_lib.identity import ModelKey
+from asel_lib.tables import ANSWERS
 
 END, POLICIES = ".csv.gz", ".policies"
-ABOUT = ("checkpoint", "own", "start", "dataset_fingerprint", "split", "training", "part", "profile")
-TEXT = ("image", "policy", *ABOUT)  # all columns but the keep ratios
 
 
 def file_of(name: str, profile: str, policies: bool = False) -> Path:
-    """Where that profile's run keeps the answers of a checkpoint: as its benchmark gave them, or, `policies`, by the
-    policies that it was compared by apart from that."""
+    """Where a profile's run keeps the answers of a checkpoint.
+
+    Args:
+        name: the checkpoint's.
+        profile: name of the profile.
+        policies: not as its benchmark gave them, but by the policies that it was compared by apart from that.
+    """
     return paths.run(profile) / "answers" / (name + (POLICIES if policies else "") + END)
 
 
 def write(
     file: Path, right: dict[tuple[str, float], Tensor], names: Sequence[str], record: dict, part: str = "test"
 ) -> None:
-    """Keep the answers of a checkpoint: a row a (policy, image), with the image's name, for each keep ratio the share
-    of the policy's draws that were right, and in all rows alike what they are of. right: `accuracy.sweep`'s, of that
-    part of the record's split, in the order of `names`. A benchmark's answers take the place of all that were kept."""
+    """Keep the answers of a checkpoint; a benchmark's take the place of all that were kept.
+
+    Args:
+        file: one of `file_of`; a table of kind `tables.ANSWERS`: a row a (policy, image), for each keep ratio the share
+            of the policy's draws that were right, and in all rows alike what they are of.
+        right: `accuracy.sweep`'s, of that part of the record's split, in the order of `names`.
+        names: of the images.
+        record: the checkpoint's.
+        part: "train", "val" or "test".
+    """
     about = _about(record) | {"part": part}
     frames = []
     for policy in dict.fromkeys(policy for policy, _ in right):
         shares = {f"{ratio:g}": values for (name, ratio), values in right.items() if name == policy}
         columns = {ratio: values.numpy().round(3) for ratio, values in shares.items()}
-        frames.append(pd.DataFrame({"image": list(names), "policy": policy} | columns).assign(**about))
-    table = pd.concat(frames, ignore_index=True)
+        frames.append(pd.DataFrame(about | {"policy": policy, "image": list(names)} | columns))
+    table = ANSWERS.checked(pd.concat(frames, ignore_index=True), str(file))
     packed = {"method": "gzip", "mtime": 0}  # the same answers make the same file
     replace_file(file, lambda out: table.to_csv(out, index=False, compression=packed))
     if not file.name.endswith(POLICIES + END):  # measured anew: what other policies answered may be of older code
@@ -44,14 +56,23 @@ def write(
 
 
 def read(name: str, profile: str, ratios: Sequence[float], policy: str | None = None, part: str = "test"):
-    """The kept answers of a checkpoint by its own policy (None) or another, from that profile's run or committed: a row
-    an image, a column a keep ratio. None where there are none, or of other weights than those at hand, or not of all
-    the ratios.
+    """The kept answers of a checkpoint, from a profile's run or committed.
+
+    Args:
+        name: the checkpoint's.
+        profile: name of the profile.
+        ratios: keep ratios.
+        policy: how patches were chosen, None: the checkpoint's own way.
+        part: "train", "val" or "test".
+
+    Returns:
+        A row an image, a column a keep ratio; None where there are none, or of other weights than those at hand, or not
+        of all the ratios.
     """
     for file in _files(name, profile):
         table = _table(file)
         first = table.iloc[0]
-        rows = table[table["policy"] == (policy or first["own"])]
+        rows = table[table["policy"] == (policy or first["selector"])]
         asked = [f"{ratio:g}" for ratio in ratios]
         fits = len(rows) and first["part"] == part and set(asked) <= set(table)
         if not fits or _other_weights(name, profile, first):
@@ -75,8 +96,7 @@ def names(profile: str) -> set[str]:
 
 
 def _table(file: Path) -> pd.DataFrame:
-    # Digests are text, also those that look like a number.
-    return pd.read_csv(file, dtype=dict.fromkeys(TEXT, str), keep_default_na=False)
+    return ANSWERS.read(file)
 
 
 def _files(name: str, profile: str) -> Iterable[Path]:
@@ -85,17 +105,21 @@ def _files(name: str, profile: str) -> Iterable[Path]:
     return [file for file in files if file.is_file()]
 
 
-def _about(record: dict) -> dict[str, str]:
-    history = json.dumps(record["history"], sort_keys=True, default=str)
-    return {
+def _about(record: dict) -> dict[str, object]:
+    return ModelKey.of(record).columns() | {
         "checkpoint": record["name"],
-        "own": record["model"]["selector"],
         "profile": record["profile"],
         "start": record["start"],
         "dataset_fingerprint": record["dataset_fingerprint"],
         "split": record["split"]["fingerprint"],
-        "training": hashlib.sha256(history.encode()).hexdigest()[:16],  # the same of weights rounded for shipping
+        "training": _training(record),
     }
+
+
+def _training(record: dict) -> str:
+    """A digest of how a training went: the same of weights that were rounded for shipping."""
+    history = json.dumps(record["history"], sort_keys=True, default=str)
+    return hashlib.sha256(history.encode()).hexdigest()[:16]
 
 
 def _other_weights(name: str, profile: str, kept: pd.Series) -> bool:
@@ -104,4 +128,4 @@ def _other_weights(name: str, profile: str, kept: pd.Series) -> bool:
         record = checkpoints.read_record(checkpoints.locate(name, profile))
     except CheckpointError:
         return False
-    return _about(record)["training"] != kept["training"]
+    return _training(record) != kept["training"]

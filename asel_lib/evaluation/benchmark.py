@@ -1,7 +1,7 @@
-"""The sweep: accuracy and cost of one checkpoint over keep ratios and policies, as rows of the results
-table."""
+"""The sweep: metrics and cost of one checkpoint over keep ratios and policies, as rows of the results."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,10 +15,12 @@ from asel_lib.data.decode import ImageArray
 from asel_lib.data.synthetic import object_patches
 from asel_lib.evaluation import answers, cost
 from asel_lib.evaluation.accuracy import sweep
+from asel_lib.identity import ModelKey
 from asel_lib.reproducibility import environment
 from asel_lib.selection.base import parse
+from asel_lib.tables import RESULTS
 
-RECORD_KEYS = ("name", "dataset", "recipe", "seed", "start", "split")
+RECORD_KEYS = ("name", *(field.name for field in fields(ModelKey)), "start", "split")
 
 
 def benchmark(
@@ -38,14 +40,27 @@ def benchmark(
     names: Sequence[str] = (),
     progress: bool = True,
 ) -> pd.DataFrame:
-    """One row a (policy, keep ratio), with all columns of the results table (`reporting.tables.COLUMNS`).
+    """One row a (policy, keep ratio), with all columns of `tables.RESULTS`.
 
-    batches: re-iterable, see `accuracy.evaluate`. record: the checkpoint's, with RECORD_KEYS (`split` is the
-    part that is measured). Cost is measured for `batch_size` images of the set, repeated where it holds
-    fewer; MACs are those of one image. timing_seconds: for each (policy, ratio), see `cost.latencies`; None: neither
-    time nor memory is measured (nan), as of another seed of a model that was. answers_file: where it is kept which
-    images were answered rightly (see `answers`), by their `names`.
-    ValueError where the record lacks a key or an argument makes no sweep.
+    Args:
+        model: the checkpoint's.
+        batches: re-iterable, see `accuracy.sweep`.
+        record: the checkpoint's, with RECORD_KEYS; `split` is the part that is measured.
+        profile: name of the profile.
+        ratios: keep ratios, in (0, 1].
+        policies: how patches are chosen.
+        draws: forwards of policies that draw.
+        precision: as resolved by `devices`.
+        timing_seconds: for each (policy, ratio), see `cost.latencies`; None: neither time nor memory is measured (nan),
+            as of another seed of a model that was.
+        batch_size: images that cost is measured with, repeated where the set holds fewer; MACs are those of one image.
+        object_fraction: see `accuracy.sweep`.
+        answers_file: where it is kept which images were answered rightly (see `answers`); None: nowhere.
+        names: of the images, for that file.
+        progress: whether bars are shown.
+
+    Raises:
+        ValueError: where the record lacks a key or an argument makes no sweep.
     """
     missing = [key for key in RECORD_KEYS if key not in record]
     if missing:
@@ -68,7 +83,8 @@ def benchmark(
             measured = {"latency_ms": time.median_ms, "latency_iqr_ms": time.iqr_ms, "throughput": time.throughput}
             measured |= {"peak_memory_mb": memory}
         rows.append(row | {"gmacs": macs.total, "selector_gmacs": macs.selector} | measured)
-    return pd.DataFrame(rows).assign(**_origin(model, images, record, profile, precision))
+    frame = pd.DataFrame(rows).assign(**_origin(model, images, record, profile, precision))
+    return frame[list(RESULTS.columns)]
 
 
 def object_fractions(images: ImageArray, indices: np.ndarray, model: nn.Module) -> np.ndarray | None:
@@ -79,12 +95,20 @@ def object_fractions(images: ImageArray, indices: np.ndarray, model: nn.Module) 
 
 
 def own_policies(record: dict, policies: Sequence[str]) -> Sequence[str]:
-    """The policies that say something about a checkpoint: of a line-guided training, which is there to be compared with
-    others of its kind, only its own, and of one that learns to choose also random patches, which say what its choice
-    adds; else all, its own in place of another that would have to be trained."""
-    own = record["model"]["selector"]
-    if record.get("method") == "line_guided":
-        return [own, "random"] if own in ("agent", "glance") else [own]
+    """The policies that say something about a checkpoint.
+
+    Of a model on the direct schedule, which is there to be compared with others of its kind, only its own, and, where
+    the recipe is the selector's own way to learn (all that are trained otherwise than by "masked" and "dropped"),
+    random patches, which say what its choice adds. Else all, its own in place of another that would have to be trained.
+
+    Args:
+        record: the checkpoint's.
+        policies: those that a profile asks for.
+    """
+    own = record["selector"]
+    if record["schedule"] == "direct":
+        learns = parse(own)[0].trained and record["recipe"] not in ("masked", "dropped")
+        return [own, "random"] if learns else [own]
     return list(dict.fromkeys(own if parse(policy)[0].trained else policy for policy in policies))
 
 
@@ -110,14 +134,10 @@ def _origin(model: nn.Module, images: Tensor, record: dict, profile: str, precis
     """The columns that are the same in every row: what was measured, where and with what."""
     found = environment()
     device = found["device_name"] if images.device.type == found["device"] else images.device.type
-    return {
-        "dataset": record["dataset"],
+    return ModelKey.of(record).columns() | {
         "checkpoint": record["name"],
-        "method": record.get("method", "asel"),
-        "recipe": _recipe(record),
         "profile": profile,
         "start": record["start"],
-        "seed": record["seed"],
         "split": record["split"],
         "batch_size": len(images),
         "device": device,
@@ -127,15 +147,6 @@ def _origin(model: nn.Module, images: Tensor, record: dict, profile: str, precis
         "commit": found["commit"],
         "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def _recipe(record: dict) -> str:
-    """The recipe's name, and the keep ratio where it was trained for one alone: such models are never averaged with
-    those for all ratios."""
-    settings = record.get("settings", {})
-    if not settings or settings["full_epochs"] or settings["ratio_low"] < settings["ratio_high"]:
-        return record["recipe"]
-    return f"{record['recipe']}, keep {settings['ratio_low']:g}"
 
 
 def _plain(model: nn.Module) -> nn.Module:

@@ -16,15 +16,14 @@ from tqdm.auto import tqdm
 
 from asel_lib.data.batches import Batches
 from asel_lib.evaluation import cost, timing
-from asel_lib.evaluation.accuracy import interval
 from asel_lib.evaluation.benchmark import timing_batch
+from asel_lib.evaluation.metrics.accuracy import interval
 from asel_lib.export import export
+from asel_lib.identity import ModelKey
 from asel_lib.models.at_ratio import AtRatio
 from asel_lib.reproducibility import cores, environment
 from asel_lib.selection.base import keep_count
-
-TASK = "deployed"
-TORCH, ONNX = "torch", "onnxruntime"
+from asel_lib.tables.kinds import ONNX, TORCH
 
 
 class Variant(NamedTuple):
@@ -55,16 +54,30 @@ def compare(
     with torch (`AtRatio`, eager, float32), and time them, all of a batch size in turn, in this process.
 
     All take normalised images, so that they do the same work; a policy that draws makes each image's first draw.
-    threads: of a forward, () for one and all of the process's cores. folder: where the files are left, None: nowhere.
-    seconds, rounds: of timing, for each variant, batch size and number of threads; see `timing.in_turn`.
 
-    -> a row a (ratio, runtime, dtype, batch size, threads) with the columns of the results table, COLUMNS and SPEED:
-    accuracy with Wilson's interval, `agreement` with torch's answers, gmacs (of a file: counted from its graph, which
-    leaves out what the last block would compute for all tokens but the class token), latency; speed_up: torch's time at
-    the highest ratio over this one's, median of the rounds' ratios with quartiles, as many threads and images.
-    Errors as `export`'s.
+    Args:
+        model: a checkpoint's.
+        batches: of the images that are answered and timed.
+        ratios: keep ratios, in (0, 1].
+        batch_sizes: images of a forward that is timed.
+        threads: of a forward, () for one and all of the process's cores.
+        int8: whether the quantised model is measured too.
+        folder: where the files are left, None: nowhere.
+        calibration: images that int8 is calibrated on.
+        seconds: of timing, for each variant, batch size and number of threads; see `timing.in_turn`.
+        rounds: of timing.
+        split: the part that the batches are of.
+        progress: whether bars are shown.
+
+    Returns:
+        A row a (ratio, runtime, dtype, batch size, threads), with the columns of `tables.DEPLOYED`: accuracy with
+        Wilson's interval, `agreement` with torch's answers, gmacs (of a file: counted from its graph, which leaves out
+        what the last block would compute for all tokens but the class token), latency; speed_up: torch's time at the
+        highest ratio over this one's, median of the rounds' ratios with quartiles, as many threads and images.
+
+    Errors are as `export`'s.
     """
-    record = model.record or {}
+    record = model.record
     with tempfile.TemporaryDirectory() as nowhere:
         folder = Path(folder or nowhere)
         variants: list[Variant] = []
@@ -90,15 +103,10 @@ def compare(
                     )
     here = environment()
     return pd.DataFrame(rows).assign(
-        task=TASK,
-        dataset=record.get("dataset", batches.images.name),
-        checkpoint=record.get("name", "model"),
-        method=record.get("method", "asel"),
+        **_identity(record),
         policy=model.selector.name,
-        recipe=record.get("recipe", ""),
-        profile=record.get("profile", ""),
-        start=record.get("start", ""),
-        seed=record.get("seed", 0),
+        profile=record["profile"],
+        start=record["start"],
         split=split,
         baseline=f"{TORCH}, keep ratio {max(ratios):g}",
         image_size=batches.image_size,
@@ -108,9 +116,11 @@ def compare(
         torch=here["torch"],
         commit=here["commit"],
         timestamp=datetime.now(UTC).isoformat(timespec="seconds"),
-        object_kept=np.nan,
-        peak_memory_mb=np.nan,
     )
+
+
+def _identity(record: dict) -> dict[str, object]:
+    return ModelKey.of(record).columns() | {"checkpoint": record["name"]}
 
 
 def onnx_gmacs(file: str | Path) -> float:

@@ -1,6 +1,5 @@
 """How time and memory grow with the images, their size, the patches and the classes, and by which power."""
 
-import math
 import shutil
 import tempfile
 import time
@@ -21,11 +20,11 @@ from asel_lib.data.generated import Scenes, identities
 from asel_lib.data.sets import split_of
 from asel_lib.devices import default_device
 from asel_lib.evaluation import cost, memory, roofline, timing
-from asel_lib.evaluation.speed import model_of, pixels, with_origin
+from asel_lib.evaluation.bench_models import model_of, pixels, with_origin
 from asel_lib.models.at_ratio import AtRatio
 from asel_lib.selection import keep_count
+from asel_lib.tables.kinds import READ
 
-READ = "read"  # the policy of rows that are about the data alone
 SIDE = 32  # pixels of the images that are counted in thousands
 
 
@@ -116,19 +115,13 @@ def with_images(
                 "throughput": len(order) / reading,
                 "peak_memory_mb": (most - before) / 1e6,
                 "batch_size": 64,
+                "dtype": "uint8",
                 "image_size": SIDE,
                 "images": count,
                 "floor_ms": machine.floor_ms(0, bytes_needed / 1e6),
             }
         )
     return with_origin(pd.DataFrame(rows), profile, device)
-
-
-def exponent(x: Sequence[float], y: Sequence[float], last: int = 3) -> float:
-    """The power by which y grows with x over the last points, where what is constant no longer counts: the slope of
-    log y against log x by least squares; nan for fewer than two points."""
-    x, y = (np.log(np.asarray(values, dtype=float)[-last:]) for values in (x, y))
-    return float(np.polyfit(x, y, 1)[0]) if len(x) > 1 else math.nan
 
 
 def _call(module: torch.nn.Module, images: torch.Tensor) -> Callable[[], torch.Tensor]:

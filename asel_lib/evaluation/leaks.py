@@ -12,8 +12,9 @@ from tqdm.auto import tqdm
 from asel_lib.data.decode import ImageArray
 from asel_lib.data.sets import open_recorded, recorded_batches, split_of
 from asel_lib.devices import autocast
-from asel_lib.evaluation.accuracy import evaluate, interval
+from asel_lib.evaluation.accuracy import evaluate
 from asel_lib.evaluation.cost import analytic_gmacs, gmacs
+from asel_lib.evaluation.metrics.accuracy import interval
 from asel_lib.evaluation.protocol import PROTOCOLS, Protocol, leaked
 from asel_lib.models import SelectiveViT
 from asel_lib.reproducibility import derived_seed

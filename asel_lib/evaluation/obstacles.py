@@ -10,7 +10,7 @@ from torch import Tensor
 from asel_lib.configs import Profile
 from asel_lib.devices import autocast, default_device, resolve_precision
 from asel_lib.evaluation import timing
-from asel_lib.evaluation.speed import model_of, pixels
+from asel_lib.evaluation.bench_models import model_of, pixels
 from asel_lib.models.at_ratio import AtRatio
 from asel_lib.models.kept_embed import take_patches
 from asel_lib.selection.glance import SCALES

@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 from torch import Tensor, nn
 
-from asel_lib import checkpoints, paths
+from asel_lib import checkpoints, methods
 from asel_lib.data.sets import open_recorded, recorded_batches
 from asel_lib.devices import default_device, resolve_precision
 from asel_lib.errors import CheckpointError
 from asel_lib.evaluation import answers
 from asel_lib.evaluation.accuracy import sweep
+from asel_lib.identity import ModelKey
 from asel_lib.selection.base import parse, written
 
 
@@ -91,7 +92,7 @@ def _answer(
     """Have the answers kept of those of the policies that the checkpoint can choose by. Without its weights there is
     nothing to be done."""
     try:
-        own = checkpoints.read_record(checkpoints.locate(name, profile))["model"]["selector"]
+        own = checkpoints.read_record(checkpoints.locate(name, profile))["selector"]
     except CheckpointError:
         return
     asked = [policy or own for policy in policies if policy is None or _fits(policy, own)]
@@ -130,18 +131,24 @@ def answerable(names: Sequence[str], profile: str, ratios: Sequence[float], poli
     return [name for name in names if name in weights or answers.read(name, profile, ratios, policy) is not None]
 
 
-def rivals(dataset: str, seeds: Iterable[int], profile: str) -> dict[str, list[str]]:
-    """ "anytime" and what it is measured against -> the checkpoints at hand, or whose answers are kept,
-    each by the line-guided schedule."""
-    there = at_hand(profile)
-    made = {"anytime": ("glance", "anytime"), "random": ("random", "dropped"), "central": ("central", "dropped")}
-    made |= {"anytime, random patches": ("random", "anytime")}  # as many passes as anytime's
-    made |= {"paper": ("learned", "paper"), "dropped": ("learned", "dropped")}
-    found = {
-        label: [paths.line_guided_name(dataset, selector, seed=seed, recipe=recipe) for seed in seeds]
-        for label, (selector, recipe) in made.items()
-    }
-    return {label: [name for name in names if name in there] for label, names in found.items()}
+def rivals(dataset: str, seeds: Iterable[int], profile: str, of: str = "glance/anytime") -> dict[str, list[str]]:
+    """A method and what it is measured against (`Method.compared_with`), on the direct schedule.
+
+    Args:
+        dataset: the data set's name.
+        seeds: of the trainings.
+        profile: name of the profile.
+        of: the method, as `methods.parse` reads it.
+
+    Returns:
+        A method's text -> its checkpoints at hand, or whose answers are kept; the method itself is the first.
+    """
+    first, there, seeds = methods.parse(of), at_hand(profile), list(seeds)
+    found = {}
+    for one in (first, *first.compared_with):
+        keys = [ModelKey(dataset, "direct", one.selector, one.recipe, seed=seed) for seed in seeds]
+        found[one.text] = [key.name for key in keys if key.name in there]
+    return found
 
 
 def against(
@@ -158,11 +165,22 @@ def against(
 
 
 def differences(ours: Sequence[pd.DataFrame], theirs: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """`outcomes` of our seeds and of theirs, on the same images -> a row a keep ratio: accuracy of both, `difference`
-    (ours - theirs) and its 95 % interval `low`, `high`, fractions; n_images, seeds (ours), their_seeds.
+    """How much more accurate our trainings are than theirs on the same images, and how sure that is.
 
-    Seeds are averaged for each image, and the interval is that of a mean over images (paired, normal): what other
-    images of the same kind would give with these trainings. Other seeds would move it further.
+    Two intervals of 95 %: `low`, `high` is over images (paired, of a mean, normal; seeds are averaged for each image):
+    what other images of the same kind would give with these trainings. `seeds_low`, `seeds_high` is over trainings
+    (Welch 1947, unpaired): what other seeds would give on these images; nan where either side has fewer than two.
+
+    Args:
+        ours: `outcomes` of our seeds.
+        theirs: those of theirs, of the same images and keep ratios.
+
+    Returns:
+        A row a keep ratio: ours and theirs (accuracies), difference (ours - theirs) and the intervals, shares;
+        n_images, seeds (ours), their_seeds.
+
+    Raises:
+        ValueError: where either has no seed, or they were not tested alike.
     """
     if not ours or not theirs:
         raise ValueError(f"{len(ours)} seeds of ours and {len(theirs)} of theirs: expected at least one of each")
@@ -170,17 +188,46 @@ def differences(ours: Sequence[pd.DataFrame], theirs: Sequence[pd.DataFrame]) ->
     mine, other = sum(ours) / len(ours), sum(theirs) / len(theirs)
     gap = mine - other
     middle, error = gap.mean(), gap.std(ddof=1) / np.sqrt(len(gap))
-    frame = pd.DataFrame(
-        {
-            "ours": mine.mean(),
-            "theirs": other.mean(),
-            "difference": middle,
-            "low": middle - 1.96 * error,
-            "high": middle + 1.96 * error,
-        }
-    )
+    columns = {"ours": mine.mean(), "theirs": other.mean(), "difference": middle}
+    columns |= {"low": middle - 1.96 * error, "high": middle + 1.96 * error}
+    frame = pd.DataFrame(columns)
+    ends = [_over_trainings([one[at].mean() for one in ours], [one[at].mean() for one in theirs]) for at in frame.index]
+    frame["seeds_low"], frame["seeds_high"] = np.transpose(ends)
     frame["n_images"], frame["seeds"], frame["their_seeds"] = len(gap), len(ours), len(theirs)
     return frame.rename_axis("keep_ratio").reset_index()
+
+
+def _over_trainings(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float]:
+    """95 % interval of the difference of two means of trainings (Welch 1947)."""
+    if min(len(ours), len(theirs)) < 2:
+        return float("nan"), float("nan")
+    if np.ptp(ours) == np.ptp(theirs) == 0:
+        return (float(np.mean(ours) - np.mean(theirs)),) * 2
+    from scipy.stats import ttest_ind  # slow to import
+
+    interval = ttest_ind(ours, theirs, equal_var=False).confidence_interval(0.95)
+    return float(interval.low), float(interval.high)
+
+
+def non_inferior(gaps: pd.DataFrame, margin: float = 0.01) -> pd.Series:
+    """Whether ours is no worse than theirs by the margin or more, at each keep ratio.
+
+    Args:
+        gaps: of `differences`.
+        margin: share of the images that ours may be worse by and still count as no worse: 0.01 is one point.
+
+    Returns:
+        "yes": both intervals (the one over trainings where there is one) lie above -margin; "no": one of them lies
+        below it; "undecided": neither.
+
+    Raises:
+        ValueError: where the margin is not above 0.
+    """
+    if not margin > 0:
+        raise ValueError(f"margin is {margin!r}: expected a share above 0, as 0.01 for one point")
+    low = gaps[["low", "seeds_low"]].min(axis=1)
+    high = gaps[["high", "seeds_high"]].min(axis=1)
+    return pd.Series(np.where(low > -margin, "yes", np.where(high < -margin, "no", "undecided")), index=gaps.index)
 
 
 def _alike(frames: Sequence[pd.DataFrame]) -> None:

@@ -26,14 +26,23 @@ def kept_patches(
     lines: Tensor | None = None,
     **about,
 ) -> pd.DataFrame:
-    """A row an image, with the columns of `about` in front.
+    """Which patches of some images are kept: a row an image, as in `tables.PATCHES`.
 
-    model: with `classes`; batch (n, C, S, S) normalised: the images at `indices` of `images`; policy None: the model's
-    own; lines (n, 1, h, w): their drawings, for the model's own selector where that does not draw them itself.
-    -> policy, keep_ratio, image, digest (name and digest of its file), pixels (S), class, answer (names), rows, columns
-    (of the grid), kept (numbers in raster order, best first), scores (of every patch, before any draw), scores_of (what
-    they are, or why there are none), centre (of gravity of the line drawing, y and x in [0, 1]). Several numbers in a
-    cell are separated by spaces; a cell is empty where there is nothing of the kind.
+    Args:
+        model: with `classes`.
+        batch: (n, C, S, S) normalised: the images at `indices` of `images`.
+        images: the data set.
+        indices: (n,).
+        keep_ratio: share of the patches that is kept.
+        policy: how they are chosen; None: the model's own way.
+        lines: (n, 1, h, w), the images' drawings, for the model's own selector where that does not draw them itself.
+        about: columns in front, the same in all rows (`ModelKey.columns`, split).
+
+    Returns:
+        policy, keep_ratio, image, digest (name and digest of its file), pixels (S), class, answer (names), rows,
+        columns (of the grid), kept (numbers in raster order, best first), scores (of every patch, before any draw),
+        scores_of (what they are, or why there are none), centre (of gravity of the line drawing, y and x in [0, 1]).
+        Several numbers in a cell are separated by spaces; a cell is empty where there is nothing of the kind.
     """
     was_training, lines = model.training, model.patch_drop.brought(policy, lines)
     model.eval()

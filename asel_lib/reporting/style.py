@@ -16,15 +16,6 @@ from matplotlib.figure import Figure
 
 from asel_lib.files import replace_text
 
-# Okabe and Ito's colours, told apart with any colour vision; marker and dash tell them apart in grey.
-LINES = {
-    "learned": {"color": "#0072B2", "marker": "o", "linestyle": "-"},
-    "random": {"color": "#D55E00", "marker": "s", "linestyle": "--"},
-    "central": {"color": "#009E73", "marker": "^", "linestyle": ":"},
-    "agent": {"color": "#882255", "marker": "X", "linestyle": "-."},
-    "glance": {"color": "#0072B2", "marker": "h", "linestyle": "-"},
-}
-MORE = [("#CC79A7", "D", "-."), ("#E69F00", "v", "--"), ("#56B4E9", "P", ":"), ("#000000", "X", "-")]
 # Of what others published: hollow and faint.
 FAINT = {"markerfacecolor": "none", "linestyle": "none", "alpha": 0.5, "markersize": 4.5, "zorder": 1}
 STYLE = {

@@ -4,7 +4,7 @@ A new policy is one file here with one registered class; importing it below make
 """
 
 from asel_lib.selection import agent, dynamicvit, edge_energy, evit, fixed, glance, learned, line_guided, tome  # noqa: F401  (registers their selectors)
-from asel_lib.selection.base import PatchSelector, create, keep_count, names, register
+from asel_lib.selection.base import PatchSelector, create, entry, keep_count, names, parse, register
 from asel_lib.selection.slot import PatchSelection
 
-__all__ = ["PatchSelection", "PatchSelector", "create", "keep_count", "names", "register"]
+__all__ = ["PatchSelection", "PatchSelector", "create", "entry", "keep_count", "names", "parse", "register"]

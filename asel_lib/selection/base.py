@@ -147,3 +147,26 @@ def best(scores: Tensor, keep: int) -> Tensor:
     """(B, N) scores -> (B, keep) indices, best first; of equal scores the first in raster order is the better, on
     every device (torch.topk promises no order among equals)."""
     return torch.sort(scores, dim=1, descending=True, stable=True).indices[:, :keep]
+
+
+_LOOKS = {  # TEMPORARY, until each selector registers its own: label, color, marker, recipes
+    "agent": ("AgentViT's agent", "#882255", "X", ("agent",)),
+    "central": ("central", "#999933", "v", ()),
+    "dynamicvit": ("DynamicViT", "#AA4499", "p", ("dropped",)),
+    "edge_energy": ("edge energy", "#117733", "<", ()),
+    "evit": ("EViT", "#009E73", "h", ()),
+    "glance": ("anytime", "#0072B2", "o", ("anytime",)),
+    "learned": ("ASEL", "#D55E00", "D", ("masked", "dropped", "anytime")),
+    "line_guided": ("line-guided", "#CC79A7", "P", ()),
+    "random": ("random", "#555555", "s", ()),
+    "tome": ("ToMe", "#000000", "*", ()),
+}
+
+
+def entry(name: str):
+    """TEMPORARY: how a registered selector is shown, and what trains it."""
+    from types import SimpleNamespace
+
+    kind(name)
+    label, color, marker, recipes = _LOOKS.get(name, (name.replace("_", " "), "#332288", "d", ()))
+    return SimpleNamespace(name=name, label=label, color=color, marker=marker, recipes=recipes)

@@ -3,7 +3,10 @@ import pytest
 import torch
 
 from asel_lib.errors import AselError
-from asel_lib.evaluation.accuracy import answers, balanced_accuracy, evaluate, interval, per_class
+from asel_lib.evaluation.accuracy import evaluate, per_class, predict_labels
+from asel_lib.evaluation.metrics.accuracy import interval
+from asel_lib.evaluation.metrics.balanced_accuracy import balanced_accuracy
+from asel_lib.evaluation.outcome import Outcome
 from asel_lib.selection.slot import Selection
 
 
@@ -134,7 +137,7 @@ def test_line_guided_sampling_is_averaged_over_draws_and_top_is_run_once(tiny):
 def test_answers_come_with_their_labels_in_order(tiny):
     model, images = tiny(), torch.randn(5, 3, 32, 32)
     batches = [(images[:3], torch.tensor([0, 1, 2])), (images[3:], torch.tensor([3, 0]))]
-    labels, found = answers(model, batches, 0.5, "central")
+    labels, found = predict_labels(model, batches, 0.5, "central")
     assert labels.tolist() == [0, 1, 2, 3, 0]
     assert found.tolist() == model(images, 0.5, "central").argmax(1).tolist()
 
@@ -151,13 +154,13 @@ def test_the_table_of_classes_says_what_each_is_taken_for():
 def test_balanced_accuracy_counts_each_class_the_same():
     from sklearn.metrics import balanced_accuracy_score
 
+    def of(labels, *draws):
+        return balanced_accuracy(Outcome(np.asarray(labels), np.stack([np.asarray(one)[:, None] for one in draws])))
+
     labels = np.array([0] * 95 + [1] * 5)
-    assert balanced_accuracy(labels, labels == 0) == 0.5  # top-1 would be 0.95
+    assert of(labels, np.zeros(100, int)) == 0.5  # top-1 would be 0.95
     chance = np.random.default_rng(0)
     labels, answered = chance.integers(0, 5, 200), chance.integers(0, 5, 200)
-    expected = balanced_accuracy_score(labels, answered)
-    assert balanced_accuracy(labels, labels == answered) == pytest.approx(expected)
-    shares = np.array([0.5, 0.5, 1.0])  # of draws; classes 1 and 2 have no image
-    assert balanced_accuracy(np.array([0, 0, 3]), shares) == 0.75
-    with pytest.raises(ValueError, match="expected one of each an image"):
-        balanced_accuracy(labels, answered[:3])
+    assert of(labels, answered) == pytest.approx(balanced_accuracy_score(labels, answered))
+    # Two draws; classes 1 and 2 have no image.
+    assert of([0, 0, 3], [0, 1, 3], [1, 0, 3]) == 0.75

@@ -1,0 +1,239 @@
+"""Whether saved arithmetic becomes saved time and memory: rows of `tables.SPEED`."""
+
+import logging
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from asel_lib.configs import Profile
+from asel_lib.devices import autocast, default_device, fast_backward, resolve_precision
+from asel_lib.evaluation import cost, memory, roofline, timing
+from asel_lib.evaluation.bench_models import model_of, pixels, plain_of, with_origin
+from asel_lib.models import SelectiveViT
+from asel_lib.models.at_ratio import AtRatio
+from asel_lib.reproducibility import generator
+from asel_lib.selection import keep_count
+from asel_lib.tables.kinds import PLAIN
+from asel_lib.training import bench_training, objectives
+
+
+def inference(
+    profile: Profile,
+    *,
+    ratios: Sequence[float] = (1.0, 0.5, 0.3, 0.2, 0.1),
+    batches: Sequence[int] = (1, 8, 64),
+    precisions: Sequence[str] = ("float32", "bfloat16"),
+    selectors: Sequence[str] = ("glance", "random", "learned"),
+    compiled: bool = False,
+    seconds: float = 1.0,
+    rounds: int = 7,
+    device: str | torch.device | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Time of the profile's model at each keep ratio against timm's plain model of that size, both in one precision
+    (the weights too), eager or by torch.compile (with CUDA graphs on a GPU); all of a batch size in turn.
+
+    -> a row a (precision, batch size, selector, ratio): `speed_up` = plain / this, median of the rounds' ratios with
+    quartiles; `ideal`, the same of GMACs; `floor_ms`, what the hardware allows (`roofline`). Weights are random: time
+    does not depend on them. Empty, with a line that says why, where nothing can be compiled."""
+    device = torch.device(device) if device else default_device()
+    rows, groups = [], [(precision, batch) for precision in precisions for batch in batches]
+    machines = {precision: roofline.measure(device, precision, seconds) for precision in precisions}
+    for precision, batch in tqdm(groups, desc="inference", unit="group", leave=False, disable=not progress):
+        models = {selector: model_of(profile, selector, device) for selector in selectors}
+        images = pixels(models[selectors[0]], batch, device)
+        calls, about = {}, {}
+        first = models[selectors[0]]
+        plain = plain_of(first).to(getattr(torch, precision))
+        calls[PLAIN, 1.0] = _runnable(plain, images.to(getattr(torch, precision)), compiled)
+        about[PLAIN, 1.0] = (plain, cost.gmacs(first, images.shape[-1], 1.0))
+        for selector, model in models.items():
+            for ratio in ratios:
+                at = AtRatio(model, ratio, precision=precision)
+                calls[selector, ratio] = _runnable(at, images, compiled)
+                about[selector, ratio] = (at, cost.gmacs(model, images.shape[-1], ratio))
+        try:
+            with torch.inference_mode():
+                times = timing.in_turn(calls, seconds, rounds)
+        except Exception as error:
+            if not compiled:
+                raise
+            logging.getLogger(__name__).warning(
+                "torch.compile does not work here (%s): nothing compiled is measured", type(error).__name__
+            )
+            return pd.DataFrame()
+        finally:
+            torch._dynamo.reset()  # what was compiled for this group is not asked for again
+        whole = about[PLAIN, 1.0][1].total
+        for (selector, ratio), measured in times.items():
+            module, macs = about[selector, ratio]
+            found, gain = timing.latency(measured, batch), timing.ratio(times[PLAIN, 1.0], measured)
+            rows.append(
+                {
+                    "task": "inference",
+                    "policy": selector,
+                    "keep_ratio": ratio,
+                    "kept_patches": keep_count(first.patch_embed.num_patches, ratio),
+                    "gmacs": macs.total,
+                    "selector_gmacs": macs.selector,
+                    "latency_ms": found.median_ms,
+                    "latency_iqr_ms": found.iqr_ms,
+                    "throughput": found.throughput,
+                    "batch_size": batch,
+                    "dtype": precision,
+                    "compiled": compiled,
+                    "image_size": images.shape[-1],
+                    "baseline": PLAIN,
+                    "speed_up": gain.middle,
+                    "speed_up_low": gain.low,
+                    "speed_up_high": gain.high,
+                    "ideal": whole / macs.total,
+                    "floor_ms": machines[precision].floor_ms(macs.total * batch, roofline.moved(module, images)),
+                }
+            )
+    return with_origin(pd.DataFrame(rows), profile, device)
+
+
+def training(
+    profile: Profile,
+    dataset: str = "",
+    *,
+    images: int = 512,
+    rounds: int = 5,
+    device: str | torch.device | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Images a second of each recipe against the authors' loop (`training.bench_training.in_turn`): a row a training,
+    its name in `recipe`, latency_ms for a batch; the floor is that of three passes (one forward, two backward) of every
+    token that the recipe sends through the blocks."""
+    device = torch.device(device) if device else default_device()
+    found = bench_training.in_turn(
+        profile,
+        dataset,
+        images,
+        rounds,
+        device,
+        base="published",
+        only=("masked", "dropped", "anytime"),
+        progress=progress,
+    ).set_index("training")
+    profile = profile.for_line_guided()
+    stage, here, rows = profile.line_guided, resolve_precision(profile.precision, device), []
+    ratio = (stage.ratio_low + stage.ratio_high) / 2
+    for name, row in found.iterrows():
+        model = model_of(profile, profile.anytime.selector if name == "anytime" else "learned", device)
+        precision = "float32" if name == "published" else here
+        batch = pixels(model, stage.batch_size, device)
+        macs = _training_gmacs(model, profile, name, ratio)
+        machine = roofline.measure(device, precision, profile.speed.seconds)
+        half = row["low"], row["high"]
+        rows.append(
+            {
+                "task": "training",
+                "dataset": dataset or profile.datasets[0],
+                "policy": model.selector.name,
+                "recipe": name,
+                "keep_ratio": ratio,
+                "gmacs": macs,
+                "latency_ms": 1e3 * len(batch) / row["images_per_second"],
+                "latency_iqr_ms": 1e3 * len(batch) * (1 / half[0] - 1 / half[1]),
+                "throughput": row["images_per_second"],
+                "batch_size": len(batch),
+                "dtype": precision,
+                "image_size": batch.shape[-1],
+                "images": images,
+                "baseline": "published",
+                "speed_up": row["times_published"],
+                "speed_up_low": row["times_published_low"],
+                "speed_up_high": row["times_published_high"],
+                "floor_ms": machine.floor_ms(macs * len(batch), roofline.moved_in_training(model, batch)),
+            }
+        )
+    return with_origin(pd.DataFrame(rows), profile, device)
+
+
+def memory_use(
+    profile: Profile,
+    *,
+    ratios: Sequence[float] = (1.0, 0.7, 0.5, 0.3, 0.2, 0.1),
+    batch_size: int = 64,
+    device: str | torch.device | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Peak memory of a forward, and of a training step (forward and backward, without the optimiser's moments, which
+    are the same for all), above weights and images, MB: a row a (what, ratio), what in `recipe`: "" (inference, timm's
+    plain model and `anytime`'s selector), "masked" (all tokens), "dropped"."""
+    device = torch.device(device) if device else default_device()
+    precision, rows = resolve_precision(profile.precision, device), []
+    glance, learned = (model_of(profile, selector, device) for selector in ("glance", "learned"))
+    images = pixels(glance, batch_size, device)
+    labels = torch.arange(batch_size, device=device) % glance.num_classes
+    plain, converted = plain_of(glance), images.to(getattr(torch, precision))
+    plain = plain.to(converted.dtype)
+    measured: list[tuple[str, str, float, Callable]] = [("", PLAIN, 1.0, lambda: plain(converted))]
+    for ratio in ratios:
+        at = AtRatio(glance, ratio, precision=precision)
+        measured.append(("", "glance", ratio, lambda at=at: at(images)))
+        for recipe in ("masked", "dropped"):
+            step = _step(learned, images, labels, recipe, ratio, precision)
+            measured.append((recipe, "learned", ratio, step))
+    for recipe, policy, ratio, work in tqdm(measured, desc="memory", unit="setting", leave=False, disable=not progress):
+        with torch.set_grad_enabled(bool(recipe)):
+            work()  # what is allocated once and kept is not this work's own
+            high = memory.peak(work, device)
+        rows.append(
+            {
+                "task": "memory",
+                "policy": policy,
+                "recipe": recipe,
+                "keep_ratio": ratio,
+                "kept_patches": keep_count(glance.patch_embed.num_patches, ratio),
+                "peak_memory_mb": high / 1e6,
+                "batch_size": batch_size,
+                "dtype": precision,
+                "image_size": images.shape[-1],
+            }
+        )
+    return with_origin(pd.DataFrame(rows), profile, device)
+
+
+def _runnable(module: nn.Module, images: Tensor, compiled: bool) -> Callable[[], Tensor]:
+    if compiled:
+        # CUDA graphs replay a forward's kernels at once: what one image costs is mostly launching them.
+        mode = "reduce-overhead" if images.device.type == "cuda" else None
+        module = torch.compile(module, fullgraph=True, dynamic=False, mode=mode)
+    return lambda: module(images)
+
+
+def _step(model: SelectiveViT, images: Tensor, labels: Tensor, recipe: str, ratio: float, precision: str) -> Callable:
+    def step():
+        model.train()
+        with fast_backward(model, images.device):
+            with autocast(images.device, precision):
+                loss, _ = objectives.loss(
+                    model, images, labels, recipe=recipe, ratio=ratio, sparsity=0.0, noise=generator(0, "noise")
+                )
+            loss.backward()
+        model.zero_grad(set_to_none=True)
+
+    return step
+
+
+def _training_gmacs(model: SelectiveViT, profile: Profile, recipe: str, ratio: float) -> float:
+    """1e9 multiply-accumulates of an image's training: three times those of its forwards."""
+    size = model.patch_embed.img_size[0]
+
+    def forward(at: float) -> float:
+        return cost.gmacs(model, size, at).total
+
+    if recipe in ("published", "masked"):
+        return 3 * (forward(1.0) + cost.gmacs(model, size, 0.5).selector)
+    if recipe == "dropped":
+        return 3 * forward(ratio)
+    settings = profile.anytime  # a share whole, and two sets of patches of every image
+    edges = [settings.ratio_low * (settings.ratio_high / settings.ratio_low) ** (i / 8) for i in range(9)]
+    parts = sum(forward(at) for at in edges) / len(edges)
+    return 3 * (settings.whole * forward(1.0) + 2 * parts)

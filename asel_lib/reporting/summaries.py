@@ -1,0 +1,116 @@
+"""The results in short: tables for README, documents and notebooks."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from asel_lib.reporting.rows import over_seeds, own_choice, runs
+
+
+def summary(
+    frame: pd.DataFrame, ratios: Sequence[float] = (1.0, 0.5, 0.2), policies: Sequence[str] = ("learned", "glance")
+) -> pd.DataFrame:
+    """A row a data set and run with one of the policies: test images, accuracy with its interval (%), GMACs, and the
+    speed-up latency(1.0) / latency(ratio), at each of the ratios. "-" where it was not measured.
+
+    Args:
+        frame: results.
+        ratios: keep ratios.
+        policies: those that are trained along.
+
+    Raises:
+        ValueError: without 1.0 among the ratios.
+    """
+    if 1.0 not in ratios:
+        raise ValueError(f"ratios is {tuple(ratios)!r}: expected 1.0 among them, the base of the speed-up")
+    table = []
+    for dataset, rows in frame[frame["policy"].isin(policies)].groupby("dataset", sort=True):
+        for run in runs(rows):
+            found = _by_ratio(over_seeds(run.rows))
+            line = {"data set": dataset, "test images": int(run.rows["n_images"].max()), "recipe": run.recipe}
+            line |= {"setting": run.note, "seeds": run.rows["seed"].nunique()}
+            cells = [found.get(round(ratio, 6)) for ratio in ratios]
+            line |= {
+                f"accuracy at {ratio:g}, %": accuracy_cell(cell) for ratio, cell in zip(ratios, cells, strict=True)
+            }
+            line["GMACs"] = " / ".join("-" if cell is None else f"{cell['gmacs']:.3g}" for cell in cells)
+            base = found.get(1.0)
+            line["speed-up"] = " / ".join(
+                f"{base['latency_ms'] / cell['latency_ms']:.2f}x" if base and cell else "-" for cell in cells
+            )
+            table.append(line)
+    return _without_empty(pd.DataFrame(table))
+
+
+def selectors(frame: pd.DataFrame, ratios: Sequence[float] = (1.0, 0.5, 0.3, 0.2, 0.1, 0.05)) -> pd.DataFrame:
+    """Every selector by the models trained with it on the direct schedule: a row a data set and selector; accuracy (%)
+    as mean over seeds, lowest and highest seed, and half the interval that the number of test images leaves.
+
+    Args:
+        frame: results.
+        ratios: keep ratios.
+    """
+    table = []
+    chosen = own_choice(frame[frame["schedule"] == "direct"])
+    for dataset, rows in chosen.groupby("dataset", sort=True):
+        for run in runs(rows):
+            for policy, line in over_seeds(run.rows).groupby("policy", sort=True):
+                found = _by_ratio(line)
+                cells = {f"at {ratio:g}": seeds_cell(found.get(round(ratio, 6))) for ratio in ratios}
+                about = {"data set": dataset, "test images": int(line["n_images"].max()), "selector": policy}
+                about |= {"recipe": run.recipe, "setting": run.note, "seeds": int(line["seeds"].max())}
+                table.append(about | cells)
+    return _without_empty(pd.DataFrame(table))
+
+
+def objects_kept(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row a policy: the share (%) of the deciding object that lies in kept patches / accuracy (%), at each ratio;
+    only where the object is known (synthetic scenes).
+
+    Args:
+        frame: results.
+    """
+    table = []
+    for dataset, rows in frame[frame["object_kept"].notna()].groupby("dataset", sort=True):
+        for run in runs(rows):
+            for policy, line in over_seeds(run.rows).groupby("policy", sort=True):
+                cells = {
+                    f"at {row['keep_ratio']:g}": f"{row['object_kept'] * 100:.1f} / {row['accuracy'] * 100:.1f}"
+                    for row in line.to_dict("records")
+                }
+                about = {"data set": dataset, "recipe": run.recipe, "setting": run.note, "policy": policy}
+                table.append(about | cells)
+    return _without_empty(pd.DataFrame(table).fillna("-"))
+
+
+def to_markdown(frame: pd.DataFrame) -> str:
+    """A frame as a Markdown table, one line a row (pandas' own needs one more package)."""
+    lines = [list(map(str, frame.columns)), ["---"] * len(frame.columns)]
+    lines += [[str(value).replace("|", "\\|") for value in row] for row in frame.itertuples(index=False)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def seeds_cell(cell: dict | None) -> str:
+    """Accuracy (%) of a row of `over_seeds`: mean, lowest and highest seed, half the interval over images."""
+    if cell is None:
+        return "-"
+    mean, low, high = (f"{cell[name] * 100:.1f}" for name in ("accuracy", "seed_low", "seed_high"))
+    half = (cell["accuracy_high"] - cell["accuracy_low"]) * 50
+    return (f"{mean} ({low}-{high})" if cell["seeds"] > 1 else mean) + f" ± {half:.1f}"
+
+
+def accuracy_cell(cell: dict | None) -> str:
+    """Accuracy (%) of a row with its interval over images."""
+    if cell is None:
+        return "-"
+    return f"{cell['accuracy'] * 100:.1f} ({cell['accuracy_low'] * 100:.1f}-{cell['accuracy_high'] * 100:.1f})"
+
+
+def _by_ratio(means: pd.DataFrame) -> dict[float, dict]:
+    return {round(row["keep_ratio"], 6): row for row in means.to_dict("records")}
+
+
+def _without_empty(table: pd.DataFrame) -> pd.DataFrame:
+    """Without the column `setting`, where nothing but the recipe tells the rows apart."""
+    empty = "setting" in table and (table["setting"] == "").all()
+    return table.drop(columns="setting") if empty else table
