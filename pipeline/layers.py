@@ -24,6 +24,21 @@ LEFT_OUT = {"trains": (*SHOWING, f"{PACKAGE}.evaluation"), "measures": SHOWING, 
 REGISTRY = f"{PACKAGE}.registry"
 
 
+class Module:
+    """A source file."""
+
+    def __init__(self, file: Path):
+        self.file = file
+
+    @functools.cached_property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.file.read_bytes())
+
+    @functools.cached_property
+    def digest(self) -> str:
+        return _digest([_normal(self.tree)])
+
+
 class Library:
     """The library's modules, and which of them some code uses.
 
@@ -33,9 +48,10 @@ class Library:
 
     def __init__(self, root: Path):
         files = sorted((Path(root) / PACKAGE).rglob("*.py"))
-        self.files = {_module_name(file.relative_to(root)): file for file in files}
-        self.registries = dict(_registries(self._tree(REGISTRY)))  # name -> the package of its entries
-        self.lazy = dict(_lazy(self._tree(PACKAGE)))  # what the package itself imports on first use: name -> module
+        self.modules = {_module_name(file.relative_to(root)): Module(file) for file in files}
+        self.registries = dict(_registries(self.modules[REGISTRY].tree))  # name -> the package of its entries
+        self.lazy = dict(_lazy(self.modules[PACKAGE].tree))  # what the package imports on first use: name -> module
+        self._imports: dict[str, set[str]] = {}
 
     def used_by(self, notebook: Path, purpose: str) -> set[str]:
         """The modules that a notebook uses, directly or through others.
@@ -46,34 +62,24 @@ class Library:
         """
         left, found = self._imported_by(_code(notebook), ""), set()
         while left:
-            module = left.pop()
-            if module not in found and not module.startswith(LEFT_OUT[purpose]):
-                found.add(module)
-                left |= self._imports(module)
+            name = left.pop()
+            if name in found or name.startswith(LEFT_OUT[purpose]):
+                continue
+            found.add(name)
+            if name not in self._imports:
+                self._imports[name] = self._imported_by(self.modules[name].tree, name)
+            left |= self._imports[name]
         return found
 
     def digest(self, notebook: Path, purpose: str) -> str:
         """16 hex digits of a notebook and of all code that it uses."""
         own = notebook.read_text() if purpose == "shows" else _normal(_code(notebook))
-        return _digest(
-            [own, *(f"{module} {self._digest(module)}" for module in sorted(self.used_by(notebook, purpose)))]
-        )
-
-    @functools.cache  # noqa: B019  (one library in a process)
-    def _tree(self, module: str) -> ast.Module:
-        return ast.parse(self.files[module].read_bytes())
-
-    @functools.cache  # noqa: B019
-    def _imports(self, module: str) -> frozenset[str]:
-        return frozenset(self._imported_by(self._tree(module), module))
-
-    @functools.cache  # noqa: B019
-    def _digest(self, module: str) -> str:
-        return _digest([_normal(self._tree(module))])
+        used = sorted(self.used_by(notebook, purpose))
+        return _digest([own, *(f"{name} {self.modules[name].digest}" for name in used)])
 
     def _imported_by(self, tree: ast.Module, module: str) -> set[str]:
         """The modules that this code imports, wherever in it, with the packages around them."""
-        is_package = module in self.files and self.files[module].name == "__init__.py"
+        is_package = module in self.modules and self.modules[module].file.name == "__init__.py"
         names = set(_imported_names(tree, module if is_package else module.rpartition(".")[0]))
         names |= {self.lazy[name] for name in self.lazy if f"{PACKAGE}.{name}" in names}
         for name in self.registries:
@@ -84,10 +90,10 @@ class Library:
         if is_package and "pkgutil" in names:  # it imports every module that it finds in its folder
             names |= self._below(module)
         around = {name.rsplit(".", depth)[0] for name in names for depth in range(1, name.count(".") + 1)}
-        return (names | around) & self.files.keys()
+        return (names | around) & self.modules.keys()
 
     def _below(self, package: str) -> set[str]:
-        return {name for name in self.files if name.startswith(f"{package}.")}
+        return {name for name in self.modules if name.startswith(f"{package}.")}
 
 
 def settings_digest(file: Path) -> str:
