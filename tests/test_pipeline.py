@@ -20,7 +20,8 @@ from tools import determinism
 from asel_lib import configs
 from asel_lib.errors import DatasetError, DatasetMissing
 from asel_lib.identity import ModelKey
-from pipeline import folder, notebook, options, plan, preview, steps
+from pipeline import notebook, options, plan, preview, steps
+from pipeline.folder import settle_times
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -313,11 +314,11 @@ def test_files_from_the_future_become_of_now_in_their_order(tmp_path):
         os.utime(tmp_path / file, (now + ahead, now + ahead))
     (tmp_path / ".snakemake").mkdir()
     (tmp_path / ".lock").touch()
-    assert folder.settle_times(tmp_path, tmp_path / ".lock") == 3
+    assert settle_times(tmp_path, tmp_path / ".lock") == 3
     times = {file: (tmp_path / file).stat().st_mtime_ns for file in names}
     assert sorted(names, key=times.get) == ["old", "c", "a", "b"]
     assert max(times.values()) < (time.time() + 1) * 1e9
-    assert folder.settle_times(tmp_path, tmp_path / ".lock") == 0
+    assert settle_times(tmp_path, tmp_path / ".lock") == 0
 
 
 def test_without_its_server_a_warm_kernel_is_a_plain_one(root, tmp_path, monkeypatch):
