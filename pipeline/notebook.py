@@ -16,7 +16,9 @@ from pathlib import Path
 
 PROGRESS = "[asel] "  # pipeline/run.py shows the lines that begin so; all others go to the log only
 LOGGED = re.compile(r"[IWE]\d{4} ")  # torch's own log: no sign of how far a cell is
-TOLD = re.compile(r"not reused: |\S+: already trained|\S+: reused")  # what the library says of a checkpoint at hand
+TOLD = re.compile(
+    r"not reused: |\S+: (already )?trained with these settings"
+)  # what the library says of a checkpoint at hand
 HEARTBEAT = 20  # seconds between two signs of life of a long cell
 
 

@@ -163,9 +163,15 @@ def selector_of(profile: Profile, recipe: str) -> str:
     return RECIPES[recipe].selector or profile.model.selector
 
 
-def figure_files(plan: Plan) -> list[str]:
-    """Stems of the figures that 06_paper_figures makes of a run's results, as their registry says before there are
-    any."""
+def figure_files(plan: Plan, table: str = "results") -> list[str]:
+    """Names of the files of the figures that a run draws from a table, as their registry says before there are results.
+
+    Args:
+        plan: the run's.
+        table: "results", "speed" or "deployed" (of the checkpoint that is exported, the quick start's).
+    """
     from asel_lib.reporting import figures
 
-    return list(figures.files(plan.datasets, [training.key for training in plan.benchmarked]))
+    measured = {"results": [each.key for each in plan.benchmarked], "speed": []}
+    measured["deployed"] = [each.key for each in plan.trainings if each.name == plan.quickstart]
+    return list(figures.files(None, measured[table], table))

@@ -65,7 +65,8 @@ def at_hand(training: Training, profile: str) -> tuple[Path | None, str]:
         if record.get("profile") != profile:
             why = f"{shown(file)} is of profile {record.get('profile')!r}"
             continue
-        return file, "its settings, classes and images match"
+        by_name = ", by their content or by their names" if record.get("seen") else ""
+        return file, f"its settings, classes and images match{by_name}"
     return None, why
 
 

@@ -83,6 +83,9 @@ def make_steps(profile: Profile, plan: Plan, seeds: list[int]) -> tuple[Step, ..
     def all_of(pattern: str) -> tuple[str, ...]:
         return tuple(pattern.format(name=name) for name in measured)
 
+    def drawn(table: str) -> tuple[str, ...]:
+        return tuple(f"figures/{file}" for file in figure_files(plan, table))
+
     steps = (
         Step("quickstart", "00_quickstart", "shows", {"": Job({"checkpoint": place}, (shown,))}, settings=False),
         trainings("warmup", WARMUP),
@@ -102,7 +105,7 @@ def make_steps(profile: Profile, plan: Plan, seeds: list[int]) -> tuple[Step, ..
             "06_paper_figures",
             "shows",
             {"": Job(given, (*all_of(MEASURED[0]), *all_of(MEASURED[2]), *all_of(MEASURED[3])))},
-            ("results.csv", *(f"figures/{stem}.{ending}" for stem in figure_files(plan) for ending in PICTURES)),
+            ("results.csv", *drawn("results")),
             settings=False,
         ),
         Step(
@@ -140,7 +143,7 @@ def make_steps(profile: Profile, plan: Plan, seeds: list[int]) -> tuple[Step, ..
             "09_speed",
             "measures",
             {"": Job(given | {"dataset": next((each.source for each in plan.of(TRANSFER)), "")})},
-            ("speed.csv",),
+            ("speed.csv", *drawn("speed")),
             "all",
             alone=True,
         ),
@@ -149,7 +152,7 @@ def make_steps(profile: Profile, plan: Plan, seeds: list[int]) -> tuple[Step, ..
             "10_export",
             "measures",
             {"": Job(given | {"checkpoint": plan.quickstart})},  # the run's or, where it has none, the shipped one
-            ("deployed.csv",),
+            ("deployed.csv", *drawn("deployed")),
             "all",
             alone=True,
         ),

@@ -56,7 +56,7 @@ from pipeline.plan import figure_files, make_plan
 settings = configs.load(profile)
 sets = {name: name for name in (settings.warmup_dataset, *settings.datasets)}
 names = figure_files(make_plan(settings, sets, ["dropped"], [0]))
-write("results.csv", *(f"figures/{name}.{end}" for name in names for end in ("png", "pdf")))
+write("results.csv", *(f"figures/{name}" for name in names))
 """
 
 
