@@ -16,6 +16,9 @@ from pathlib import Path
 
 PROGRESS = "[asel] "  # pipeline/run.py shows the lines that begin so; all others go to the log only
 LOGGED = re.compile(r"[IWE]\d{4} ")  # torch's own log: no sign of how far a cell is
+TOLD = re.compile(
+    r"not reused: |\S+: (already )?trained with these settings"
+)  # what the library says of a checkpoint at hand
 HEARTBEAT = 20  # seconds between two signs of life of a long cell
 
 
@@ -67,7 +70,8 @@ def error_file(output: Path) -> Path:
 
 
 class Heartbeat(io.TextIOBase):
-    """Takes what the notebook prints: all of it goes to the log, its last line now and then to the user."""
+    """Takes what the notebook prints: all of it goes to the log, its last line now and then to the user, and at once
+    why a checkpoint is reused or not."""
 
     def __init__(self, label: str):
         self.label, self.last, self.done, self.begun = label, "", threading.Event(), time.monotonic()
@@ -77,6 +81,8 @@ class Heartbeat(io.TextIOBase):
         sys.stdout.flush()
         lines = [line.strip() for line in re.split(r"[\r\n]", text) if line.strip() and not LOGGED.match(line)]
         self.last = lines[-1] if lines else self.last
+        for line in filter(TOLD.match, lines):
+            say(f"{self.label}: {line}")
         return len(text)
 
     def __enter__(self):

@@ -1,58 +1,75 @@
-"""What a run consists of: a training for each (data set, recipe, selector or agent, seed), a benchmark for each
-checkpoint."""
+"""What a run consists of: a training for each model, told apart by its key, and a benchmark of each checkpoint."""
 
 from dataclasses import dataclass
 
-from asel_lib.configs import AGENTVIT_SETTINGS, RECIPES, Profile
-from asel_lib.paths import agentvit_name, checkpoint_name, line_guided_name
+from asel_lib.configs import Profile
+
+from asel_lib import methods
+from asel_lib.identity import ModelKey
+from asel_lib.registry import RECIPES
+
+WARMUP, TRANSFER = "01_cifar10_warmup", "02_remote_sensing_transfer"
+DIRECT, AGENTVIT = "03_direct_training", "04_agentvit_baseline"
+# What AgentViT is compared with on the direct schedule.
+BESIDE_AGENTVIT = ("learned", "learned/masked", "random")
 
 
 @dataclass(frozen=True)
 class Training:
-    """One training notebook. `name` is its checkpoint's, `start` that of the checkpoint it starts from;
-    `dataset` is the data set's name, `source` the same or the path of its folder."""
+    """One training notebook.
 
-    name: str
+    Args:
+        key: of the model that it makes.
+        notebook: its file's stem.
+        source: the data set's name, or the path of its folder.
+        start: of the checkpoint that it starts from; None: of none.
+    """
+
+    key: ModelKey
     notebook: str
-    dataset: str
     source: str
-    recipe: str
-    seed: int
-    start: str | None = None
-    selector: str = ""
-    setting: str = ""
+    start: ModelKey | None = None
+
+    @property
+    def name(self) -> str:
+        return self.key.name
+
+    @property
+    def dataset(self) -> str:
+        return self.key.dataset
 
     @property
     def parameters(self) -> dict[str, object]:
         """What its notebook is given, besides the profile."""
-        common = {"dataset": self.source, "seed": self.seed}
-        if self.setting:
-            return common | {"setting": self.setting}
-        if not self.selector:
-            return common | {"recipe": self.recipe}
-        name, _, written = self.selector.partition(":")
-        options = dict(option.split("=") for option in written.split(",")) if written else {}
-        if name != "line_guided":
-            return common | {"selection": name, "recipe": self.recipe}
-        return common | {"extractor": options["lines"], "selection": options["choice"]}
+        common = {"dataset": self.source, "seed": self.key.seed}
+        if self.notebook == AGENTVIT:
+            return common | {"setting": "published" if self.key.schedule == "agentvit" else "equal"}
+        if self.notebook == DIRECT:
+            common |= {"selector": self.key.selector}
+        return common | {"recipe": self.key.recipe}
 
 
 @dataclass(frozen=True)
 class Plan:
-    warmups: tuple[Training, ...]
-    transfers: tuple[Training, ...]
-    line_guided: tuple[Training, ...] = ()
-    agentvit: tuple[Training, ...] = ()
+    """All trainings of a run.
+
+    Args:
+        trainings: in the order of their notebooks.
+        benchmark_warmup: whether the warm-up's checkpoints are measured although there are others.
+    """
+
+    trainings: tuple[Training, ...]
     benchmark_warmup: bool = True
 
-    @property
-    def trainings(self) -> tuple[Training, ...]:
-        return self.warmups + self.transfers + self.line_guided + self.agentvit
+    def of(self, notebook: str) -> tuple[Training, ...]:
+        """The trainings by one notebook."""
+        return tuple(training for training in self.trainings if training.notebook == notebook)
 
     @property
     def benchmarked(self) -> tuple[Training, ...]:
-        warmups = self.warmups if self.benchmark_warmup or not self.transfers else ()
-        return warmups + self.transfers + self.line_guided + self.agentvit
+        if self.benchmark_warmup or not self.of(TRANSFER):
+            return self.trainings
+        return tuple(training for training in self.trainings if training.notebook != WARMUP)
 
     @property
     def datasets(self) -> tuple[str, ...]:
@@ -60,131 +77,101 @@ class Plan:
         return tuple(dict.fromkeys(training.dataset for training in self.benchmarked))
 
     @property
-    def compared(self) -> tuple[str, ...]:
-        """Data sets with AgentViT's results beside ASEL's."""
-        return tuple(dict.fromkeys(training.dataset for training in self.agentvit))
-
-    @property
     def anytime(self) -> dict[str, str]:
-        """Data set -> the model of that recipe which 07_anytime shows: the transfer's first one, else one trained on
-        the line-guided schedule."""
-        made = [training for training in self.transfers + self.line_guided if training.recipe == "anytime"]
-        shown = [training for training in made if training.selector in ("", "glance")]
-        return {training.dataset: training.name for training in reversed(shown)}
-
-    @property
-    def methods(self) -> tuple[str, ...]:
-        """Data sets where `anytime` stands beside other methods on the line-guided schedule."""
-        return tuple(dict.fromkeys(training.dataset for training in self.line_guided if training.selector == "glance"))
+        """Data set -> the model that 07_anytime shows: the transfer's first by that recipe, else one of the direct
+        schedule."""
+        selector = RECIPES["anytime"].selector
+        made = [t for t in self.trainings if t.key.recipe == "anytime" and t.key.selector == selector]
+        return {t.dataset: t.name for t in reversed(made) if t.notebook != WARMUP}
 
     @property
     def told(self) -> str:
         """The AgentViT checkpoint that 08_claims tells the labels: of this run, else the shipped one of the scenes that
         are generated."""
-        own = [training.name for training in self.agentvit if training.setting == "published"]
-        return own[0] if own else agentvit_name("synthetic")
+        own = [training.name for training in self.trainings if training.key.schedule == "agentvit"]
+        return own[0] if own else agentvit_key("synthetic").name
 
     @property
     def moved(self) -> str:
         """The checkpoint that 08_claims tests on a moved split: the run's first fine-tuned one."""
-        return (self.transfers or self.warmups)[0].name
+        return self._shown[0].name
 
     @property
     def quickstart(self) -> str:
-        """The checkpoint that 00_quickstart shows: a fine-tuned one, of recipe "anytime" if possible, or "dropped"."""
-        shown = self.transfers or self.warmups
-        found = {training.recipe: training.name for training in reversed(shown)}
-        return next(found[recipe] for recipe in ("anytime", "dropped", "paper") if recipe in found)
+        """The checkpoint that 00_quickstart shows: a fine-tuned one, by the first of these recipes that there is."""
+        found = {training.key.recipe: training.name for training in reversed(self._shown)}
+        return next((found[recipe] for recipe in ("anytime", "dropped", "masked") if recipe in found), self.moved)
+
+    @property
+    def _shown(self) -> tuple[Training, ...]:
+        return self.of(TRANSFER) or self.of(WARMUP)
 
 
 def make_plan(
     profile: Profile, datasets: dict[str, str], recipes: list[str], seeds: list[int], agentvit: bool = False
 ) -> Plan:
-    """Every data set's transfer starts from the warm-up of its recipe and seed; the line-guided trainings of the
-    profile's selectors start by themselves, and so does AgentViT. On the warm-up set itself the selectors are trained
-    where the profile says how (`line_guided_on`).
+    """The trainings of a run.
 
-    datasets: name -> the same name, or the path of a folder of images. agentvit: AgentViT, and what it is compared
-    with, also where the profile has none of it.
+    Every data set's transfer starts from the warm-up of its recipe and seed. The direct trainings of the profile's
+    methods start by themselves, and so does AgentViT. On the warm-up set itself there are direct trainings where the
+    profile says how (`direct_on`).
+
+    Args:
+        profile: the profile.
+        datasets: name -> the same name, or the path of a folder of images.
+        recipes: of the published schedule.
+        seeds: one training each.
+        agentvit: AgentViT, and what it is compared with, also where the profile has none of it.
     """
     warmup_set = profile.warmup_dataset
-    settings = AGENTVIT_SETTINGS if agentvit else profile.agentvit_runs
-    baselines = ("learned", "learned_paper", "random") if agentvit else ()
-    selectors = tuple(dict.fromkeys((*profile.selectors, *baselines)))
-    chains = [(recipe, seed) for recipe in recipes for seed in seeds]
+    others = {name: source for name, source in datasets.items() if name != warmup_set}
+    settings = ("published", "equal") if agentvit else profile.agentvit_runs
+    wanted = [methods.parse(text) for text in (*profile.methods, *(BESIDE_AGENTVIT if agentvit else ()))]
+    chains = [(recipe, selector_of(profile, recipe), seed) for recipe in recipes for seed in seeds]
 
-    def warmup_name(recipe: str, seed: int) -> str:
-        return checkpoint_name(warmup_set, "warmup", recipe, seed)
+    def warmup(recipe: str, selector: str, seed: int) -> ModelKey:
+        return ModelKey(warmup_set, "warmup", selector, recipe, seed=seed)
 
-    return Plan(
-        warmups=tuple(
-            Training(warmup_name(recipe, seed), "01_cifar10_warmup", warmup_set, warmup_set, recipe, seed)
-            for recipe, seed in chains
-        ),
-        transfers=tuple(
-            Training(
-                checkpoint_name(dataset, "finetuned", recipe, seed),
-                "02_remote_sensing_transfer",
-                dataset,
-                source,
-                recipe,
-                seed,
-                start=warmup_name(recipe, seed),
-            )
-            for dataset, source in datasets.items()
-            if dataset != warmup_set
-            for recipe, seed in chains
-        ),
-        line_guided=tuple(
-            Training(
-                line_guided_name(dataset, selector, seed=seed, recipe=recipe),
-                "03_line_guided_training",
-                dataset,
-                source,
-                recipe,
-                seed,
-                selector=selector,
-            )
-            for dataset, source in datasets.items()
-            if dataset != warmup_set or dataset in profile.line_guided_on
-            for selector, recipe in map(_selector_and_recipe, selectors)
-            for seed in seeds
-        ),
-        agentvit=tuple(
-            Training(
-                agentvit_name(dataset, seed)
-                if setting == "published"
-                else line_guided_name(dataset, "agent", seed=seed),
-                "04_agentvit_baseline",
-                dataset,
-                source,
-                "agent",
-                seed,
-                setting=setting,
-            )
-            for dataset, source in datasets.items()
-            if dataset != warmup_set
-            for setting in settings
-            for seed in seeds
-        ),
-        benchmark_warmup=profile.benchmark_warmup,
-    )
+    made = [Training(warmup(*chain), WARMUP, warmup_set) for chain in chains]
+    for dataset, source in others.items():
+        for recipe, selector, seed in chains:
+            key = ModelKey(dataset, "published", selector, recipe, seed=seed)
+            made.append(Training(key, TRANSFER, source, start=warmup(recipe, selector, seed)))
+    for dataset, source in datasets.items():
+        for method in wanted if dataset in others or dataset in profile.direct_on else ():
+            for seed in seeds:
+                key = ModelKey(dataset, "direct", method.selector, method.recipe, seed=seed)
+                made.append(Training(key, AGENTVIT if method.recipe == "agent" else DIRECT, source))
+    for dataset, source in others.items():
+        for seed in seeds:
+            if "published" in settings:
+                made.append(Training(agentvit_key(dataset, seed), AGENTVIT, source))
+            if "equal" in settings:
+                made.append(Training(ModelKey(dataset, "direct", "agent", "agent", seed=seed), AGENTVIT, source))
+    order = {notebook: place for place, notebook in enumerate((WARMUP, TRANSFER, DIRECT, AGENTVIT))}
+    once = {training.key: training for training in made}
+    return Plan(tuple(sorted(once.values(), key=lambda each: order[each.notebook])), profile.benchmark_warmup)
 
 
-def _selector_and_recipe(written: str) -> tuple[str, str]:
-    """ "learned_paper" -> ("learned", "paper"); without a recipe, "dropped"."""
-    name, _, recipe = written.rpartition("_")
-    return (name, recipe) if recipe in RECIPES else (written, "dropped")
+def agentvit_key(dataset: str, seed: int = 0) -> ModelKey:
+    """The model of AgentViT as published."""
+    return ModelKey(dataset, "agentvit", "agent", "agent", seed=seed)
 
 
-def executed_notebooks(plan: Plan) -> list[str]:
-    """The executed copies, relative to the run's folder, in reading order."""
-    stems = [
-        "00_quickstart",
-        *(f"{training.notebook}_{training.name}" for training in plan.trainings),
-        *(f"05_benchmark_{training.name}" for training in plan.benchmarked),
-        "06_paper_figures",
-        *(f"07_anytime_{dataset}" for dataset in plan.anytime),
-        "08_claims",
-    ]
-    return [f"notebooks/{stem}.ipynb" for stem in stems]
+def selector_of(profile: Profile, recipe: str) -> str:
+    """The selector that the published schedule trains by a recipe: the recipe's own, or else the profile's."""
+    return RECIPES[recipe].selector or profile.model.selector
+
+
+def figure_files(plan: Plan, table: str = "results") -> list[str]:
+    """Names of the files of the figures that a run draws from a table, as their registry says before there are results.
+
+    Args:
+        plan: the run's.
+        table: "results", "speed" or "deployed" (of the checkpoint that is exported, the quick start's).
+    """
+    from asel_lib.reporting import figures
+
+    measured = {"results": [each.key for each in plan.benchmarked], "speed": []}
+    measured["deployed"] = [each.key for each in plan.trainings if each.name == plan.quickstart]
+    return list(figures.files(None, measured[table], table))

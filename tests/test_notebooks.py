@@ -40,9 +40,10 @@ def test_each_has_one_parameters_cell_of_literals_and_documents_every_parameter(
 
 def test_preprocessing_alone_keeps_the_images_and_trains_nothing(workplace, image_folder):
     root, out = image_folder({"a": 12, "b": 12}), workplace / "out.ipynb"
-    given = {"profile": "smoke", "dataset": str(root), "extractor": "sobel", "preprocess_only": True}
+    sobel = "line_guided:lines=sobel,choice=sample"
+    given = {"profile": "smoke", "dataset": str(root), "selector": sobel, "preprocess_only": True}
     papermill.execute_notebook(
-        FOLDER / "03_line_guided_training.ipynb", out, given, progress_bar=False, kernel_name="python3"
+        FOLDER / "03_direct_training.ipynb", out, given, progress_bar=False, kernel_name="python3"
     )
     assert "24 images decoded and kept, drawn batch by batch in training" in out.read_text()
     assert not list(workplace.rglob("*.safetensors"))
@@ -64,3 +65,28 @@ def test_papermill_stops_at_a_bad_parameter(workplace, given, message):
             progress_bar=False,
             kernel_name="python3",
         )
+
+
+def test_the_data_that_a_notebook_shows_are_those_that_it_trains_on(workplace):
+    """Fewer images in the cell that opens them: fewer in the record, and another model."""
+    source = json.loads((FOLDER / "03_direct_training.ipynb").read_text())
+    (cell,) = [cell for cell in source["cells"] if "open_set(" in "".join(cell["source"])]
+    at = next(number for number, line in enumerate(cell["source"]) if "open_set(" in line and "=" in line)
+    cell["source"].insert(at + 1, "split = __import__('dataclasses').replace(split, train=split.train[::2])\n")
+    records = []
+    for name, notebook in (("as it is", FOLDER / "03_direct_training.ipynb"), ("edited", workplace / "edited.ipynb")):
+        if name == "edited":
+            notebook.write_text(json.dumps(source))
+        given = {"profile": "smoke", "selector": "random"}
+        papermill.execute_notebook(
+            notebook, workplace / f"{name}.out.ipynb", given, progress_bar=False, kernel_name="python3"
+        )
+        records.append(json.loads(next(workplace.rglob("*-direct-random-s0.json")).read_text()))
+    assert records[0]["fingerprint"] != records[1]["fingerprint"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS[1:5], ids=lambda path: path.stem)
+def test_a_training_notebook_passes_its_images_and_its_split_on(path):
+    code = "".join(line for cell in cells(path) for line in cell["source"])
+    assert "images, split = open_set(" in code
+    assert "data=(images, split)" in code

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from tools import determinism
 
 from asel_lib import configs
 from asel_lib.errors import DatasetError, DatasetMissing
-from asel_lib.reporting import comparison, paper
-from asel_lib.reporting.figures import FIGURES
-from pipeline import notebook, plan, run
-from tools import determinism
+from asel_lib.identity import ModelKey
+from pipeline import notebook, options, plan, preview, steps
+from pipeline.folder import settle_times
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -65,13 +65,13 @@ def test_wrong_argument_is_named_and_nothing_starts(arguments, named, root):
     assert not root.exists()
 
 
-def options(datasets: list[str], **other) -> argparse.Namespace:
+def asked_for(datasets: list[str], **other) -> argparse.Namespace:
     default = {"strict": False, "dry_run": False, "named": True}
     return argparse.Namespace(datasets=datasets, **default | other)
 
 
 def test_a_data_set_that_is_not_there_is_skipped_with_one_line(root, capsys):
-    found, complete = run.present_datasets(configs.load("demo"), options(["synthetic", "ucmerced"]))
+    found, complete = options.present_datasets(configs.load("demo"), asked_for(["synthetic", "ucmerced"]))
     assert list(found) == ["synthetic_closeups", "synthetic"]
     assert not complete, "asked for by name, so the run must not end as if all were there"
     (line,) = capsys.readouterr().out.splitlines()
@@ -79,13 +79,13 @@ def test_a_data_set_that_is_not_there_is_skipped_with_one_line(root, capsys):
 
 
 def test_a_profile_without_one_of_its_own_data_sets_is_still_complete(root, capsys):
-    asked = options(["synthetic", "ucmerced"], named=False)
-    assert run.present_datasets(configs.load("demo"), asked)[1]
+    asked = asked_for(["synthetic", "ucmerced"], named=False)
+    assert options.present_datasets(configs.load("demo"), asked)[1]
 
 
 def test_nothing_starts_without_the_set_all_else_starts_from(root):
     with pytest.raises(DatasetMissing, match="aid"):
-        run.present_datasets(configs.load("demo"), options(["aid"]))
+        options.present_datasets(configs.load("demo"), asked_for(["aid"]))
 
 
 def test_strict_makes_a_missing_data_set_an_error_before_anything_starts(root):
@@ -100,10 +100,10 @@ def test_a_folder_of_images_is_asked_for_by_its_path(root, tmp_path):
         (tmp_path / "My Scenes" / label).mkdir(parents=True)
         (tmp_path / "My Scenes" / label / "1.jpg").touch()
     folder = str(tmp_path / "My Scenes")
-    found, _ = run.present_datasets(configs.load("demo"), options([folder]))
+    found, _ = options.present_datasets(configs.load("demo"), asked_for([folder]))
     assert found["my_scenes"] == folder
-    made = plan.make_plan(configs.load("demo"), found, ["paper"], [0])
-    assert [(t.name, t.source) for t in made.transfers] == [("my_scenes_finetuned", folder)]
+    made = plan.make_plan(configs.load("demo"), found, ["masked"], [0])
+    assert [(t.name, t.source) for t in made.of(plan.TRANSFER)] == [("my_scenes_finetuned", folder)]
 
 
 def test_two_folders_of_one_name_are_refused(root, tmp_path):
@@ -113,7 +113,7 @@ def test_two_folders_of_one_name_are_refused(root, tmp_path):
             (folder / label).mkdir(parents=True)
             (folder / label / "1.jpg").touch()
     with pytest.raises(DatasetError, match="x/scenes and .*y/scenes would both be called 'scenes'"):
-        run.present_datasets(configs.load("demo"), options([str(folder) for folder in folders]))
+        options.present_datasets(configs.load("demo"), asked_for([str(folder) for folder in folders]))
 
 
 def test_a_second_run_of_the_same_profile_is_refused(root):
@@ -130,80 +130,126 @@ def test_dry_run_lists_everything_and_why_without_data(root):
     answer = pipeline(REPOSITORY, "--profile", "compact", "--dry-run", "--seeds", "0,3")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert "not there yet: cifar10" in answer.stdout
-    for step in ("01_cifar10_warmup cifar10_warmup", "05_benchmark aid_finetuned_seed3", "00_quickstart"):
-        assert f"would run  {step}\n           Missing output files: " in answer.stdout
+    for step in ("01_cifar10_warmup cifar10_warmup", "05_benchmark aid-published-learned-masked-s3", "00_quickstart"):
+        assert re.search(rf"would run  {step}\n( .*\n)?           Missing output files: ", answer.stdout), step
+    assert "is trained: there is no such checkpoint yet" in answer.stdout
+    assert re.search(r"checkpoints: \d+ trained, \d+ measured\); nothing was started\.", answer.stdout)
     assert not list(root.rglob("*.ipynb"))
+
+
+def test_a_dry_run_says_which_checkpoint_would_be_reused_and_which_would_not(root, monkeypatch, tmp_path):
+    key = ModelKey("synthetic", "published", "learned", "masked")
+    training = plan.Training(key, plan.TRANSFER, "synthetic")
+    assert preview.at_hand(training, "demo") == (None, "there is no such checkpoint yet")
+    shipped = root / "saved_models/synthetic_finetuned.safetensors"
+    shipped.parent.mkdir(parents=True)
+    shipped.touch()
+    shipped.with_suffix(".json").write_text(json.dumps({"profile": "demo"}))
+    assert preview.at_hand(training, "demo")[0] == shipped
+    file, why = preview.at_hand(training, "smoke")
+    assert file is None and "synthetic_finetuned.safetensors is of profile 'demo'" in why
 
 
 # --- the plan ---
 
 
+def names(trainings) -> list[str]:
+    return [training.name for training in trainings]
+
+
 def test_each_transfer_starts_from_the_warmup_of_its_recipe_and_seed():
     sets = {name: name for name in ("cifar10", "aid", "rsscn7")}
-    made = plan.make_plan(configs.load("compact"), sets, ["paper", "dropped"], [0, 1])
-    assert len(made.warmups) == 4 and len(made.transfers) == 8
-    starts = {training.name: training.start for training in made.transfers}
-    assert starts["aid_finetuned"] == "cifar10_warmup"
-    assert starts["rsscn7_finetuned_dropped_seed1"] == "cifar10_warmup_dropped_seed1"
-    assert set(starts.values()) == {training.name for training in made.warmups}
-    assert made.quickstart == "aid_finetuned_dropped"
+    made = plan.make_plan(configs.load("compact"), sets, ["masked", "dropped", "anytime"], [0, 1])
+    warmups, transfers = made.of(plan.WARMUP), made.of(plan.TRANSFER)
+    assert len(warmups) == 6 and len(transfers) == 12
+    starts = {training.name: training.start for training in transfers}
+    assert starts["aid_finetuned"].name == "cifar10_warmup"
+    assert starts["aid_anytime"].name == "cifar10_anytime"
+    assert starts["rsscn7-published-learned-s1"].name == "cifar10-warmup-learned-s1"
+    assert set(starts.values()) == {training.key for training in warmups}
+    assert made.quickstart == "aid_anytime" and made.moved == "aid_finetuned"
 
 
-def test_each_selector_of_the_profile_is_a_training_that_asks_its_notebook_for_it():
-    made = plan.make_plan(
-        configs.load("compact"), {"cifar10": "cifar10", "pictures": "/my/pictures"}, ["paper"], [0, 1]
-    )
-    asked = {training.name: training.parameters for training in made.line_guided}
+def test_each_method_of_the_profile_is_a_training_that_asks_its_notebook_for_it():
+    compact = configs.load("compact")
+    made = plan.make_plan(compact, {"cifar10": "cifar10", "pictures": "/my/pictures"}, ["masked"], [0, 1])
+    asked = {training.name: training.parameters for training in made.of(plan.DIRECT)}
     # On the warm-up set too, which this profile says how to train on.
-    assert len(asked) == len(configs.load("compact").selectors) * 2 * 2 == 14 * 2 * 2
-    assert "cifar10_line_guided_glance_anytime_seed1" in asked
+    assert len(asked) == len(compact.methods) * 2 * 2 == 14 * 2 * 2
+    assert "cifar10-direct-glance-anytime-s1" in asked
     common = {"dataset": "/my/pictures", "seed": 1}
-    assert asked["pictures_line_guided_sobel_top_seed1"] == common | {"extractor": "sobel", "selection": "top"}
-    assert asked["pictures_line_guided_learned_seed1"] == common | {"selection": "learned", "recipe": "dropped"}
-    assert asked["pictures_line_guided_learned_paper_seed1"] == common | {"selection": "learned", "recipe": "paper"}
-    assert set(asked) <= {training.name for training in made.benchmarked}
-    assert not plan.make_plan(configs.load("demo"), {"synthetic_closeups": ""}, ["paper"], [0]).line_guided
+    guided = {"selector": "line_guided:lines=sobel,choice=top", "recipe": "dropped"}
+    assert asked["pictures-direct-line_guided,lines=sobel,choice=top-s1"] == common | guided
+    assert asked["pictures-direct-learned-s1"] == common | {"selector": "learned", "recipe": "dropped"}
+    assert asked["pictures-direct-learned-masked-s1"] == common | {"selector": "learned", "recipe": "masked"}
+    assert set(asked) <= set(names(made.benchmarked))
+    assert not plan.make_plan(configs.load("demo"), {"synthetic_closeups": ""}, ["masked"], [0]).of(plan.DIRECT)
 
 
 def test_agentvit_is_trained_where_the_profile_or_the_user_asks_for_it():
     sets = {"synthetic_closeups": "synthetic_closeups", "synthetic": "synthetic"}
     demo = configs.load("demo")
-    assert not plan.make_plan(demo, sets, ["dropped"], [0]).agentvit
+    without = plan.make_plan(demo, sets, ["dropped"], [0])
+    assert not without.of(plan.AGENTVIT) and without.told == "agentvit_synthetic", "the shipped one"
     made = plan.make_plan(demo, sets, ["dropped"], [0, 1], agentvit=True)
-    asked = {training.name: training.parameters for training in made.agentvit}
-    assert asked["synthetic_agentvit"] == {"dataset": "synthetic", "seed": 0, "setting": "published"}
-    assert asked["synthetic_line_guided_agent_seed1"] == {"dataset": "synthetic", "seed": 1, "setting": "equal"}
-    assert {"synthetic_line_guided_learned", "synthetic_line_guided_learned_paper"} <= {
-        t.name for t in made.line_guided
-    }
-    assert made.compared == ("synthetic",)
-    assert set(asked) <= {training.name for training in made.benchmarked}
-    assert plan.make_plan(configs.load("compact"), {"cifar10": "", "aid": "aid"}, ["paper"], [0]).compared == ("aid",)
+    asked = {training.name: training.parameters for training in made.of(plan.AGENTVIT)}
+    assert asked["agentvit_synthetic"] == {"dataset": "synthetic", "seed": 0, "setting": "published"}
+    assert asked["synthetic-direct-agent-s1"] == {"dataset": "synthetic", "seed": 1, "setting": "equal"}
+    beside = {"synthetic-direct-learned-s0", "synthetic-direct-learned-masked-s0", "synthetic-direct-random-s1"}
+    assert beside <= set(names(made.of(plan.DIRECT)))
+    assert set(asked) <= set(names(made.benchmarked)) and made.told == "agentvit_synthetic"
+    compact = plan.make_plan(configs.load("compact"), {"cifar10": "", "aid": "aid"}, ["masked"], [0])
+    assert names(compact.of(plan.AGENTVIT)) == ["agentvit_aid", "aid-direct-agent-s0"]
 
 
-def test_anytime_has_its_checkpoints_its_notebook_and_where_it_is_compared_a_figure():
-    made = plan.make_plan(configs.load("demo"), {"synthetic": "synthetic"}, ["dropped", "anytime"], [0, 1])
-    assert [training.name for training in made.transfers if training.recipe == "anytime"] == [
+def test_anytime_has_its_checkpoints_and_its_notebook():
+    demo = configs.load("demo")
+    made = plan.make_plan(demo, {"synthetic": "synthetic"}, ["dropped", "anytime"], [0, 1])
+    assert names(t for t in made.of(plan.TRANSFER) if t.key.recipe == "anytime") == [
         "synthetic_anytime",
-        "synthetic_anytime_seed1",
+        "synthetic-published-glance-anytime-s1",
     ]
-    assert made.quickstart == "synthetic_anytime" and made.methods == ()
-    assert [name for name in plan.executed_notebooks(made) if "07" in name] == ["notebooks/07_anytime_synthetic.ipynb"]
-    compact = plan.make_plan(configs.load("compact"), {"aid": "aid"}, ["anytime"], [0])
-    by_name = {training.name: training.parameters for training in compact.line_guided}
-    assert by_name["aid_line_guided_glance_anytime"] == {
-        "dataset": "aid",
-        "seed": 0,
-        "selection": "glance",
-        "recipe": "anytime",
-    }
-    assert by_name["aid_line_guided_evit"]["recipe"] == "dropped" and compact.methods == ("aid",)
+    assert made.quickstart == "synthetic_anytime" and made.anytime == {"synthetic": "synthetic_anytime"}
+    executed = steps.executed_notebooks(steps.make_steps(demo, made, [0, 1]))
+    assert [name for name in executed if "07" in name] == ["notebooks/07_anytime_synthetic.ipynb"]
+    compact = plan.make_plan(configs.load("compact"), {"aid": "aid"}, ["masked"], [0])
+    assert compact.anytime == {"aid": "aid-direct-glance-anytime-s0"}, "where no transfer has the recipe"
+
+
+def test_a_whole_run_is_in_reading_order_and_leaves_out_what_is_asked_for_alone():
+    demo = configs.load("demo")
+    made = plan.make_plan(demo, {"synthetic": "synthetic"}, ["anytime"], [0])
+    described = steps.make_steps(demo, made, [0])
+    numbers = [name.removeprefix("notebooks/")[:2] for name in steps.executed_notebooks(described)]
+    assert numbers == sorted(numbers) and not {"09", "10"} & set(numbers)
+    assert steps.executed_notebooks(described, "speed") == ["notebooks/09_speed.ipynb"]
+    assert set(options.ALONE) == {step.rule for step in described if step.alone}
+    assert all(
+        table in step.outputs for step in described for rule, table in options.ALONE.items() if rule == step.rule
+    )
+
+
+def test_the_wildcards_of_a_rule_hold_no_comma_and_lead_back_to_the_job():
+    """Snakemake names a job on a cluster by name=value,name=value."""
+    compact = configs.load("compact")
+    made = plan.make_plan(compact, {"cifar10": "cifar10", "aid": "aid"}, ["masked"], [0])
+    described = steps.make_steps(compact, made, [0])
+    for step in described:
+        left = set(step.jobs)
+        for rule in steps.rules_of(step):
+            for name in [name for name in left if name.count(",") == rule.pattern.count(",")]:
+                given = dict(zip(rule.wildcards, name.split(","), strict=True)) if name else {}
+                assert rule.job(given) is step.jobs[name]
+                assert rule.pattern.format(**given) == name
+                assert all(value in rule.wildcards[place] for place, value in given.items())
+                left.remove(name)
+        assert not left
 
 
 def test_the_comparison_with_agentvit_is_with_both_recipes_unless_one_is_asked_for():
-    assert run.parse(["--agentvit"]).recipes == ["paper", "dropped", "anytime"]
-    assert run.parse([]).recipes == ["dropped", "anytime"]
-    assert run.parse(["--agentvit", "--recipes", "dropped"]).recipes == ["dropped"]
+    assert options.parse(["--agentvit"]).recipes == ["masked", "dropped", "anytime"]
+    assert options.parse([]).recipes == ["dropped", "anytime"]
+    assert options.parse(["--agentvit", "--recipes", "dropped"]).recipes == ["dropped"]
 
 
 # --- one notebook ---
@@ -241,6 +287,14 @@ def test_a_sign_of_life_is_what_the_notebook_said_last_and_not_a_log_of_torch():
     assert beat.last == "accuracy: 100%|##########"
 
 
+def test_why_a_checkpoint_is_or_is_not_reused_is_told_at_once(capsys):
+    beat = notebook.Heartbeat("02_transfer")
+    why = "not reused: saved_models/aid_finetuned.safetensors was made with other settings"
+    beat.write(f"{why}\nepoch 1/8: loss 0.4\n")
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith(notebook.PROGRESS)]
+    assert told == [f"{notebook.PROGRESS}02_transfer: {why}"]
+
+
 def test_a_kernel_that_is_killed_is_a_failed_notebook_with_its_cell(root, tmp_path):
     """As the system does where memory runs out."""
     source = written(tmp_path, "seed = 0", "print('before')", "import os\nos.kill(os.getpid(), 9)")
@@ -260,11 +314,11 @@ def test_files_from_the_future_become_of_now_in_their_order(tmp_path):
         os.utime(tmp_path / file, (now + ahead, now + ahead))
     (tmp_path / ".snakemake").mkdir()
     (tmp_path / ".lock").touch()
-    assert run.settle_times(tmp_path, tmp_path / ".lock") == 3
+    assert settle_times(tmp_path, tmp_path / ".lock") == 3
     times = {file: (tmp_path / file).stat().st_mtime_ns for file in names}
     assert sorted(names, key=times.get) == ["old", "c", "a", "b"]
     assert max(times.values()) < (time.time() + 1) * 1e9
-    assert run.settle_times(tmp_path, tmp_path / ".lock") == 0
+    assert settle_times(tmp_path, tmp_path / ".lock") == 0
 
 
 def test_without_its_server_a_warm_kernel_is_a_plain_one(root, tmp_path, monkeypatch):
@@ -282,7 +336,7 @@ def test_a_failed_notebook_can_be_read_and_is_not_taken_for_done(root, tmp_path)
     assert answer.returncode == 1
     assert "In cell [3]:" in answer.stdout and "RuntimeError: loss is nan" in answer.stdout
     assert not (out / "step.ipynb").exists()
-    assert "before" in (out / "step.failed.ipynb").read_text()  # as pipeline/report looks for it
+    assert "before" in (out / "step.failed.ipynb").read_text()  # as pipeline/report.py looks for it
     assert "RuntimeError: loss is nan" in (out / "step.failed.txt").read_text()
 
 
@@ -291,8 +345,8 @@ def test_a_failed_notebook_can_be_read_and_is_not_taken_for_done(root, tmp_path)
 STEPS = """
 import json, os, sys, time
 from pathlib import Path
-from asel_lib import paths, configs
-from asel_lib.paths import checkpoint_name, line_guided_name
+from asel_lib import configs, paths
+from asel_lib.identity import ModelKey
 
 run = paths.run(profile)
 def write(*files):
@@ -301,12 +355,15 @@ def write(*files):
         (run / file).write_text("there")
 """
 TRAIN = """
-made = NAME()
+made = ModelKey(dataset, SCHEDULE, SELECTOR, recipe, seed=seed).name
 if (paths.root() / f"hang at {made}").exists():
     time.sleep(600)
 write(*(f"checkpoints/{made}{end}" for end in (".safetensors", ".json", "_history.csv")))
 """
 BENCHMARK = """
+if False:
+    from asel_lib.evaluation import timing
+    from asel_lib.reporting import style
 if (paths.root() / f"fail at {checkpoint}").exists():
     raise RuntimeError("the benchmark failed")
 write(*(f"{kind}/{checkpoint}.csv" for kind in ("results", "confusion", "patches")))
@@ -314,11 +371,20 @@ write(f"answers/{checkpoint}.csv.gz")
 write(*(f"figures/{checkpoint}_kept_patches.{end}" for end in ("png", "pdf")))
 """
 DRAW = """
-sets = ("synthetic", "synthetic_closeups")
-from asel_lib.reporting.figures import FIGURES
-from asel_lib.reporting import paper
-names = [f"{s}_{name}" for s in sets for name in FIGURES] + ["gflops_scaling", *paper.FIGURES]
-write("results.csv", *(f"figures/{name}.{end}" for name in names for end in ("png", "pdf", "csv")))
+if False:
+    from asel_lib.reporting import style
+from pipeline.plan import figure_files, make_plan
+settings = configs.load(profile)
+sets = {name: name for name in (settings.warmup_dataset, *settings.datasets)}
+names = figure_files(make_plan(settings, sets, list(settings.recipes), [0]))
+write("results.csv", *(f"figures/{name}" for name in names))
+"""
+QUICKSTART = """
+if False:
+    from asel_lib.reporting import style
+from asel_lib import paths
+from pathlib import Path
+assert Path(checkpoint).is_file()
 """
 # The real one takes as long as three of these notebooks.
 REPORT = """
@@ -334,8 +400,12 @@ if __name__ == "__main__":
     write_report([Path(name) for name in sys.argv[1:]])
 """
 TRAINING = 'profile = "demo"\ndataset = ""\nrecipe = "dropped"\nseed = 0\nretrain = False'
-STAGE = "NAME = lambda: checkpoint_name(dataset, {!r}, recipe, seed)"
-GUIDED = 'NAME = lambda: line_guided_name(dataset, f"line_guided:lines={extractor},choice={selection}", seed=seed)'
+CLAIMS = "if False:\n    from asel_lib.reporting import style\nwrite('claims.csv')"
+TOP = "line_guided:lines=xdog,choice=top"
+
+
+def training(schedule: str, selector: str) -> str:
+    return TRAIN.replace("SCHEDULE", repr(schedule)).replace("SELECTOR", selector)
 
 
 @pytest.fixture
@@ -343,25 +413,23 @@ def copy(root, monkeypatch) -> Path:
     """A checkout whose notebooks only write their files; `hang at X` or `fail at X` in it stops them."""
     place = root.with_name("a copy")
     shutil.copytree(REPOSITORY / "pipeline", place / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.rmtree(place / "pipeline/report")
-    (place / "pipeline/report").mkdir()
-    for name in ("__init__.py", "__main__.py"):
-        (place / "pipeline/report" / name).write_text(REPORT)
+    (place / "pipeline/report.py").write_text(REPORT)
     shutil.copy(REPOSITORY / "Snakefile", place)
     shutil.copytree(REPOSITORY / "asel_lib", place / "asel_lib", ignore=shutil.ignore_patterns("__pycache__"))
-    demo = place / "asel_lib/profiles/demo.yaml"
-    more = 'selectors: ["line_guided:lines=xdog,choice=top"]'
-    written_there = demo.read_text().replace("recipes: [dropped, anytime]", "recipes: [dropped]")
-    demo.write_text(written_there.replace("benchmark_warmup: false", "benchmark_warmup: true") + more)
+    demo = place / "asel_lib/configs/demo.yaml"
+    there = demo.read_text().replace("recipes: [dropped, anytime]", "recipes: [dropped]")
+    demo.write_text(there.replace("benchmark_warmup: false", "benchmark_warmup: true") + f'methods: ["{TOP}"]\n')
     (place / "notebooks").mkdir()
     for name, parameters, *cells in (
-        ("00_quickstart", 'checkpoint = ""', "from pathlib import Path\nassert Path(checkpoint).is_file()"),
-        ("01_cifar10_warmup", TRAINING, STEPS, STAGE.format("warmup"), TRAIN),
-        ("02_remote_sensing_transfer", TRAINING, STEPS, STAGE.format("finetuned"), TRAIN),
-        ("03_line_guided_training", TRAINING + '\nextractor = ""\nselection = ""', STEPS, GUIDED, TRAIN),
+        ("00_quickstart", 'checkpoint = ""', QUICKSTART),
+        ("01_cifar10_warmup", TRAINING, STEPS, training("warmup", "'learned'")),
+        ("02_remote_sensing_transfer", TRAINING, STEPS, training("published", "'learned'")),
+        ("03_direct_training", TRAINING + '\nselector = ""', STEPS, training("direct", "selector")),
         ("05_benchmark", 'profile = "demo"\ncheckpoint = ""\nratios = []', STEPS, BENCHMARK),
         ("06_paper_figures", 'profile = "demo"\nsource = ""', STEPS, DRAW),
-        ("08_claims", 'profile = "demo"\nagent_checkpoint = moved_checkpoint = ""', STEPS, 'write("claims.csv")'),
+        ("08_claims", 'profile = "demo"\nagent_checkpoint = moved_checkpoint = ""', STEPS, CLAIMS),
+        ("09_speed", 'profile = "demo"', STEPS),
+        ("10_export", 'profile = "demo"', STEPS),
     ):
         written(place / "notebooks", parameters, *cells, name=f"{name}.ipynb")
     monkeypatch.setenv("PYTHONPATH", str(place))
@@ -370,14 +438,19 @@ def copy(root, monkeypatch) -> Path:
     return place
 
 
+WARMED, TUNED = "synthetic_closeups-warmup-learned-s0", "synthetic-published-learned-s0"
+GUIDED = "synthetic-direct-line_guided,lines=xdog,choice=top-s0"
+SHORT = {WARMED: "warmup", TUNED: "tuned", GUIDED: "guided"}
+
+
 def started(answer: subprocess.CompletedProcess) -> list[str]:
-    """The notebooks that were started, by number and checkpoint's stage, e.g. "05 warmup"."""
-    names = re.findall(r" s  (\S+): started$", answer.stdout, re.M)
-    return sorted(" ".join(re.findall(r"^\d\d|warmup_dropped|finetuned|xdog_top", name)) for name in names)
+    """The notebooks that were started, by number and model, e.g. "05 warmup"."""
+    found = re.findall(r" s  (\S+): started$", answer.stdout, re.M)
+    return sorted(" ".join([name[:2], *(short for model, short in SHORT.items() if model in name)]) for name in found)
 
 
-ALL = ["00", "01 warmup_dropped", "02 finetuned", "03 xdog_top"]
-ALL += ["05 finetuned", "05 warmup_dropped", "05 xdog_top", "06", "08"]
+TRAININGS, BENCHMARKS = ["01 warmup", "02 tuned", "03 guided"], ["05 guided", "05 tuned", "05 warmup"]
+ALL = ["00", *TRAININGS, *BENCHMARKS, "06", "08"]
 
 
 @pytest.mark.slow
@@ -393,14 +466,44 @@ def test_only_what_changed_runs_again(copy):
     assert time.monotonic() - begun < 90  # also beside other tests
 
     folder = copy / "benchmarks_results/runs/demo"
-    (folder / "results/synthetic_finetuned_dropped.csv").unlink()
-    assert started(pipeline(copy)) == ["05 finetuned", "06", "08"]
+    (folder / f"results/{TUNED}.csv").unlink()
+    assert started(pipeline(copy)) == ["05 tuned", "06", "08"]
 
-    checkpoint = folder / "checkpoints/synthetic_closeups_warmup_dropped.safetensors"
-    (copy / "asel_lib/paths.py").write_text((copy / "asel_lib/paths.py").read_text() + "# changed\n")
+    checkpoint = folder / f"checkpoints/{WARMED}.safetensors"
+    add(copy / "asel_lib/paths.py", "CHANGED = True")
     inode = checkpoint.stat().st_ino
     assert started(pipeline(copy)) == ALL
     assert checkpoint.stat().st_ino == inode, "deleted before its notebook could see that it still matches"
+
+
+def add(file: Path, line: str) -> None:
+    file.write_text(f"{file.read_text()}{line}\n")
+
+
+def wanted(checkout: Path) -> list[str]:
+    """The notebooks that a dry run lists, as `started` has them, and "report"."""
+    answer = pipeline(checkout, "--dry-run")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    found = re.findall(r"^would run  (\S+)(?: (\S+))?", answer.stdout, re.M)
+    return sorted(
+        "report" if name == "the" else " ".join(filter(None, [name[:2], SHORT.get(model)])) for name, model in found
+    )
+
+
+@pytest.mark.slow
+def test_what_runs_again_after_a_change_is_what_uses_the_changed_code(copy):
+    assert pipeline(copy).returncode == 0
+    style, timing = copy / "asel_lib/reporting/style.py", copy / "asel_lib/evaluation/timing.py"
+    add(style, "# a comment")
+    timing.write_text('"""Another docstring."""\n' + timing.read_text().partition('"""\n')[2])
+    add(copy / "asel_lib/configs/demo.yaml", "# a comment")
+    assert wanted(copy) == []
+    before = style.read_text()
+    add(style, "CHANGED = True")
+    assert wanted(copy) == ["00", "06", "08", "report"], "no training and no benchmark"
+    style.write_text(before)
+    add(timing, "CHANGED = True")
+    assert set(BENCHMARKS) <= set(wanted(copy)) and not set(TRAININGS) & set(wanted(copy))
 
 
 @pytest.mark.slow
@@ -416,7 +519,7 @@ def test_a_clock_that_went_back_neither_hides_a_change_nor_makes_all_of_it_run_a
     assert started(again) == [] and "the clock went back" in again.stdout
 
     changed = copy / "asel_lib/paths.py"  # and now it is a year behind
-    changed.write_text(changed.read_text() + "# changed\n")
+    add(changed, "CHANGED = True")
     os.utime(changed, (time.time() - year, time.time() - year))
     assert started(pipeline(copy)) == ALL
     assert started(pipeline(copy)) == []
@@ -467,7 +570,7 @@ def test_a_run_killed_at_any_moment_again_and_again_goes_on_to_its_end(copy):
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_run_that_was_stopped_leaves_nothing_running_and_goes_on(copy, how):
-    hang = copy / "hang at synthetic_finetuned_dropped"
+    hang = copy / f"hang at {TUNED}"
     hang.touch()
     command = [sys.executable, copy / "pipeline/run.py"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -484,7 +587,7 @@ def test_a_run_that_was_stopped_leaves_nothing_running_and_goes_on(copy, how):
     hang.unlink()
     again = pipeline(copy)
     assert again.returncode == 0, again.stdout + again.stderr
-    assert "01 warmup_dropped" not in started(again) and "02 finetuned" in started(again)
+    assert "01 warmup" not in started(again) and "02 tuned" in started(again)
 
 
 def processes_of(root: Path) -> list[str]:
@@ -503,21 +606,21 @@ def processes_of(root: Path) -> list[str]:
 
 @pytest.mark.slow
 def test_one_failure_does_not_stop_the_rest_and_is_shown_last(copy):
-    shutil.copytree(REPOSITORY / "pipeline/report", copy / "pipeline/report", dirs_exist_ok=True)
-    (copy / "fail at synthetic_closeups_warmup_dropped").touch()
+    shutil.copy(REPOSITORY / "pipeline/report.py", copy / "pipeline")
+    (copy / f"fail at {WARMED}").touch()
     answer = pipeline(copy)
     assert answer.returncode == 1
-    assert "02 finetuned" in started(answer) and "05 finetuned" in started(answer)
+    assert "02 tuned" in started(answer) and "05 tuned" in started(answer)
     assert answer.stdout.rstrip().endswith("RuntimeError: the benchmark failed")
     last = answer.stdout[answer.stdout.rindex("failed (") - 60 :]
-    assert "05_benchmark_synthetic_closeups_warmup_dropped failed (" in last and "In cell [4]:" in last
+    assert f"05_benchmark_{WARMED} failed (" in last and "In cell [4]:" in last
     page = copy / "benchmarks_results/report/notebooks.html"
     assert "RuntimeError: the benchmark failed" in page.read_text()
 
-    (copy / "fail at synthetic_closeups_warmup_dropped").unlink()
+    (copy / f"fail at {WARMED}").unlink()
     again = pipeline(copy)
     assert again.returncode == 0
-    assert started(again) == ["05 warmup_dropped", "06", "08"]
+    assert started(again) == ["05 warmup", "06", "08"]
 
 
 # --- the real notebooks ---
@@ -527,15 +630,15 @@ def test_one_failure_does_not_stop_the_rest_and_is_shown_last(copy):
 def test_profile_smoke_runs_from_nothing_and_has_its_figures(root):
     answer = pipeline(REPOSITORY, "--profile", "smoke")
     assert answer.returncode == 0, answer.stdout + answer.stderr
-    folder = root / "benchmarks_results/runs/smoke"
-    names = [f"synthetic_{name}" for name in (*FIGURES, *comparison.FIGURES)] + ["gflops_scaling"]
-    names += ["synthetic_line_guided_xdog_sample_kept_patches", "synthetic_finetuned_dropped_kept_patches"]
-    for name in names:
-        for ending in ("png", "pdf"):
-            assert (folder / f"figures/{name}.{ending}").stat().st_size > 1000
-    # Two data sets' figures, one with AgentViT, the scaling; the papers'; a confusion of each, of one with anytime two;
-    # of each a sheet of patches that lines chose and one of those that recipe anytime's selector chose.
-    count = 2 * len(FIGURES) + len(comparison.FIGURES) + 1 + len(paper.FIGURES) + 3 + 4
+    folder, smoke = root / "benchmarks_results/runs/smoke", configs.load("smoke")
+    sets = {name: name for name in (smoke.warmup_dataset, *smoke.datasets)}
+    made = plan.make_plan(smoke, sets, list(smoke.recipes), [0])
+    drawn = plan.figure_files(made)
+    for name in (*drawn, *(f"{training.name}_kept_patches.png" for training in made.benchmarked)):
+        assert (folder / f"figures/{name}").stat().st_size > (1000 if name.endswith(("png", "pdf")) else 50)
+    # A confusion of each data set, of one with anytime two; of each a sheet of patches that lines chose and one of
+    # those that recipe anytime's selector chose.
+    count = len([name for name in drawn if name.endswith(".png")]) + 3 + 4
     assert (folder / "notebooks/06_paper_figures.ipynb").read_text().count('"image/png"') == count
     assert (folder / "claims.csv").stat().st_size > 1000
     assert (root / "benchmarks_results/report/notebooks/smoke/08_claims.html").is_file()

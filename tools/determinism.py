@@ -21,7 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from pipeline.run import REPOSITORY, split_at_dashes
+from pipeline.options import REPOSITORY, split_at_dashes
 
 READY = "ready"  # printed by a run by the library once everything is imported
 ACCURACY = ["accuracy", "accuracy_low", "accuracy_high", "top5", "object_kept", "kept_patches", "n_images"]
