@@ -95,7 +95,7 @@ for step in steps:
 rule report:
     input:
         "results.csv",
-        script=from_run("pipeline", "report.py"),
+        script=from_run("pipeline", "report", "__main__.py"),
         executed=executed_notebooks(steps),
     output:
         "index.html",  # leads to the report, which is of all runs

@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-from asel_lib.configs import Profile
-
 from asel_lib import methods
+from asel_lib.configs import Profile
 from asel_lib.identity import ModelKey
 from asel_lib.registry import RECIPES
 

@@ -3,9 +3,8 @@
 import json
 from dataclasses import dataclass
 
-from asel_lib.configs import Profile
-
 from asel_lib import paths
+from asel_lib.configs import Profile
 from pipeline.plan import AGENTVIT, DIRECT, TRANSFER, WARMUP, Plan, Training, figure_files
 
 CHECKPOINT = ("checkpoints/{name}.safetensors", "checkpoints/{name}.json", "checkpoints/{name}_history.csv")

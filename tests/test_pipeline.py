@@ -15,13 +15,13 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from tools import determinism
 
 from asel_lib import configs
 from asel_lib.errors import DatasetError, DatasetMissing
 from asel_lib.identity import ModelKey
 from pipeline import notebook, options, plan, preview, steps
 from pipeline.folder import settle_times
+from tools import determinism
 
 REPOSITORY = Path(__file__).parents[1]
 
