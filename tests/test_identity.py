@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from asel_lib.identity import SCHEDULES, ModelKey
@@ -26,11 +26,13 @@ KEYS = some.builds(
 )
 
 
+@settings(deadline=None)  # a busy machine is no fault of the names
 @given(KEYS)
 def test_a_name_reads_back_as_the_key_that_made_it(key):
     assert ModelKey.parse(key.name) == key
 
 
+@settings(deadline=None)  # a busy machine is no fault of the names
 @given(KEYS)
 def test_a_row_of_a_table_holds_the_whole_key(key):
     file = io.StringIO()
