@@ -38,45 +38,70 @@ class DatasetSpec:
 
 
 _IMAGENET = {"layout": "{train,val}/<class>/*.JPEG", "origin": "https://image-net.org"}
-# The addresses and digests of EuroSAT and Imagenette are those of torchvision.datasets; of CIFAR-10, whose version there
-# consists of pickles, those of the binary version on its publisher's page.
-_SPECS = {entry.name: entry for entry in (
-    DatasetSpec("synthetic", "synthetic aerial scenes", 10),
-    DatasetSpec("synthetic_closeups", "synthetic aerial close-ups", 10),
-    DatasetSpec(
-        "cifar10", "CIFAR-10", 10, ("cifar10", "CIFAR10", "CIFAR-10"), "{train,test}/<class>/*",
-        url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz", inner="cifar-10-batches-bin",
-        images=60_000, md5="c32a1d4ab5d03f1284b67883e8d87530",
-    ),
-    DatasetSpec(
-        "eurosat", "EuroSAT RGB", 10, ("eurosat", "eurosat/2750", "EuroSAT", "EuroSAT/2750", "EuroSAT_RGB"),
-        url="https://huggingface.co/datasets/torchgeo/eurosat/resolve/"
-        "c877bcd43f099cd0196738f714544e355477f3fd/EuroSAT.zip",
-        inner="2750", images=27_000, md5="c8fa014336c82ac7804f0398fcb19387",
-    ),
-    DatasetSpec(
-        "rsscn7", "RSSCN7", 7, ("rsscn7", "RSSCN7", "RSSCN7-master"),
-        url="https://github.com/palewithout/RSSCN7/archive/refs/heads/master.zip",
-        inner="RSSCN7-master", images=2_800,
-    ),
-    DatasetSpec(
-        "aid", "AID", 30, ("aid", "AID-data", "AID", "AID-data/AID"),
-        origin="https://captain-whu.github.io/AID/",
-    ),
-    DatasetSpec(
-        "ucmerced", "UC Merced Land Use", 21,
-        ("ucmerced", "UCMerced_LandUse/Images", "ucmerced/UCMerced_LandUse/Images"), "<class>/*.tif",
-        origin="http://weegee.vision.ucmerced.edu/datasets/landuse.html",
-    ),
-    DatasetSpec(
-        "imagenette", "Imagenette", 10, ("imagenette", "imagenette2-320", "imagenette2", "imagenette2-160"),
-        "{train,val}/<class>/*.JPEG",
-        url="https://s3.amazonaws.com/fast-ai-imageclas/imagenette2-320.tgz",
-        inner="imagenette2-320", images=13_394, md5="3df6f0d01a2c9592104656642f5e78a3",
-    ),
-    DatasetSpec("imagenet10", "ImageNet-1k, 10 of it", 10, ("imagenet10", "ImageNet10"), **_IMAGENET),
-    DatasetSpec("imagenet100", "ImageNet-1k, 100 of it", 100, ("imagenet100", "ImageNet100"), **_IMAGENET),
-)}
+# The addresses and digests of EuroSAT and Imagenette are those of torchvision.datasets; of CIFAR-10, whose version
+# there consists of pickles, those of the binary version on its publisher's page.
+_SPECS = {
+    entry.name: entry
+    for entry in (
+        DatasetSpec("synthetic", "synthetic aerial scenes", 10),
+        DatasetSpec("synthetic_closeups", "synthetic aerial close-ups", 10),
+        DatasetSpec(
+            "cifar10",
+            "CIFAR-10",
+            10,
+            ("cifar10", "CIFAR10", "CIFAR-10"),
+            "{train,test}/<class>/*",
+            url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+            inner="cifar-10-batches-bin",
+            images=60_000,
+            md5="c32a1d4ab5d03f1284b67883e8d87530",
+        ),
+        DatasetSpec(
+            "eurosat",
+            "EuroSAT RGB",
+            10,
+            ("eurosat", "eurosat/2750", "EuroSAT", "EuroSAT/2750", "EuroSAT_RGB"),
+            url="https://huggingface.co/datasets/torchgeo/eurosat/resolve/"
+            "c877bcd43f099cd0196738f714544e355477f3fd/EuroSAT.zip",
+            inner="2750",
+            images=27_000,
+            md5="c8fa014336c82ac7804f0398fcb19387",
+        ),
+        DatasetSpec(
+            "rsscn7",
+            "RSSCN7",
+            7,
+            ("rsscn7", "RSSCN7", "RSSCN7-master"),
+            url="https://github.com/palewithout/RSSCN7/archive/refs/heads/master.zip",
+            inner="RSSCN7-master",
+            images=2_800,
+        ),
+        DatasetSpec(
+            "aid", "AID", 30, ("aid", "AID-data", "AID", "AID-data/AID"), origin="https://captain-whu.github.io/AID/"
+        ),
+        DatasetSpec(
+            "ucmerced",
+            "UC Merced Land Use",
+            21,
+            ("ucmerced", "UCMerced_LandUse/Images", "ucmerced/UCMerced_LandUse/Images"),
+            "<class>/*.tif",
+            origin="http://weegee.vision.ucmerced.edu/datasets/landuse.html",
+        ),
+        DatasetSpec(
+            "imagenette",
+            "Imagenette",
+            10,
+            ("imagenette", "imagenette2-320", "imagenette2", "imagenette2-160"),
+            "{train,val}/<class>/*.JPEG",
+            url="https://s3.amazonaws.com/fast-ai-imageclas/imagenette2-320.tgz",
+            inner="imagenette2-320",
+            images=13_394,
+            md5="3df6f0d01a2c9592104656642f5e78a3",
+        ),
+        DatasetSpec("imagenet10", "ImageNet-1k, 10 of it", 10, ("imagenet10", "ImageNet10"), **_IMAGENET),
+        DatasetSpec("imagenet100", "ImageNet-1k, 100 of it", 100, ("imagenet100", "ImageNet100"), **_IMAGENET),
+    )
+}
 
 
 def names() -> list[str]:

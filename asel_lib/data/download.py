@@ -142,7 +142,9 @@ def unpack_cifar10(archive: Path, destination: Path, inner: str = "") -> Path:
                 for number, (label, pixels) in enumerate(tqdm(records, f"cifar10 {part}")):
                     Image.fromarray(pixels).save(folders[label] / f"{number:05d}.png")
         except (FileNotFoundError, IndexError, ValueError) as error:
-            raise DatasetError(f"{archive} does not hold CIFAR-10's binary batches ({error}); download it again") from error
+            raise DatasetError(
+                f"{archive} does not hold CIFAR-10's binary batches ({error}); download it again"
+            ) from error
         os.replace(stage / "images", destination)
     return destination
 
@@ -245,9 +247,7 @@ def _download_rest(url: str, part: Path, has_digest: bool, progress: bool, timeo
                 version.write_text(new_etag)
         length = response.headers.get("Content-Length")
         total = start + int(length) if length else None
-        bar = tqdm(
-            total=total, initial=start, unit="B", unit_scale=True, desc=part.stem[:30], disable=not progress
-        )
+        bar = tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=part.stem[:30], disable=not progress)
         with part.open("ab" if resumes else "wb") as file, bar:
             while chunk := _read(response):
                 file.write(chunk)

@@ -374,9 +374,7 @@ def test_a_data_folder_that_cannot_be_written_is_named(published, tmp_path, monk
         catalog.find("rsscn7", download=True)
 
 
-@pytest.mark.parametrize(
-    ("name", "module"), [("eurosat", "eurosat"), ("imagenette", "imagenette")]
-)
+@pytest.mark.parametrize(("name", "module"), [("eurosat", "eurosat"), ("imagenette", "imagenette")])
 def test_addresses_and_digests_are_those_of_torchvision(name, module):
     source = inspect.getsource(importlib.import_module(f"torchvision.datasets.{module}"))
     assert catalog.spec(name).url in source and catalog.spec(name).md5 in source

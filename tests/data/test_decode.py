@@ -69,10 +69,12 @@ DAMAGES = {
     "a pickle": lambda folder: np.save(folder / "pixels.npy", np.array([{}]), allow_pickle=True),
     "wrong shape": array(np.zeros((12, 8, 8, 3), np.uint8)),
     "wrong shape, said so": lambda folder: (
-        array(np.zeros((12, 16, 16), np.uint8))(folder), about(shapes={"pixels": [12, 16, 16]})(folder)
+        array(np.zeros((12, 16, 16), np.uint8))(folder),
+        about(shapes={"pixels": [12, 16, 16]})(folder),
     ),
     "fewer images, said so": lambda folder: (
-        array(np.zeros((11, 16, 16, 3), np.uint8))(folder), about(shapes={"pixels": [11, 16, 16, 3]})(folder)
+        array(np.zeros((11, 16, 16, 3), np.uint8))(folder),
+        about(shapes={"pixels": [11, 16, 16, 3]})(folder),
     ),
     "wrong type": array(np.zeros((12, 16, 16, 3), np.float32)),
     "facts torn": bytes_of("about.json", lambda content: content[: len(content) // 2]),

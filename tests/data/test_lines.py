@@ -256,7 +256,9 @@ def test_images_are_prepared_for_the_generator_as_published(generator_file):
     image = torch.rand(1, 3, 96, 128, generator=torch.Generator().manual_seed(0))
     image[..., 30:60, 20:70] *= 0.2
     drawn = lines.draw(image, "informative")
-    blurred = gaussian_filter((image[0] * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(0).numpy(), 7, mode="mirror")
+    blurred = gaussian_filter(
+        (image[0] * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(0).numpy(), 7, mode="mirror"
+    )
     small = np.asarray(Image.fromarray(blurred.astype(np.float32)).resize((64, 64), Image.Resampling.BICUBIC))
     with torch.no_grad():
         expected = 1 - network(torch.tensor(small)[None, None] * 2 - 1)
