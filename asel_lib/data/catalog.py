@@ -38,8 +38,8 @@ class DatasetSpec:
 
 
 _IMAGENET = {"layout": "{train,val}/<class>/*.JPEG", "origin": "https://image-net.org"}
-# The addresses and digests of EuroSAT and Imagenette are those of torchvision.datasets; of CIFAR-10, whose version there
-# consists of pickles, those of the binary version on its publisher's page.
+# The addresses and digests of EuroSAT and Imagenette are those of torchvision.datasets; of CIFAR-10, whose version
+# there consists of pickles, those of the binary version on its publisher's page.
 _SPECS = {
     entry.name: entry
     for entry in (

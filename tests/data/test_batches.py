@@ -87,8 +87,8 @@ def test_crops_cover_four_fifths_of_the_image_at_least_and_colours_move_a_little
 
 def test_a_memory_mapped_set_feeds_batches_far_faster_than_a_cpu_trains(tmp_path):
     """8,000 images of 64 px: the smallest ViT in use here trains on fewer than 1,000 images a second on two cores;
-    a loader under 5 % of that time has to deliver 20,000. The bound leaves room for a busy machine, and so does the best
-    of three passes."""
+    a loader under 5 % of that time has to deliver 20,000. The bound leaves room for a busy machine, and so does the
+    best of three passes."""
     array = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.uint8, (8000, 64, 64, 3))
     names = tuple(map(str, range(8000)))
     images = ImageArray("mapped", array, np.zeros(8000, dtype=np.int64), ("a",), names, names)
