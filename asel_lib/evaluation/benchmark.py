@@ -16,7 +16,7 @@ from asel_lib.data.synthetic import object_patches
 from asel_lib.evaluation import answers, cost
 from asel_lib.evaluation.accuracy import sweep
 from asel_lib.reproducibility import environment
-from asel_lib.selection.base import parse
+from asel_lib.selection import parse
 
 RECORD_KEYS = ("name", "dataset", "recipe", "seed", "start", "split")
 

@@ -21,7 +21,7 @@ from asel_lib.evaluation.benchmark import timing_batch
 from asel_lib.export import export
 from asel_lib.models.at_ratio import AtRatio
 from asel_lib.reproducibility import cores, environment
-from asel_lib.selection.base import keep_count
+from asel_lib.selection import keep_count
 
 TASK = "deployed"
 TORCH, ONNX = "torch", "onnxruntime"

@@ -7,7 +7,7 @@ from torch import Tensor
 from asel_lib.profiles import StageSettings, check_recipe
 from asel_lib.reproducibility import generator
 
-# recipe -> the slot's training mode (selection.slot.Call)
+# recipe -> the slot's training mode (selection.call.Call)
 MODES = {
     "paper": "mask",  # as published: all tokens stay, multiplied by the straight-through mask
     "dropped": "gumbel",  # only the kept tokens enter the blocks; the kept set is drawn by Gumbel top-k
@@ -46,7 +46,7 @@ def loss(
     if next(model.selector.parameters(), None) is None:
         if mode != "gumbel":
             raise ValueError(f"recipe {recipe!r} trains the selector, and this one has no weights: use 'dropped'")
-        logits = model(images, ratio, lines=lines, draw=draw)
+        logits = model(images, ratio, lines=lines, draw_index=draw)
         return F.cross_entropy(logits.float(), labels), logits
     logits, selection = model(images, ratio, lines=lines, mode=mode, generator=noise, return_selection=True)
     loss = F.cross_entropy(logits.float(), labels)

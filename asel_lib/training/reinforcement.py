@@ -85,7 +85,7 @@ class AgentRun(Run):
     def _attention(self, images: Tensor) -> Tensor:
         with autocast(images.device, self.precision):
             tokens = self.model.patch_tokens(images)
-        return self.model.selector.attention(tokens.float())
+        return self.model.selector.attention(tokens.float(), self.model.blocks[0])
 
     def _fit(self, batch: tuple, mask: np.ndarray) -> float:
         step, positions, images, labels, *_ = batch
