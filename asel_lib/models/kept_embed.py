@@ -69,3 +69,32 @@ def take_patches(images: Tensor, kept: Tensor, patch_size: tuple[int, int]) -> T
     piece = (images_at[:, None] + first)[:, :, None, None] + channels_at[:, None] + lines_at
     taken = images.reshape(-1, width).index_select(0, piece.flatten())
     return taken.view(*kept.shape, channels, height, width)
+
+
+def grid_of(embed: PatchEmbed, images: Tensor) -> tuple[int, int]:
+    """How many patches there are along each side.
+
+    Args:
+        embed: a model's patch embedding.
+        images: (B, C, H, W).
+
+    Returns:
+        (rows, columns).
+
+    Raises:
+        ValueError: the model does not take images of this size.
+    """
+    size, patch = tuple(images.shape[-2:]), embed.patch_size
+    if images.ndim != 4:
+        raise ValueError(f"images are {tuple(images.shape)}: expected (B, {embed.proj.in_channels}, H, W)")
+    if embed.strict_img_size and embed.img_size is not None and size != tuple(embed.img_size):
+        raise ValueError(
+            f"images of {size[0]} x {size[1]} pixels, but this model takes {embed.img_size[0]} x "
+            f"{embed.img_size[1]}: resize them, or make the model with img_size={size} or dynamic_img_size=True"
+        )
+    if not embed.dynamic_img_pad and (size[0] % patch[0] or size[1] % patch[1]):
+        raise ValueError(
+            f"patches of {patch[0]} x {patch[1]} pixels do not divide images of {size[0]} x {size[1]}: choose "
+            "multiples, or make the model with dynamic_img_pad=True"
+        )
+    return tuple(int(n) for n in embed.dynamic_feat_size(size))

@@ -27,7 +27,7 @@ class Prediction:
 
 
 @torch.inference_mode()
-def predict(
+def predict_images(
     model,
     images: Sequence,
     keep_ratio: float | str = 1.0,
@@ -35,7 +35,23 @@ def predict(
     batch_size: int = 64,
     lines: Tensor | None = None,
 ) -> list[Prediction]:
-    """`SelectiveViT.predict` of a model; in eval mode, whatever mode the model is in."""
+    """Classify pictures, in eval mode, whatever mode the model is in. This is `SelectiveViT.predict`.
+
+    Args:
+        model: a SelectiveViT with `classes` and `transform`.
+        images: PIL images or paths.
+        keep_ratio: as the model's.
+        policy: as the model's.
+        batch_size: images in a forward.
+        lines: their line drawings (n, 1, h, w) in [0, 1], for a selector that does not draw them itself.
+
+    Returns:
+        One Prediction an image, in order.
+
+    Raises:
+        ValueError: the model has no transform and classes, or `images` is no list of images.
+        DatasetError: names the image that cannot be read by its place in the list.
+    """
     if model.transform is None or model.classes is None:
         raise ValueError("predict needs the model's transform and classes: load it with asel_lib.load(name)")
     if isinstance(images, str | Image.Image) or not isinstance(images, Sequence):

@@ -9,10 +9,11 @@ from timm.models import checkpoint_seq
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from asel_lib.models.kept_embed import KeptPatchEmbed
-from asel_lib.models.predict import Prediction, evaluating, predict
-from asel_lib.selection import Call, PatchSelector, Selection, View, budget, create, gather_patches, keep_count
-from asel_lib.selection.base import stable_topk
+from asel_lib.models.adaptive import adaptive
+from asel_lib.models.entering import entering
+from asel_lib.models.kept_embed import KeptPatchEmbed, grid_of
+from asel_lib.models.predict import evaluating, predict_images
+from asel_lib.selection import Call, PatchSelector, Selection, View, budget, create, keep_count, stable_topk
 from asel_lib.selection.call import Tokens
 from asel_lib.selection.slot import PatchSelection, choose
 
@@ -111,7 +112,7 @@ class SelectiveViT(VisionTransformer):
                     f"keep_ratio={keep_ratio!r} is for images of a model in eval mode, without kept, lines or mode: "
                     "call model.eval(), and leave these out"
                 )
-            logits, selection = self._adaptive(images, budget.average_of(keep_ratio), policy, draw_index)
+            logits, selection = adaptive(self, images, budget.average_of(keep_ratio), policy, draw_index)
         else:
             call = Call(keep_ratio, policy, lines, draw_index, kept, mode, generator)
             features, selection = self._features(images, call)
@@ -184,7 +185,7 @@ class SelectiveViT(VisionTransformer):
 
         return View(
             images,
-            self._grid(images),
+            grid_of(self.patch_embed, images),
             embed,
             self.num_prefix_tokens,
             lines,
@@ -234,8 +235,7 @@ class SelectiveViT(VisionTransformer):
         self.budgets = self.budgets | {float(average): budget.factor_for(weights, average) for average in averages}
 
     def patch_tokens(self, images: Tensor) -> Tensor:
-        """All patches as the first block would see them, embedded and with their positions: (B, C, H, W) images ->
-        (B, N, D)."""
+        """All patches of images (B, C, H, W) as the first block would see them, with their positions, (B, N, D)."""
         return self._pos_embed(self.patch_embed(images))[:, self.num_prefix_tokens :]
 
     def select(
@@ -267,31 +267,7 @@ class SelectiveViT(VisionTransformer):
             raise ValueError(f"policy {chooser.name!r} merges patches and keeps none as they are")
         return selection.kept
 
-    def predict(
-        self,
-        images: Sequence,
-        keep_ratio: float | str = 1.0,
-        policy: str | None = None,
-        batch_size: int = 64,
-        lines: Tensor | None = None,
-    ) -> list[Prediction]:
-        """Classify pictures.
-
-        Args:
-            images: PIL images or paths.
-            keep_ratio: as `forward`'s.
-            policy: as `forward`'s.
-            batch_size: images in a forward.
-            lines: their line drawings (n, 1, h, w) in [0, 1], for a selector that does not draw them itself.
-
-        Returns:
-            One Prediction an image, in order.
-
-        Raises:
-            ValueError: the model has no transform and classes, or `images` is no list of images.
-            DatasetError: names the image that cannot be read by its place in the list.
-        """
-        return predict(self, images, keep_ratio, policy, batch_size, lines)
+    predict = predict_images
 
     def kept_of(
         self, selection: Selection, images: Tensor, policy: str | None = None, lines: Tensor | None = None
@@ -305,18 +281,17 @@ class SelectiveViT(VisionTransformer):
             lines: the call's.
 
         Returns:
-            All patches of an image where none was left out, or where they were merged; not those fused into one token
-            (EViT).
+            All patches where none was left out, or where they were merged; not those fused into one token (EViT).
         """
         kept = self.select(images, 1.0, policy, lines) if selection.kept is None else selection.kept
         return [[patch for patch in patches if patch >= 0] for patches in kept.tolist()]
 
     def _features(self, images: Tensor, call: Call) -> tuple[Tensor, Selection]:
         """The normalised tokens behind the last block, and what was chosen."""
-        grid, chooser = self._grid(images), self.chooser(call.policy)
+        grid, chooser = grid_of(self.patch_embed, images), self.chooser(call.policy)
         keep = keep_count(prod(grid), call.keep_ratio)
         if call.kept is not None:
-            _check_kept(call.kept, images.shape[0], prod(grid))
+            call.check_kept(images.shape[0], prod(grid))
         elif keep == prod(grid) and call.mode == "gather":
             # Nothing to choose, so nothing to pay: this is the plain timm model.
             return super().forward_features(images), Selection()
@@ -324,87 +299,6 @@ class SelectiveViT(VisionTransformer):
         scores, kept, weights = None, call.kept, None
         if kept is None and (scores := chooser.score_before_blocks(view)) is not None:
             kept, weights = choose(scores, keep, call.mode, call.generator)
-        x, places = self._entering(images, view, kept, weights)
+        x, places = entering(self, images, view, kept, weights)
         tokens = chooser.run_blocks(self, Tokens(self.norm_pre(x), self.num_prefix_tokens, places), call)
         return self.norm(tokens.all), Selection(scores, tokens.places if kept is None else kept)
-
-    def _entering(
-        self, images: Tensor, view: View, kept: Tensor | None, weights: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """The tokens of a call that enter the blocks, (B, P + n, D), and their places (B, n).
-
-        kept (B, K), None: all patches; weights (B, K) of the kept ones, (B, N) of all: these enter then."""
-        every = torch.arange(view.num_patches, device=view.device).expand(view.batch_size, -1)
-        if kept is None:
-            return torch.cat(view.tokens(), dim=1), every
-        masked = weights is not None and weights.shape[1] == view.num_patches
-        # Dropout on positions would also drop from the position embedding's shares.
-        few = isinstance(self.patch_embed, KeptPatchEmbed) and not (self.training and self.pos_drop.p)
-        if few and view.embedded is None and not masked:
-            patches = self.patch_embed(images, kept)
-            prefix, positions = self._positions(patches, view.grid)
-            patches = patches + gather_patches(positions, kept)
-        else:
-            prefix, patches = view.tokens()
-            patches = patches if masked else gather_patches(patches, kept)
-        if weights is not None:
-            patches = patches * weights.unsqueeze(-1).to(patches.dtype)
-        return torch.cat([prefix, patches], dim=1), every if masked else kept
-
-    def _positions(self, patches: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """The prefix tokens (B, P, D) and the position embeddings of all patches (B, N, D), for embedded `patches`."""
-        # What timm's own method adds to nothing is the position embedding, resampled if need be, behind the prefix.
-        shape = grid if self.dynamic_img_size else (prod(grid),)
-        added = self._pos_embed(patches.new_zeros(1, *shape, self.embed_dim)).expand(patches.shape[0], -1, -1)
-        return added.split([self.num_prefix_tokens, prod(grid)], dim=1)
-
-    def _adaptive(
-        self, images: Tensor, average: float, policy: str | None, draw_index: int
-    ) -> tuple[Tensor, Selection]:
-        """Images that keep equally many patches pass together, so that fewer patches are less work."""
-        if average not in self.budgets:
-            known = ", ".join(f"{one:g}" for one in sorted(self.budgets)) or "none"
-            raise ValueError(
-                f"this model is not prepared to keep {average:g} of the patches on average (prepared for: {known}): "
-                f"call model.calibrate(batches of val images, [{average:g}]) first"
-            )
-        view, chooser = self.view(images, policy, draw_index=draw_index), self.chooser(policy)
-        with view.full_precision():
-            weights = chooser.log_weights(view)
-        order = stable_topk(chooser.ranked(weights, view), weights.shape[1])
-        asked = budget.lengths(weights, self.budgets[average])
-        kept = torch.where(torch.arange(order.shape[1], device=order.device) < asked[:, None], order, -1)
-        logits = None
-        for count in asked.unique().tolist():
-            rows = (asked == count).nonzero()[:, 0]
-            some = self(images[rows], kept=order[rows, :count]) if count < order.shape[1] else self(images[rows])
-            logits = some.new_empty(len(images), some.shape[1]) if logits is None else logits
-            logits[rows] = some
-        return logits, Selection(weights, kept[:, : int(asked.max())])
-
-    def _grid(self, images: Tensor) -> tuple[int, int]:
-        """(rows, columns) of patches; ValueError where the model does not take images of this size."""
-        embed = self.patch_embed
-        size, patch = tuple(images.shape[-2:]), embed.patch_size
-        if images.ndim != 4:
-            raise ValueError(f"images are {tuple(images.shape)}: expected (B, {embed.proj.in_channels}, H, W)")
-        if embed.strict_img_size and embed.img_size is not None and size != tuple(embed.img_size):
-            raise ValueError(
-                f"images of {size[0]} x {size[1]} pixels, but this model takes {embed.img_size[0]} x "
-                f"{embed.img_size[1]}: resize them, or make the model with img_size={size} or dynamic_img_size=True"
-            )
-        if not embed.dynamic_img_pad and (size[0] % patch[0] or size[1] % patch[1]):
-            raise ValueError(
-                f"patches of {patch[0]} x {patch[1]} pixels do not divide images of {size[0]} x {size[1]}: choose "
-                "multiples, or make the model with dynamic_img_pad=True"
-            )
-        return tuple(int(n) for n in embed.dynamic_feat_size(size))
-
-
-def _check_kept(kept: Tensor, images: int, patches: int) -> None:
-    if kept.ndim != 2 or kept.shape[0] != images or not 0 < kept.shape[1] <= patches:
-        raise ValueError(f"kept is {tuple(kept.shape)}: expected ({images}, K), indices of 1 to {patches} patches")
-    if torch.compiler.is_compiling():
-        return  # a tracer knows shapes and no values
-    if not (0 <= int(kept.min()) and int(kept.max()) < patches):
-        raise ValueError(f"kept has an index outside of 0 to {patches - 1}, the image's patches")

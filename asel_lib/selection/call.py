@@ -40,6 +40,24 @@ class Call:
     def __post_init__(self):
         checks.one_of("mode", self.mode, MODES)
 
+    def check_kept(self, images: int, patches: int) -> None:
+        """Refuse indices `kept` that are not those of patches.
+
+        Args:
+            images: B, how many there are.
+            patches: N, how many an image has.
+
+        Raises:
+            ValueError: a wrong shape, or an index that there is not.
+        """
+        kept = self.kept
+        if kept.ndim != 2 or kept.shape[0] != images or not 0 < kept.shape[1] <= patches:
+            raise ValueError(f"kept is {tuple(kept.shape)}: expected ({images}, K), indices of 1 to {patches} patches")
+        if torch.compiler.is_compiling():
+            return  # a tracer knows shapes and no values
+        if not (0 <= int(kept.min()) and int(kept.max()) < patches):
+            raise ValueError(f"kept has an index outside of 0 to {patches - 1}, the image's patches")
+
 
 @dataclass(frozen=True)
 class Selection:

@@ -71,7 +71,7 @@ def spread_gumbel(grid: tuple[int, int], device: torch.device | str = "cpu") -> 
     Returns:
         (rows * columns,) float32 in raster order.
     """
-    return _spread_gumbel(int(grid[0]), int(grid[1])).to(device)
+    return _laid_out(int(grid[0]), int(grid[1])).to(device)
 
 
 def gumbel_top_k(scores: Tensor, keep: int, generator: torch.Generator | PartOf | None = None) -> Tensor:
@@ -102,6 +102,11 @@ def draw_order(log_weights: Tensor, generator: torch.Generator | PartOf | None =
     even = uniform(tuple(log_weights.shape), generator).clamp_min(1e-20).to(log_weights.device)
     noisy = log_weights.detach() - torch.log(-torch.log(even))
     return torch.sort(noisy, dim=1, descending=True, stable=True).indices
+
+
+@torch.compiler.assume_constant_result  # a compiler would follow it into numpy, also past the cache
+def _laid_out(rows: int, columns: int) -> Tensor:
+    return _spread_gumbel(rows, columns)
 
 
 @functools.lru_cache(maxsize=32)
