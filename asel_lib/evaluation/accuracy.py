@@ -13,7 +13,7 @@ from asel_lib.errors import AselError
 from asel_lib.evaluation.outcome import Outcome
 from asel_lib.evaluation.protocol import Protocol, leaked, protocol_of
 from asel_lib.registry import METRICS
-from asel_lib.selection.base import draws_at_random, keep_count, parse
+from asel_lib.selection import draws_at_random, keep_count, parse
 
 
 def evaluate(*arguments, **options) -> pd.DataFrame:
@@ -81,7 +81,7 @@ def sweep(
                             made[policy] = _drawings(model, images, policy, lines)
                         kept = leaked(protocol, model, images, labels, ratio, policy) if ratio < 1 else None
                         logits, chosen = model(
-                            images, ratio, policy, made[policy], draw=draw, kept=kept, return_selection=True
+                            images, ratio, policy, made[policy], draw_index=draw, kept=kept, return_selection=True
                         )
                         tally.add(logits)
                         if fractions is not None and ratio < 1 and chosen.kept is not None:  # None: merged
@@ -203,10 +203,10 @@ def num_patches(model: nn.Module, images: Tensor) -> int:
 
 def _drawings(model: nn.Module, images: Tensor, policy: str, lines: Tensor | None) -> Tensor | None:
     """What a policy that reads line drawings chooses by: those that came with the images, if they are meant for it."""
-    if not parse(policy)[0].reads_lines:
+    if not parse(policy)[0].reads_lines():
         return None
     brought = model.patch_drop.brought(policy, lines)
-    return model.patch_drop.drawings(images, policy) if brought is None else brought
+    return model.view(images, policy, brought).lines
 
 
 class _Tally:

@@ -17,7 +17,7 @@ from asel_lib.evaluation import answers, cost
 from asel_lib.evaluation.accuracy import sweep
 from asel_lib.identity import ModelKey
 from asel_lib.reproducibility import environment
-from asel_lib.selection.base import parse
+from asel_lib.selection import parse
 from asel_lib.tables import RESULTS
 
 RECORD_KEYS = ("name", *(field.name for field in fields(ModelKey)), "start", "split")

@@ -1,9 +1,7 @@
 """What a forward costs: multiply-accumulates, latency and throughput, memory."""
 
 import itertools
-import logging
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from math import prod
 from typing import NamedTuple
@@ -12,27 +10,21 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.utils import flop_counter
 
 from asel_lib.devices import autocast
 from asel_lib.evaluation import memory, timing
+from asel_lib.models.predict import evaluating
 from asel_lib.selection import keep_count
-from asel_lib.selection.slot import Call as SlotCall
 
-# Operators without a multiply-accumulate of a matrix product: element by element, reductions, sorting, moving
-# data. Any other that fvcore does not know is reported, since it may hold some.
-_FREE = frozenset(
-    "aten::" + name
-    for name in (
-        "abs add add_ all any argsort bitwise_and bitwise_or bitwise_xor cumsum div div_ erf exp expand_as fill_ gelu "
-        "gelu_ hardswish isfinite le log log2 lt maximum mean meshgrid min minimum mul mul_ ne neg new_ones norm pow "
-        "rand randn_like rand_like reciprocal repeat rms_norm rsqrt rsub scatter scatter_ sigmoid sign silu sin cos "
-        "softmax log_softmax sort sqrt square sub sub_ sum tanh tile topk unbind unflatten where xor __rshift__ "
-        "__lshift__ __or__ __xor__ repeat_interleave __interpolate upsample_bicubic2d _upsample_bicubic2d_aa "
-        "logical_not logical_and one_hot amax amin clamp_max clamp_max_ clamp_min lift_fresh linspace numpy_T "
-        "linalg_vector_norm scatter_add index_select "
-        "ones_like pad tanh_"
-    ).split()
-)
+# Matrix products that torch's counter leaves out, which knows those of matrices alone: two floating-point operations
+# for each multiply-accumulate, as it counts itself.
+_PRODUCTS = {
+    torch.ops.aten.mv: lambda matrix, *_, **__: 2 * prod(matrix),
+    torch.ops.aten.addmv: lambda _, matrix, *__, **___: 2 * prod(matrix),
+    torch.ops.aten.dot: lambda vector, *_, **__: 2 * prod(vector),
+}
+_FUSED_ATTENTION = [operator for operator in flop_counter.flop_registry if "scaled_dot_product" in str(operator)]
 
 
 class Macs(NamedTuple):
@@ -51,28 +43,37 @@ def gmacs(
     lines: Tensor | None = None,
     attention: bool = True,
 ) -> Macs:
-    """Count by fvcore's trace of one forward (batch of 1, float32); image_size: (height, width) or the side; lines
-    (1 or more, 1, h, w) for a selector that does not draw them itself.
+    """Count what one forward of one image multiplies and accumulates, by torch's own counter, in eval mode.
 
-    Counted: convolutions (those that draw lines too), linear layers and matrix products, and both products inside the
-    fused attention operator, which fvcore leaves out by itself. Not counted: everything element by element
-    (normalisation, activation, softmax) and resampling. An operator that fvcore does not know and that may hold matrix
-    products is logged as a warning. attention False: without the fused operator, as published counts are.
+    Counted: convolutions (those that draw lines too), linear layers and matrix products, also inside the fused
+    attention operator. Not counted: everything element by element (normalisation, activation, softmax) and resampling.
+
+    Args:
+        model: a SelectiveViT.
+        image_size: (height, width) or the side, pixels.
+        keep_ratio: in (0, 1].
+        policy: who chooses; None: the model's own selector.
+        lines: drawings (1 or more, 1, h, w) for a selector that does not draw them itself.
+        attention: False: without the fused attention operator, as published counts are.
+
+    Returns:
+        The whole and the selector's part, 1e9 multiply-accumulates. What a selector embeds to look at is the model's.
     """
-    parameter = next(model.parameters())
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-    images = torch.zeros(1, model.patch_embed.proj.in_channels, height, width, device=parameter.device)
-    was_training = model.training
+    device = next(model.parameters()).device
     lines = None if lines is None else model.patch_drop.brought(policy, lines[:1])
-    call = _Call(model.eval(), keep_ratio, policy, lines)
-    try:
-        with torch.no_grad():
-            total, selector = _count(call, images, attention)
-            if keep_ratio < 1 and not model.patch_drop.chooser(SlotCall(policy=policy)).reads_patches:
-                selector, _ = _count(_Scores(model, policy, lines), images, attention)  # it has nothing else to do
-    finally:
-        model.train(was_training)
-    return Macs(total / 1e9, selector / 1e9)
+    chooser = model.chooser(policy)
+    # With gradients: without, torch's counter stumbles over a parameter that is a module's input (attention pooling).
+    with evaluating(model), torch.inference_mode(False), torch.enable_grad():
+        images = torch.zeros(1, model.patch_embed.proj.in_channels, height, width, device=device)
+        total, inside = _macs(lambda: model(images, keep_ratio, policy, lines), attention)
+        if keep_ratio == 1:
+            return Macs(total / 1e9, 0.0)
+        if not chooser.reduces_tokens():
+            view = model.view(images, policy, lines)
+            view.tokens()
+            inside, _ = _macs(lambda: chooser.score_before_blocks(view), attention)
+    return Macs(total / 1e9, inside / 1e9)
 
 
 def analytic_gmacs(
@@ -241,65 +242,14 @@ def peak_memory(
         model.train(was_training)
 
 
-class _Call(nn.Module):
-    """A forward with its settings fixed, since a tracer passes tensors only."""
-
-    def __init__(self, model: nn.Module, keep_ratio: float, policy: str | None, lines: Tensor | None):
-        super().__init__()
-        self.model, self.keep_ratio, self.policy, self.lines = model, keep_ratio, policy, lines
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.model(images, self.keep_ratio, self.policy, self.lines)
-
-
-class _Scores(nn.Module):
-    """Only the choice, for a selector that does not wait for the embedding."""
-
-    def __init__(self, model: nn.Module, policy: str | None, lines: Tensor | None):
-        super().__init__()
-        self.model, self.policy, self.lines = model, policy, lines
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.model.scores(images, self.policy, self.lines)
-
-
-def _count(call: nn.Module, images: Tensor, attention: bool = True) -> tuple[float, float]:
-    """(all, the selector's) multiply-accumulates, by fvcore."""
-    with warnings.catch_warnings():  # fvcore scripts a loss of its own as it is imported, which torch calls deprecated
-        warnings.simplefilter("ignore", FutureWarning)
-        from fvcore.nn import FlopCountAnalysis  # here, as below: seconds to import, and not every notebook counts
-
-    analysis = FlopCountAnalysis(call, images)
-    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
-    fused = _attention_macs if attention else lambda inputs, outputs: 0
-    analysis.set_op_handle("aten::scaled_dot_product_attention", fused)
-    for name in (
-        "layer_norm",
-        "group_norm",
-        "batch_norm",
-        "instance_norm",
-        "grid_sampler",
-        "adaptive_avg_pool2d",
-        "upsample_nearest2d",
-        "upsample_bilinear2d",
-    ):
-        analysis.set_op_handle(f"aten::{name}", lambda inputs, outputs: 0)
-    total, selector = analysis.total(), analysis.total("model.patch_drop")
-    unknown = sorted(set(analysis.unsupported_ops()) - _FREE)
-    if unknown:
-        logging.getLogger(__name__).warning(
-            "GMACs may be too low: fvcore does not know %s; give it a handle here, or name it among the free ones",
-            ", ".join(unknown),
-        )
-    return total, selector
-
-
-def _attention_macs(inputs: list, outputs: list) -> int:
-    """q (..., L, E), k (..., S, E), v (..., S, Ev): QK^T takes L*S*E, AV L*S*Ev."""
-    from fvcore.nn.jit_handles import get_shape
-
-    query, key, value = (get_shape(tensor) for tensor in inputs[:3])
-    return prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+def _macs(call: Callable[[], object], attention: bool) -> tuple[float, float]:
+    """Multiply-accumulates of a call: all, and those of the modules of a model's own selector."""
+    uncounted = {} if attention else dict.fromkeys(_FUSED_ATTENTION, lambda *_, **__: 0)
+    with flop_counter.FlopCounterMode(display=False, custom_mapping=_PRODUCTS | uncounted) as counter:
+        call()
+    found = {name: sum(counts.values()) for name, counts in counter.get_flop_counts().items() if ".patch_drop." in name}
+    outer = [name for name in found if not any(name.startswith(f"{other}.") for other in found)]
+    return counter.get_total_flops() / 2, sum(found[name] for name in outer) / 2
 
 
 def _choose(model: nn.Module, images: Tensor, ratio: float, policy: str, lines: Tensor | None) -> Tensor:

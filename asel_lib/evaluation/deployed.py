@@ -22,7 +22,7 @@ from asel_lib.export import export
 from asel_lib.identity import ModelKey
 from asel_lib.models.at_ratio import AtRatio
 from asel_lib.reproducibility import cores, environment
-from asel_lib.selection.base import keep_count
+from asel_lib.selection import keep_count
 from asel_lib.tables.kinds import ONNX, TORCH
 
 

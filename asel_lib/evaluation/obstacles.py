@@ -13,8 +13,8 @@ from asel_lib.evaluation import timing
 from asel_lib.evaluation.bench_models import model_of, pixels
 from asel_lib.models.at_ratio import AtRatio
 from asel_lib.models.kept_embed import take_patches
+from asel_lib.selection import View, gather_patches
 from asel_lib.selection.glance import SCALES
-from asel_lib.selection.slot import take
 
 
 def before_after(
@@ -57,7 +57,7 @@ def _pairs(model, images: Tensor, ratio: float) -> dict[str, tuple[Callable[[], 
     with torch.inference_mode():
         kept = model.select(images, ratio)
     selector = model.selector
-    prepared = selector.prepared(grid, tuple(images.shape[-2:]))
+    prepared, view = selector.prepared(grid, tuple(images.shape[-2:])), View(images, grid)
     points = tuple(cells * 2**SCALES for cells in grid)
     at = AtRatio(model, ratio)
     half = resolve_precision("auto", images.device)
@@ -67,12 +67,12 @@ def _pairs(model, images: Tensor, ratio: float) -> dict[str, tuple[Callable[[], 
             lambda: take_patches(images, kept, size),
         ),
         "embed: all patches and take the kept ones / only the kept ones": (
-            lambda: take(model.patch_embed(images).flatten(1, -2), kept),
+            lambda: gather_patches(model.patch_embed(images).flatten(1, -2), kept),
             lambda: model.patch_embed.project(take_patches(images, kept, size)),
         ),
         "glance: shrink, convolve, normalise / one wide convolution, prepared": (
-            lambda: selector.ranked(selector.network(F.adaptive_avg_pool2d(images, points)).flatten(1), grid),
-            lambda: prepared(images.new_empty(0), grid, images=images),
+            lambda: selector.ranked(selector.network(F.adaptive_avg_pool2d(images, points)).flatten(1), view),
+            lambda: prepared(view),
         ),
         f"a call at {ratio:g}: with its settings / AtRatio": (lambda: model(images, ratio), lambda: at(images)),
     }

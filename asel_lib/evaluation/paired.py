@@ -13,7 +13,7 @@ from asel_lib.errors import CheckpointError
 from asel_lib.evaluation import answers
 from asel_lib.evaluation.accuracy import sweep
 from asel_lib.identity import ModelKey
-from asel_lib.selection.base import parse, written
+from asel_lib.selection import parse, policy_string
 
 
 def outcomes(
@@ -27,7 +27,7 @@ def outcomes(
 ) -> pd.DataFrame:
     """A row an image, a column a keep ratio: the share of a policy's draws that were right, 0 or 1 without draws.
     policy None: the model's own. Images in the order of the batches."""
-    policy = policy or written(model.selector)
+    policy = policy or policy_string(model.selector)
     _, right = sweep(model, batches, ratios, [policy], draws, precision, progress=progress)
     return pd.DataFrame({ratio: right[policy, float(ratio)].numpy() for ratio in ratios})
 

@@ -9,10 +9,8 @@ import torch
 from torch import Tensor
 
 from asel_lib.data.decode import ImageArray
-from asel_lib.selection.base import PatchSelector, written
-from asel_lib.selection.line_guided import LineGuidedSelector, centre, log_joint
-from asel_lib.selection.reducers import TokenReducer
-from asel_lib.selection.slot import Call
+from asel_lib.selection import policy_string
+from asel_lib.selection.line_guided import LineGuidedSelector, centre
 
 
 @torch.inference_mode()
@@ -58,7 +56,7 @@ def kept_patches(
         [
             about
             | {
-                "policy": policy or written(model.selector),
+                "policy": policy or policy_string(model.selector),
                 "keep_ratio": keep_ratio,
                 "image": images.names[index],
                 "digest": images.digests[index],
@@ -82,27 +80,15 @@ def scores_of(
 ) -> tuple[Tensor | None, str]:
     """What the policy keeps patches by, (B, N), before any draw, and its name; None and the reason where there is
     nothing that is worth a look. images (B, C, H, W) normalised; lines as for the model."""
-    chooser = model.patch_drop.chooser(Call(policy=policy))
-    if isinstance(chooser, TokenReducer):
-        return None, f"{chooser.name} takes tokens out between the blocks: it has no scores before them"
-    if isinstance(chooser, LineGuidedSelector):
-        drawn = _drawings(model, images, policy, lines)
-        grid = tuple(int(side) for side in model.patch_embed.dynamic_feat_size(images.shape[-2:]))
-        return log_joint(drawn, grid, chooser.sigma), f"log-probabilities from {chooser.lines} line drawings"
-    if type(chooser).log_weights is not PatchSelector.log_weights:
-        return model.weigh(images, policy=policy), f"log-weights of {chooser.name}"
-    if chooser.stochastic:
-        return None, f"{chooser.name} draws the patches: it has no scores"
-    return model.scores(images, policy, lines), f"scores of {chooser.name}"
+    view = model.view(images, policy, lines)
+    with view.full_precision():
+        return model.chooser(policy).explain(view)
 
 
 def _centres(model, images: Tensor, policy: str | None, lines: Tensor | None) -> Tensor | None:
-    chooser = model.patch_drop.chooser(Call(policy=policy))
-    return centre(_drawings(model, images, policy, lines)) if isinstance(chooser, LineGuidedSelector) else None
-
-
-def _drawings(model, images: Tensor, policy: str | None, lines: Tensor | None) -> Tensor:
-    return (model.patch_drop.drawings(images, policy) if lines is None else lines).float()
+    if not isinstance(model.chooser(policy), LineGuidedSelector):
+        return None
+    return centre(model.view(images, policy, lines).lines.float())
 
 
 def _numbers(values: Sequence[float]) -> str:

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from asel_lib import checks
-from asel_lib.selection.base import best, keep_count, parse
-from asel_lib.selection.slot import Call
+from asel_lib.selection import keep_count, parse, stable_topk
 
 
 @dataclass(frozen=True)
@@ -45,12 +44,12 @@ def leaked(
         return torch.arange(keep, device=images.device).expand(len(images), -1)
     if name != "agent" or not (protocol.labels or protocol.one_mask):
         return None
-    agent = model.patch_drop.chooser(Call(policy=policy))
+    agent = model.chooser(policy)
     if protocol.labels:
         agent.check(labels, remembered=True)
     tokens = model.patch_tokens(images)
     with torch.autocast(images.device.type, enabled=False):
-        values = agent.values(agent.attention(tokens.float()), labels if protocol.labels else None)
+        values = agent.values(agent.attention(tokens.float(), model.blocks[0]), labels if protocol.labels else None)
     if protocol.one_mask:
         values = values.mean(dim=0, keepdim=True).expand(len(images), -1)
-    return best(values, keep)
+    return stable_topk(values, keep)

@@ -8,7 +8,7 @@ from asel_lib import __version__, reproducibility
 from asel_lib.data.read_image import PLAIN
 from asel_lib.export.graph import Deployed
 from asel_lib.models import SelectiveViT
-from asel_lib.selection.base import keep_count
+from asel_lib.selection import keep_count
 
 LICENCE = "Apache-2.0"
 README = """\

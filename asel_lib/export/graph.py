@@ -8,9 +8,8 @@ from torch import Tensor, nn
 from asel_lib.data.batches import normalised
 from asel_lib.models.at_ratio import AtRatio
 from asel_lib.models.kept_embed import KeptPatchEmbed
-from asel_lib.selection.base import keep_count, written
-from asel_lib.selection.reducers import TokenReducer, Tokens
-from asel_lib.selection.slot import Call
+from asel_lib.selection import Call, keep_count, policy_string
+from asel_lib.selection.call import Tokens
 
 
 class Deployed(AtRatio):
@@ -34,11 +33,11 @@ class Deployed(AtRatio):
                 "(0, 1], e.g. 0.3"
             )
         keep_count(1, keep_ratio)  # a bad ratio is an error before any work
-        chooser = model.patch_drop.chooser(Call(policy=policy))
-        reduces = isinstance(chooser, TokenReducer) and keep_ratio < 1
+        chooser = model.chooser(policy)
+        reduces = chooser.reduces_tokens() and keep_ratio < 1
         super().__init__(model, 1.0 if reduces else keep_ratio, policy)
         self.reducer, self.preprocessing = None, preprocessing
-        self.asked, self.chosen_by = keep_ratio, written(chooser)
+        self.asked, self.chosen_by = keep_ratio, policy_string(chooser)
         if reduces:
             chooser.check(model)
             self.reducer = chooser
@@ -57,7 +56,7 @@ class Deployed(AtRatio):
         if self.reducer is not None:
             places = torch.arange(self.patches, device=images.device).expand(images.shape[0], -1)
             held = Tokens(tokens, self.model.num_prefix_tokens, places)
-            tokens = self.reducer.reduce(self.model.blocks, held, self.asked, "gather", None).all
+            tokens = self.reducer.reduce(self.model.blocks, held, Call(self.asked)).all
         else:
             for block in self.blocks:
                 tokens = block(tokens)

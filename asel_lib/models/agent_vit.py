@@ -14,6 +14,17 @@ class AgentViT(SelectiveViT):
     dim 128, 6 blocks, 8 heads of 64 (wider inside than `dim`), MLP 512, fixed 2-d sine-cosine positions, no class
     token but mean pooling, layer norm on the patches' pixels and on their embedding, no biases in attention. Its own
     selector is "agent", another registered one can take its place.
+
+    Args:
+        num_classes: outputs of the head.
+        selector: a registered name, with options where it has some.
+        img_size: side of the images, pixels.
+        patch_size: side of a patch, pixels.
+        dim: width of the tokens.
+        depth: number of blocks.
+        heads: of attention.
+        dim_head: width of a head.
+        mlp_dim: width of the MLP's hidden layer.
     """
 
     def __init__(
@@ -52,7 +63,8 @@ class AgentViT(SelectiveViT):
             weight_init="skip",  # torch's own, as published
         )
         self.architecture = "agentvit"
-        self.patch_embed.slot = [self.patch_drop]
+        for block in self.blocks:
+            block.attn.__class__ = Attention  # what it is; a class of this function alone could not be pickled
         self.pos_embed = nn.Parameter(sine_cosine(*self.patch_embed.grid_size, dim)[None], requires_grad=False)
 
 
@@ -63,10 +75,9 @@ class NormedPatchEmbed(KeptPatchEmbed):
         super().__init__(*args, **kwargs)
         self.pixel_norm = nn.LayerNorm(self.proj.weight[0].numel())
 
-    def forward(self, images: Tensor) -> Tensor:
-        kept = self.slot[0].call.selection.kept
+    def forward(self, images: Tensor, kept: Tensor | None = None) -> Tensor:
         if kept is None:
-            kept = torch.arange(self.num_patches, device=images.device).expand(len(images), -1)
+            kept = torch.arange(self.num_patches, device=images.device).expand(images.shape[0], -1)
         return self.project(take_patches(images, kept, self.patch_size))
 
     def project(self, patches: Tensor) -> Tensor:
@@ -74,8 +85,22 @@ class NormedPatchEmbed(KeptPatchEmbed):
 
 
 def sine_cosine(rows: int, columns: int, dim: int, temperature: float = 10000.0) -> Tensor:
-    """(rows * columns, dim): sin x, cos x, sin y, cos y, a quarter each, at frequencies temperature^(-i / (dim/4 - 1)).
-    (timm's own spaces them by dim/4, which gives other logits than the published weights were trained with.)"""
+    """Position embeddings: sin x, cos x, sin y, cos y, a quarter each, at frequencies temperature^(-i / (dim/4 - 1)).
+
+    timm's own spaces them by dim/4, which gives other logits than the published weights were trained with.
+
+    Args:
+        rows: of the grid.
+        columns: of the grid.
+        dim: width of the tokens, a multiple of 4, at least 8.
+        temperature: the longest wave, in patches, by 2 pi.
+
+    Returns:
+        (rows * columns, dim).
+
+    Raises:
+        ValueError: a dim that is no such number.
+    """
     if dim % 4 or dim < 8:
         raise ValueError(
             f"dim is {dim}: expected a multiple of 4, at least 8, for two-dimensional sine-cosine positions"

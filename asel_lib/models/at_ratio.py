@@ -5,32 +5,36 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from asel_lib.models.kept_embed import KeptPatchEmbed, take_patches
-from asel_lib.selection.base import best, keep_count
-from asel_lib.selection.reducers import TokenReducer
-from asel_lib.selection.slot import Call, take
+from asel_lib.models.kept_embed import KeptPatchEmbed
+from asel_lib.selection import View, gather_patches, keep_count, stable_topk
 
 
 class AtRatio(nn.Module):
-    """images (B, C, H, W), normalised, of the model's own size -> logits (B, classes), those of
+    """Images (B, C, H, W), normalised, of the model's own size -> logits (B, classes), those of
     `model(images, keep_ratio, policy)` to 1e-5 in float32.
 
-    Nothing but images goes in, and no settings are handed to the slot behind timm's back, so torch.compile and an
-    exporter see one graph; position embeddings and what the selector can prepare are laid ready, so a call of one image
-    is shorter. It shares the model's weights (but the selector's, where those are prepared), and is for inference.
+    Nothing but images goes in, so torch.compile and an exporter see one graph; position embeddings and what the
+    selector can prepare are laid ready, so a call of one image is shorter. It shares the model's weights (but the
+    selector's, where those are prepared), and is for inference.
 
-    precision "bfloat16", "float16": a copy of the model with its weights in that format, but for the selector, whose
-    scores would tie. Under autocast they are converted anew at each call, which for one image takes as long as the
-    rest; logits differ from autocast's by what the last bit of a number is.
-    ValueError for a keep ratio outside (0, 1], an unknown policy, one that takes tokens out between the blocks, or an
-    unknown precision.
+    Args:
+        model: a SelectiveViT; it is put into eval mode.
+        keep_ratio: in (0, 1].
+        policy: who chooses; None: the model's own selector.
+        precision: "float32"; "bfloat16" or "float16": a copy of the model with its weights in that format, but for the
+            selector, whose scores would tie. Under autocast they are converted anew at each call, which for one image
+            takes as long as the rest; logits differ from autocast's by what the last bit of a number is.
+
+    Raises:
+        ValueError: a keep ratio outside (0, 1], an unknown policy, one that takes tokens out between the blocks, or an
+            unknown precision.
     """
 
     def __init__(self, model, keep_ratio: float, policy: str | None = None, precision: str = "float32"):
         super().__init__()
         model = _converted(model.eval(), precision)
-        chooser = model.patch_drop.chooser(Call(policy=policy))
-        if isinstance(chooser, TokenReducer) and keep_ratio < 1:
+        chooser = model.chooser(policy)
+        if chooser.reduces_tokens() and keep_ratio < 1:
             raise ValueError(
                 f"policy {chooser.name!r} takes tokens out between the blocks: expected one that keeps patches"
             )
@@ -39,7 +43,6 @@ class AtRatio(nn.Module):
         self.chooser = chooser.prepared(self.grid, tuple(model.patch_embed.img_size)) if keep_ratio < 1 else chooser
         self.patches = self.grid[0] * self.grid[1]
         self.keep = keep_count(self.patches, keep_ratio)
-        self.unseen = isinstance(model.patch_embed, KeptPatchEmbed) and not chooser.reads_patches
         with torch.no_grad():
             shape = self.grid if model.dynamic_img_size else (self.patches,)
             empty = next(model.parameters()).new_zeros(1, *shape, model.embed_dim)
@@ -57,15 +60,25 @@ class AtRatio(nn.Module):
     def tokens(self, images: Tensor) -> Tensor:
         """What the first block sees: prefix tokens and the kept patches, (B, P + K, D)."""
         model, pixels = self.model, images.to(self.places.dtype)
+
+        def embed() -> Tensor:
+            return self.embed(pixels) + self.places
+
         if self.keep == self.patches:
-            tokens = self.embed(pixels) + self.places
-        elif self.unseen:
-            kept = best(self._scores(None, images), self.keep)
-            taken = take_patches(pixels, kept, model.patch_embed.patch_size)
-            tokens = model.patch_embed.project(taken) + self.places[kept]
+            tokens = embed()
         else:
-            tokens = self.embed(pixels) + self.places
-            tokens = take(tokens, best(self._scores(tokens, images), self.keep))
+            view = View(
+                images,
+                self.grid,
+                embed,
+                draw_lines=lambda: model.patch_drop.draw_lines(self.chooser, images),
+                model=model,
+            )
+            kept = stable_topk(self.chooser.score_before_blocks(view), self.keep)
+            if view.embedded is None and isinstance(model.patch_embed, KeptPatchEmbed):
+                tokens = model.patch_embed(pixels, kept) + self.places[kept]
+            else:
+                tokens = gather_patches(view.tokens()[1], kept)
         # shape[0], here and in what is called: len() would make a tracer take the batch for a constant
         tokens = torch.cat([self.prefix.expand(images.shape[0], -1, -1).to(tokens.dtype), tokens], dim=1)
         return model.norm_pre(tokens)
@@ -74,17 +87,10 @@ class AtRatio(nn.Module):
         """All patches, (B, N, D), without their positions."""
         return self.model.patch_embed(pixels).flatten(1, -2)
 
-    def _scores(self, tokens: Tensor | None, images: Tensor) -> Tensor:
-        return self.model.patch_drop.score_by(self.chooser, tokens, self.grid, images)
-
 
 def _converted(model, precision: str):
     if precision == "float32":
         return model
     if precision not in ("bfloat16", "float16"):
         raise ValueError(f"precision is {precision!r}: expected 'float32', 'bfloat16' or 'float16'")
-    other = copy.deepcopy(model)
-    selector = copy.deepcopy(other.selector)
-    other.to(getattr(torch, precision))
-    other.patch_drop.selector = selector
-    return other
+    return copy.deepcopy(model).to(getattr(torch, precision))

@@ -5,19 +5,16 @@ import torch.nn.functional as F
 from timm.layers import PatchEmbed
 from torch import Tensor, nn
 
-from asel_lib.selection import PatchSelection
-
 
 class KeptPatchEmbed(PatchEmbed):
-    """timm's patch embedding (its parameters under their names), except that a call whose patches are already chosen
-    costs K projections instead of N: images (B, C, H, W) -> (B, K, D)."""
+    """timm's patch embedding (its parameters under their names), which also embeds chosen patches alone: K projections
+    instead of N."""
 
     @classmethod
-    def taking_over(cls, embed: PatchEmbed, slot: PatchSelection) -> "KeptPatchEmbed":
+    def taking_over(cls, embed: PatchEmbed) -> "KeptPatchEmbed":
         """The given embedding as this class, without a copy of its constructor's arguments."""
         taken = cls.__new__(cls)
         taken.__dict__.update(embed.__dict__)
-        taken.slot = [slot]  # in a list: the slot is the model's child, not ours
         return taken
 
     @staticmethod
@@ -25,8 +22,16 @@ class KeptPatchEmbed(PatchEmbed):
         """Whether it is timm's plain one: no hybrid stem, no padding of images that the patches do not divide."""
         return type(embed) is PatchEmbed and not embed.dynamic_img_pad
 
-    def forward(self, images: Tensor) -> Tensor:
-        kept = self.slot[0].call.selection.kept
+    def forward(self, images: Tensor, kept: Tensor | None = None) -> Tensor:
+        """Embed patches.
+
+        Args:
+            images: (B, C, H, W), normalised.
+            kept: indices (B, K) of patches; None: all.
+
+        Returns:
+            (B, K, D); of all patches what timm's own returns.
+        """
         if kept is None:
             return super().forward(images)
         return self.project(take_patches(images, kept, self.patch_size))
@@ -37,7 +42,19 @@ class KeptPatchEmbed(PatchEmbed):
 
 
 def take_patches(images: Tensor, kept: Tensor, patch_size: tuple[int, int]) -> Tensor:
-    """(B, C, H, W) images, (B, K) indices in raster order -> the pixels of those patches, (B, K, C, h, w)."""
+    """The pixels of some patches.
+
+    Args:
+        images: (B, C, H, W).
+        kept: indices (B, K) in raster order.
+        patch_size: (h, w), pixels.
+
+    Returns:
+        (B, K, C, h, w).
+
+    Raises:
+        ValueError: patches of that size do not divide the images.
+    """
     height, width = patch_size
     batch, channels, rows, columns = images.shape
     across = columns // width
@@ -52,3 +69,32 @@ def take_patches(images: Tensor, kept: Tensor, patch_size: tuple[int, int]) -> T
     piece = (images_at[:, None] + first)[:, :, None, None] + channels_at[:, None] + lines_at
     taken = images.reshape(-1, width).index_select(0, piece.flatten())
     return taken.view(*kept.shape, channels, height, width)
+
+
+def grid_of(embed: PatchEmbed, images: Tensor) -> tuple[int, int]:
+    """How many patches there are along each side.
+
+    Args:
+        embed: a model's patch embedding.
+        images: (B, C, H, W).
+
+    Returns:
+        (rows, columns).
+
+    Raises:
+        ValueError: the model does not take images of this size.
+    """
+    size, patch = tuple(images.shape[-2:]), embed.patch_size
+    if images.ndim != 4:
+        raise ValueError(f"images are {tuple(images.shape)}: expected (B, {embed.proj.in_channels}, H, W)")
+    if embed.strict_img_size and embed.img_size is not None and size != tuple(embed.img_size):
+        raise ValueError(
+            f"images of {size[0]} x {size[1]} pixels, but this model takes {embed.img_size[0]} x "
+            f"{embed.img_size[1]}: resize them, or make the model with img_size={size} or dynamic_img_size=True"
+        )
+    if not embed.dynamic_img_pad and (size[0] % patch[0] or size[1] % patch[1]):
+        raise ValueError(
+            f"patches of {patch[0]} x {patch[1]} pixels do not divide images of {size[0]} x {size[1]}: choose "
+            "multiples, or make the model with dynamic_img_pad=True"
+        )
+    return tuple(int(n) for n in embed.dynamic_feat_size(size))

@@ -1,43 +1,42 @@
-"""SelectiveViT: a timm VisionTransformer with a patch selector in its `patch_drop` slot."""
+"""SelectiveViT: a timm VisionTransformer whose blocks see only the patches that a selector keeps."""
 
-import contextlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from math import prod
 
 import timm
 import torch
+from timm.models import checkpoint_seq
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from asel_lib import checks
-from asel_lib.data import inputs
-from asel_lib.models.kept_embed import KeptPatchEmbed
-from asel_lib.selection import PatchSelection, budget, create, keep_count
-from asel_lib.selection.base import best, parse
-from asel_lib.selection.fixed import image_seeds
-from asel_lib.selection.reducers import TokenReducer, Tokens
-from asel_lib.selection.slot import MODES, Call, Selection, take
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """A classifier's answer for one image. kept: the kept patches, numbered in raster order, best first."""
-
-    label: str
-    probability: float
-    kept: list[int]
+from asel_lib.models.adaptive import adaptive
+from asel_lib.models.entering import entering
+from asel_lib.models.kept_embed import KeptPatchEmbed, grid_of
+from asel_lib.models.predict import evaluating, predict_images
+from asel_lib.selection import Call, PatchSelector, Selection, View, budget, create, keep_count, stable_topk
+from asel_lib.selection.call import Tokens
+from asel_lib.selection.slot import PatchSelection, choose
 
 
 class SelectiveViT(VisionTransformer):
     """Any timm model of class VisionTransformer, by name; position embedding, class and register tokens,
-    `dynamic_img_size`, `forward_features` and the rest of its methods are timm's own. A selector that does not read
-    the patches (random, central, line_guided) chooses first, and only the kept patches are embedded.
+    `dynamic_img_size`, `forward_head` and the rest of its methods are timm's own. Where a selector does not look at the
+    patches (random, central, line_guided, glance), only the kept ones are embedded. A call changes nothing in the
+    model, so that several threads can use it.
 
-    SelectiveViT("vit_tiny_patch16_224", num_classes=10, selector="learned", pretrained=False, **timm_kwargs)
-    selector: a registered name, with options where it has some, e.g. "line_guided:lines=sobel,choice=top".
+        SelectiveViT("vit_tiny_patch16_224", num_classes=10, selector="learned")
 
     `asel_lib.load` sets `classes` (names), `transform` (PIL image -> (3, S, S) float tensor) and `record`.
+
+    Args:
+        architecture: timm's name of the model.
+        num_classes: outputs of the head.
+        selector: a registered name, with options where it has some, e.g. "line_guided:lines=sobel,choice=top".
+        pretrained: with timm's ImageNet weights.
+        timm_kwargs: go to timm.
+
+    Raises:
+        ValueError: the model is not of class VisionTransformer, or does not suit the selector.
     """
 
     classes: tuple[str, ...] | None = None
@@ -58,20 +57,20 @@ class SelectiveViT(VisionTransformer):
         # without a wrapper (state-dict names stay timm's) and without a copy of its constructor's arguments.
         self.__dict__.update(built.__dict__)
         self.architecture = architecture
-        self.patch_drop = PatchSelection(
-            create(selector, self.embed_dim),
-            self.num_prefix_tokens,
-            self.embed_dim,
-            self.pretrained_cfg["mean"],
-            self.pretrained_cfg["std"],
-        )
+        normalised_by = self.pretrained_cfg["mean"], self.pretrained_cfg["std"]
+        self.patch_drop = PatchSelection(create(selector, self.embed_dim), self.embed_dim, *normalised_by)
         if KeptPatchEmbed.fits(self.patch_embed):
-            self.patch_embed = KeptPatchEmbed.taking_over(self.patch_embed, self.patch_drop)
+            self.patch_embed = KeptPatchEmbed.taking_over(self.patch_embed)
         self.selector.attach(self)
 
     @property
-    def selector(self):
+    def selector(self) -> PatchSelector:
+        """The model's own selector."""
         return self.patch_drop.selector
+
+    def chooser(self, policy: str | None = None) -> PatchSelector:
+        """Who chooses by a policy, None: the model's own selector; errors as `PatchSelection.chooser`'s."""
+        return self.patch_drop.chooser(policy)
 
     def forward(
         self,
@@ -80,7 +79,7 @@ class SelectiveViT(VisionTransformer):
         policy: str | None = None,
         lines: Tensor | None = None,
         *,
-        draw: int = 0,
+        draw_index: int = 0,
         kept: Tensor | None = None,
         mode: str = "gather",
         generator: torch.Generator | None = None,
@@ -88,16 +87,24 @@ class SelectiveViT(VisionTransformer):
     ) -> Tensor | tuple[Tensor, Selection]:
         """Classify images from the patches that the policy keeps.
 
-        images (B, C, H, W) normalised; lines (B, 1, 64, 64) in [0, 1] for selectors that read line drawings, which
-        make them of the images where there are none; keep_ratio in (0, 1], or "auto", or "auto:0.2": each image keeps
-        as many patches as its own scores ask for, a fifth on average (see `calibrate`); policy None: the model's own
-        selector, else a registered one for this call;
-        draw: which random subset, for policies that draw; kept (B, K): patch indices, in place of a ratio and a policy;
-        mode, generator: see selection.slot.Call (training).
-        -> logits (B, classes), with return_selection also the scores and kept indices ("auto": -1 behind an image's
-        last).
-        ValueError for a keep ratio outside (0, 1], an unknown policy or mode, images of a size the model does not
-        take, drawings or indices of a wrong shape or range.
+        Args:
+            images: (B, C, H, W), normalised.
+            keep_ratio: share of the patches that are kept, in (0, 1]; or "auto", or "auto:0.2": each image keeps as
+                many patches as its own scores ask for, a fifth on average (see `calibrate`).
+            policy: the selector that chooses in this call; None: the model's own.
+            lines: drawings (B, 1, h, w) in [0, 1] for selectors that read them; None: these make them of the images.
+            draw_index: which random subset, for policies that draw.
+            kept: patch indices (B, K), in place of a ratio and a policy.
+            mode: see `selection.call.Call` (training).
+            generator: what the mode "gumbel" draws with.
+            return_selection: return also the scores and the kept indices ("auto": -1 behind an image's last).
+
+        Returns:
+            Logits (B, classes), with `return_selection` also the Selection.
+
+        Raises:
+            ValueError: a keep ratio outside (0, 1], an unknown policy or mode, images of a size that the model does not
+                take, drawings or indices of a wrong shape or range.
         """
         if isinstance(keep_ratio, str):
             if self.training or kept is not None or lines is not None or mode != "gather" or not len(images):
@@ -105,52 +112,130 @@ class SelectiveViT(VisionTransformer):
                     f"keep_ratio={keep_ratio!r} is for images of a model in eval mode, without kept, lines or mode: "
                     "call model.eval(), and leave these out"
                 )
-            logits, selection = self._adaptive(images, budget.average_of(keep_ratio), policy, draw)
-            return (logits, selection) if return_selection else logits
-        with self._selecting(images, keep_ratio, policy, lines, draw, mode, generator, kept) as call:
-            if self._chooses_unseen(call):
-                self.patch_drop.choose_unseen(call)
-            logits = self.forward_head(self.forward_features(images))
-        return (logits, call.selection) if return_selection else logits
+            logits, selection = adaptive(self, images, budget.average_of(keep_ratio), policy, draw_index)
+        else:
+            call = Call(keep_ratio, policy, lines, draw_index, kept, mode, generator)
+            features, selection = self._features(images, call)
+            logits = self.forward_head(features)
+        return (logits, selection) if return_selection else logits
+
+    def forward_features(
+        self,
+        images: Tensor,
+        attn_mask: Tensor | None = None,
+        is_causal: bool = False,
+        *,
+        keep_ratio: float = 1.0,
+        policy: str | None = None,
+        lines: Tensor | None = None,
+        draw_index: int = 0,
+        kept: Tensor | None = None,
+    ) -> Tensor:
+        """timm's: the normalised tokens behind the last block, of the patches that the policy keeps.
+
+        Args:
+            images: (B, C, H, W), normalised.
+            attn_mask: timm's, for all patches alone.
+            is_causal: the same.
+            keep_ratio: and all that follow: as `forward`'s.
+
+        Returns:
+            (B, P + K, D), the P prefix tokens first.
+        """
+        call = Call(keep_ratio, policy, lines, draw_index, kept)
+        if attn_mask is None and not is_causal:
+            return self._features(images, call)[0]
+        if keep_ratio != 1 or kept is not None:
+            raise ValueError("attn_mask and is_causal are for all patches: leave out keep_ratio and kept")
+        return super().forward_features(images, attn_mask, is_causal)
+
+    def run_blocks(self, tokens: Tensor) -> Tensor:
+        """(B, T, D) tokens through all blocks, as timm runs them."""
+        if self.grad_checkpointing and not torch.jit.is_scripting():
+            return checkpoint_seq(self.blocks, tokens)
+        return self.blocks(tokens)
+
+    def view(
+        self,
+        images: Tensor,
+        policy: str | None = None,
+        lines: Tensor | None = None,
+        *,
+        draw_index: int = 0,
+        train_embedding: bool = True,
+    ) -> View:
+        """What a selector can see of these images.
+
+        Args:
+            images: (B, C, H, W), normalised.
+            policy: who looks; None: the model's own selector.
+            lines: drawings (B, 1, h, w) that came with the images.
+            draw_index: which of many draws.
+            train_embedding: pass gradients from the patches to their embedding.
+        """
+        chooser = self.chooser(policy)
+
+        def embed() -> Tensor:
+            if train_embedding:
+                return self._pos_embed(self.patch_embed(images))
+            with torch.no_grad():
+                tokens = self._pos_embed(self.patch_embed(images))
+            torch.clear_autocast_cache()  # or the passes to come would take over weights without a gradient
+            return tokens
+
+        return View(
+            images,
+            grid_of(self.patch_embed, images),
+            embed,
+            self.num_prefix_tokens,
+            lines,
+            lambda: self.patch_drop.draw_lines(chooser, images),
+            draw_index,
+            self,
+        )
 
     def scores(
-        self, images: Tensor, policy: str | None = None, lines: Tensor | None = None, *, draw: int = 0
+        self, images: Tensor, policy: str | None = None, lines: Tensor | None = None, *, draw_index: int = 0
     ) -> Tensor:
-        """The selector's score of each patch, (B, N); only the selector runs, and the embedding if it reads that."""
-        with self._selecting(images, 1.0, policy, lines, draw, "gather", None) as call:
-            if not self.patch_drop.chooser(call).reads_patches:
-                return self.patch_drop.score(None, call)
-            return self.patch_drop.score(self.patch_tokens(images), call)
+        """The selector's score of each patch, (B, N); only the selector runs, and the embedding if it looks at that.
+        Arguments and errors as `forward`'s."""
+        view = self.view(images, policy, lines, draw_index=draw_index)
+        with view.full_precision():
+            return self.chooser(policy)(view)
 
-    def weigh(self, images: Tensor, tokens: Tensor | None = None, policy: str | None = None) -> Tensor:
-        """The log-weights behind the scores of a selector that was trained, (B, N). tokens (B, N, D): what it reads,
-        None: `patch_tokens`. ValueError where there are none."""
-        with self._selecting(images, 1.0, policy, None, 0, "gather", None) as call:
-            chooser = self.patch_drop.chooser(call)
-            if not chooser.trained or isinstance(chooser, TokenReducer):
-                raise ValueError(
-                    f"policy {policy or chooser.name!r} has learned no weights that say how many patches an image "
-                    "needs: use a model with selector 'glance' or 'learned', or a number as keep_ratio"
-                )
-            if tokens is None and chooser.reads_patches:
-                tokens = self.patch_tokens(images)
-            with torch.autocast(images.device.type, enabled=False):  # as for scores: eight bits would tie
-                return chooser.log_weights(None if tokens is None else tokens.float(), call.grid, images.float())
+    def log_weights(self, images: Tensor, policy: str | None = None, *, train_embedding: bool = True) -> Tensor:
+        """The log-weights behind the scores of a selector that was trained.
+
+        Args:
+            images: (B, C, H, W), normalised.
+            policy: who chooses; None: the model's own selector.
+            train_embedding: pass gradients to the embedding of the patches, where the selector looks at these.
+
+        Returns:
+            (B, N).
+
+        Raises:
+            ValueError: the selector has learned none.
+        """
+        view = self.view(images, policy, train_embedding=train_embedding)
+        with view.full_precision():
+            return self.chooser(policy).log_weights(view)
 
     @torch.inference_mode()
     def calibrate(self, batches: Iterable[tuple[Tensor, ...]], averages: Sequence[float] = budget.AVERAGES) -> None:
-        """Prepare keep_ratio="auto:<average>" for these keep ratios: factors with which the images of `batches`
-        (those of val) keep that share of their patches on average. Checkpoints of recipe "anytime" bring theirs."""
-        was_training = self.training
-        self.eval()
-        try:
-            weights = torch.cat([self.weigh(images) for images, *_ in batches])
-        finally:
-            self.train(was_training)
+        """Prepare keep_ratio="auto:<average>": `budgets` gets the factors with which images keep that share on average.
+        Checkpoints of recipe "anytime" bring theirs.
+
+        Args:
+            batches: (images, ...), those of val.
+            averages: keep ratios on average, each in (0, 1].
+        """
+        with evaluating(self):
+            weights = torch.cat([self.log_weights(images) for images, *_ in batches])
         self.budgets = self.budgets | {float(average): budget.factor_for(weights, average) for average in averages}
 
     def patch_tokens(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, N, D): all patches, embedded, with their positions: what the first block would see."""
+        """All patches of images (B, C, H, W) as the first block would see them, with their positions, (B, N, D)."""
         return self._pos_embed(self.patch_embed(images))[:, self.num_prefix_tokens :]
 
     def select(
@@ -160,158 +245,60 @@ class SelectiveViT(VisionTransformer):
         policy: str | None = None,
         lines: Tensor | None = None,
         *,
-        draw: int = 0,
+        draw_index: int = 0,
     ) -> Tensor:
-        """Indices (B, K) of the kept patches, best first, in raster order's numbering; of a policy that takes tokens
-        out between the blocks those left at the end, -1 for a token made of several. ValueError for one that merges."""
-        chooser = self.patch_drop.chooser(Call(policy=policy))
-        if isinstance(chooser, TokenReducer):
-            if keep_ratio == 1:
-                return torch.arange(prod(self._grid(images)), device=images.device).expand(len(images), -1)
-            _, selection = self(images, keep_ratio, policy, lines, draw=draw, return_selection=True)
-            if selection.kept is None:
-                raise ValueError(f"policy {chooser.name!r} merges patches and keeps none as they are")
-            return selection.kept
-        scores = self.scores(images, policy, lines, draw=draw)
-        return best(scores, keep_count(scores.shape[1], keep_ratio))
+        """The patches that a policy keeps. Arguments and errors as `forward`'s.
 
-    @torch.inference_mode()
-    def predict(
-        self,
-        images: Sequence,
-        keep_ratio: float | str = 1.0,
-        policy: str | None = None,
-        batch_size: int = 64,
-        lines: Tensor | None = None,
-        *,
-        white: float | None = None,
-        on_error: str = "raise",
-    ) -> list[Prediction | None]:
-        """Classify PIL images or paths; lines: their line drawings (n, 1, h, w) in [0, 1], for a selector that does not
-        draw them itself. white: the number that is white in images of more than 8 bits, None: as in the images that the
-        model learnt from. on_error, for files that cannot be read: "raise" answers the others and raises
-        data.inputs.UnreadableImages, which carries them; "skip" has None in their places, and warns.
-        -> one Prediction an image, in order."""
-        if self.transform is None or self.classes is None:
-            raise ValueError("predict needs the model's transform and classes: load it with asel_lib.load(name)")
-        device, failed = next(self.parameters()).device, {}
-        answers: list[Prediction | None] = [None] * len(inputs.checked(images, on_error))
-        for places, batch in inputs.batched(images, self.transform, batch_size, failed, white):
-            batch, drawn = batch.to(device), None if lines is None else lines[places].to(device)
-            logits, selection = self(batch, keep_ratio, policy, drawn, return_selection=True)
-            probabilities, winners = logits.softmax(dim=1).max(dim=1)
-            rows = zip(
-                winners.tolist(), probabilities.tolist(), self.kept_of(selection, batch, policy, drawn), strict=True
-            )
-            for place, (winner, probability, patches) in zip(places, rows, strict=True):
-                answers[place] = Prediction(self.classes[winner], probability, patches)
-        return inputs.settled(answers, failed, on_error)
+        Returns:
+            Indices (B, K) in raster order's numbering, best first; of a policy that takes tokens out between the blocks
+            those left at the end, -1 for a token made of several.
+
+        Raises:
+            ValueError: the policy merges patches and keeps none as they are.
+        """
+        keep_count(1, keep_ratio)
+        view, chooser = self.view(images, policy, lines, draw_index=draw_index), self.chooser(policy)
+        if (scores := chooser.score_before_blocks(view)) is not None:
+            return stable_topk(scores, keep_count(view.num_patches, keep_ratio))
+        if keep_ratio == 1:
+            return torch.arange(view.num_patches, device=images.device).expand(images.shape[0], -1)
+        _, selection = self._features(images, Call(keep_ratio, policy, lines, draw_index))
+        if selection.kept is None:
+            raise ValueError(f"policy {chooser.name!r} merges patches and keeps none as they are")
+        return selection.kept
+
+    predict = predict_images
 
     def kept_of(
-        self, selection: Selection, batch: Tensor, policy: str | None = None, lines: Tensor | None = None
+        self, selection: Selection, images: Tensor, policy: str | None = None, lines: Tensor | None = None
     ) -> list[list[int]]:
-        """The patches of each image that a call's answer is made from, best first: `selection` is what it returned. All
-        of them where none was left out, or where they were merged; not those fused into one token (EViT)."""
-        if selection.kept is not None:
-            return [[patch for patch in patches if patch >= 0] for patches in selection.kept.tolist()]
-        if isinstance(self.patch_drop.chooser(Call(policy=policy)), TokenReducer):
-            return [list(range(prod(self._grid(batch))))] * len(batch)
-        return self.select(batch, 1.0, policy, lines).tolist()
+        """The patches of each image that a call's answer is made from, best first.
 
-    def forward_features(self, x: Tensor, *args, **kwargs) -> Tensor:
-        """timm's, unless this call's policy takes tokens out between the blocks."""
-        call = self.patch_drop.call
-        reducer = self.patch_drop.reducer(call)
-        if reducer is None:
-            return super().forward_features(x, *args, **kwargs)
-        reducer.check(self)
-        x = self.norm_pre(self.patch_drop(self._pos_embed(self.patch_embed(x))))
-        patches = x.shape[1] - self.num_prefix_tokens
-        places = torch.arange(patches, device=x.device).expand(len(x), -1)
-        left = reducer.reduce(
-            self.blocks, Tokens(x, self.num_prefix_tokens, places), call.keep_ratio, call.mode, call.generator
-        )
-        call.selection.kept = left.places
-        return self.norm(left.all)
+        Args:
+            selection: what the call returned.
+            images: the call's.
+            policy: the call's.
+            lines: the call's.
 
-    def _pos_embed(self, x: Tensor) -> Tensor:
-        """timm's, also for tokens of the kept patches alone: prefix tokens, position embedding."""
-        kept = self.patch_drop.call.selection.kept
-        if kept is None:
-            return super()._pos_embed(x)
-        # What timm's own method adds to nothing is the position embedding, resampled if need be, behind the prefix.
-        grid = self.patch_drop.call.grid
-        shape = grid if self.dynamic_img_size else (grid[0] * grid[1],)
-        added = super()._pos_embed(x.new_zeros(1, *shape, self.embed_dim)).expand(len(x), -1, -1)
-        prefix, places = added.split([self.num_prefix_tokens, added.shape[1] - self.num_prefix_tokens], dim=1)
-        return torch.cat([prefix, x + take(places, kept)], dim=1)
+        Returns:
+            All patches where none was left out, or where they were merged; not those fused into one token (EViT).
+        """
+        kept = self.select(images, 1.0, policy, lines) if selection.kept is None else selection.kept
+        return [[patch for patch in patches if patch >= 0] for patches in kept.tolist()]
 
-    def _adaptive(self, images: Tensor, average: float, policy: str | None, draw: int) -> tuple[Tensor, Selection]:
-        """Images that keep equally many patches pass together, so that fewer patches are less work."""
-        if average not in self.budgets:
-            known = ", ".join(f"{one:g}" for one in sorted(self.budgets)) or "none"
-            raise ValueError(
-                f"this model is not prepared to keep {average:g} of the patches on average (prepared for: {known}): "
-                f"call model.calibrate(batches of val images, [{average:g}]) first"
-            )
-        weights = self.weigh(images, policy=policy)
-        chooser = self.patch_drop.chooser(Call(policy=policy))
-        seeds = image_seeds(images, draw) if chooser.stochastic else None
-        order = best(chooser.ranked(weights, self._grid(images), seeds), weights.shape[1])
-        asked = budget.lengths(weights, self.budgets[average])
-        kept = torch.where(torch.arange(order.shape[1], device=order.device) < asked[:, None], order, -1)
-        logits = None
-        for count in asked.unique().tolist():
-            rows = (asked == count).nonzero()[:, 0]
-            some = self(images[rows], kept=order[rows, :count]) if count < order.shape[1] else self(images[rows])
-            logits = some.new_empty(len(images), some.shape[1]) if logits is None else logits
-            logits[rows] = some
-        return logits, Selection(weights, kept[:, : int(asked.max())])
-
-    def _chooses_unseen(self, call: Call) -> bool:
-        """Whether this call's patches can be chosen before they are embedded, and some are left out."""
-        patches = call.grid[0] * call.grid[1]
-        if not isinstance(self.patch_embed, KeptPatchEmbed) or (self.training and self.pos_drop.p):
-            return False  # dropout would also drop from the position embedding's shares
-        if call.given is not None:
-            return True
-        fewer = call.mode == "gather" and keep_count(patches, call.keep_ratio) < patches
-        return fewer and not self.patch_drop.chooser(call).reads_patches
-
-    @contextlib.contextmanager
-    def _selecting(self, images, keep_ratio, policy, lines, draw, mode, generator, kept=None):
-        """Hand the slot this call's settings, and take them back whatever happens."""
-        keep_count(1, keep_ratio)  # a bad ratio is an error before any work
-        checks.one_of("mode", mode, MODES)
-        if policy is not None:
-            parse(policy)
-        grid = self._grid(images)
-        if kept is not None and (kept.ndim != 2 or len(kept) != len(images) or not 0 < kept.shape[1] <= prod(grid)):
-            raise ValueError(
-                f"kept is {tuple(kept.shape)}: expected ({len(images)}, K), indices of 1 to {prod(grid)} patches"
-            )
-        if kept is not None and not (0 <= int(kept.min()) and int(kept.max()) < prod(grid)):
-            raise ValueError(f"kept has an index outside of 0 to {prod(grid) - 1}, the image's patches")
-        self.patch_drop.call = Call(keep_ratio, policy, lines, grid, images, draw, kept, mode, generator)
-        try:
-            yield self.patch_drop.call
-        finally:
-            self.patch_drop.call = Call()
-
-    def _grid(self, images: Tensor) -> tuple[int, int]:
-        """(rows, columns) of patches; ValueError where the model does not take images of this size."""
-        embed = self.patch_embed
-        size, patch = tuple(images.shape[-2:]), embed.patch_size
-        if images.ndim != 4:
-            raise ValueError(f"images are {tuple(images.shape)}: expected (B, {embed.proj.in_channels}, H, W)")
-        if embed.strict_img_size and embed.img_size is not None and size != tuple(embed.img_size):
-            raise ValueError(
-                f"images of {size[0]} x {size[1]} pixels, but this model takes {embed.img_size[0]} x "
-                f"{embed.img_size[1]}: resize them, or make the model with img_size={size} or dynamic_img_size=True"
-            )
-        if not embed.dynamic_img_pad and (size[0] % patch[0] or size[1] % patch[1]):
-            raise ValueError(
-                f"patches of {patch[0]} x {patch[1]} pixels do not divide images of {size[0]} x {size[1]}: choose "
-                "multiples, or make the model with dynamic_img_pad=True"
-            )
-        return tuple(int(n) for n in embed.dynamic_feat_size(size))
+    def _features(self, images: Tensor, call: Call) -> tuple[Tensor, Selection]:
+        """The normalised tokens behind the last block, and what was chosen."""
+        grid, chooser = grid_of(self.patch_embed, images), self.chooser(call.policy)
+        keep = keep_count(prod(grid), call.keep_ratio)
+        if call.kept is not None:
+            call.check_kept(images.shape[0], prod(grid))
+        elif keep == prod(grid) and call.mode == "gather":
+            # Nothing to choose, so nothing to pay: this is the plain timm model.
+            return super().forward_features(images), Selection()
+        view = self.view(images, call.policy, call.lines, draw_index=call.draw_index)
+        scores, kept, weights = None, call.kept, None
+        if kept is None and (scores := chooser.score_before_blocks(view)) is not None:
+            kept, weights = choose(scores, keep, call.mode, call.generator)
+        x, places = entering(self, images, view, kept, weights)
+        tokens = chooser.run_blocks(self, Tokens(self.norm_pre(x), self.num_prefix_tokens, places), call)
+        return self.norm(tokens.all), Selection(scores, tokens.places if kept is None else kept)

@@ -1,10 +1,48 @@
 """Patch selectors: each scores the patches of an image, the K best are kept.
 
-A new policy is one file here with one registered class; importing it below makes it known by name.
+A new policy is one file here with one registered class. Every module of this folder is imported when the package is,
+and registers what it has; a module whose name begins with an underscore is left alone.
 """
 
-from asel_lib.selection import agent, dynamicvit, edge_energy, evit, fixed, glance, learned, line_guided, tome  # noqa: F401  (registers their selectors)
-from asel_lib.selection.base import PatchSelector, create, entry, keep_count, names, parse, register
-from asel_lib.selection.slot import PatchSelection
+import importlib
+import pkgutil
 
-__all__ = ["PatchSelection", "PatchSelector", "create", "entry", "keep_count", "names", "parse", "register"]
+from asel_lib.selection.base import PatchSelector, keep_count, stable_topk
+from asel_lib.selection.call import Call, Selection, gather_patches
+from asel_lib.selection.registry import (
+    Entry,
+    create,
+    draws_at_random,
+    entries,
+    entry,
+    kind,
+    names,
+    parse,
+    policy_string,
+    register,
+)
+from asel_lib.selection.view import View
+
+__all__ = [
+    "Call",
+    "Entry",
+    "PatchSelector",
+    "Selection",
+    "View",
+    "create",
+    "draws_at_random",
+    "entries",
+    "entry",
+    "gather_patches",
+    "keep_count",
+    "kind",
+    "names",
+    "parse",
+    "policy_string",
+    "register",
+    "stable_topk",
+]
+
+for _module in pkgutil.iter_modules(__path__):
+    if not _module.name.startswith("_"):
+        importlib.import_module(f"{__name__}.{_module.name}")

@@ -1,172 +1,170 @@
-"""What a selector is, how many patches a keep ratio means, and the registry of selectors.
+"""What a selector is, and how many patches a keep ratio means."""
 
-A policy is written as a name, or a name with options: "line_guided:lines=sobel,choice=top".
-"""
-
-import functools
-import inspect
 import math
 
 import torch
 from torch import Tensor, nn
 
-from asel_lib import checks
+from asel_lib.selection.call import Call, Tokens
+from asel_lib.selection.view import View
 
 
 class PatchSelector(nn.Module):
     """Scores patches; the higher, the more worth keeping.
 
-    `forward(patches (B, N, D), grid (H, W), lines=None) -> scores (B, N)`. Patches are the tokens the blocks would
-    see: patch embedding + position embedding, no prefix tokens. An image's scores must not depend on the rest of
-    its batch, nor on its label.
+    A selector is a module with `forward(view) -> scores (B, N)`. What it touches of the view (images, patches, line
+    drawings, seeds) is made for it; where it never touches the patches, only the kept ones are embedded. An image's
+    scores must not depend on the rest of its batch, nor on its label. The constructor takes `dim`, the token width, and
+    after it the options, each with a default of the option's type.
 
-    A selector that draws at random sets `stochastic = True` and takes one more argument, `seeds (B,)` int64: a
-    number an image, made from its own pixels and the number of the draw, so that the same image gets the same
-    answer in every batch.
+    Two things of a selector cannot be seen from its calls and are declared:
+        stochastic: whether another draw keeps other patches of the same image.
+        trained: whether it has weights that a recipe trains; `registry.register` sets it from the recipes. Such a
+            selector can only be a model's own, not a policy of another model.
 
-    A selector that does not look at the patches themselves sets `reads_patches = False`: it is then given
-    (B, N, 0), and the model embeds only the patches that it keeps. One that reads line drawings sets `reads_lines`
-    and has `draw(images (B, 3, H, W) in [0, 1]) -> (B, 1, h, w)` for calls that bring none. One with weights sets
-    `trained`: it can only be a model's own; `attach` is called once, when it has become that.
+    Its weights stay in float32 where the model goes to half precision, since scores of eight bits would tie.
     """
 
     name = ""  # it is registered under
+    options: dict[str, object] = {}  # that it was made with, by `registry.create`
     stochastic = False
-    reads_patches = True
-    reads_lines = False
-    reads_images = False
     trained = False
 
-    def attach(self, model: nn.Module) -> None:
-        """The model that this selector chooses for, with its patch embedding and blocks."""
+    def forward(self, view: View) -> Tensor:
+        """The scores of all patches.
 
-    def prepared(self, grid: tuple[int, int], image_size: tuple[int, int]) -> "PatchSelector":
-        """For inference on images of one size: a selector with the same scores that has laid ready what it can, and
-        does not follow later changes of this one's weights; this one, where there is nothing to lay ready."""
-        return self
+        Args:
+            view: what can be seen in this call.
 
-    def forward(self, patches: Tensor, grid: tuple[int, int], lines: Tensor | None = None) -> Tensor:
+        Returns:
+            Scores (B, N), the best patch with the highest.
+        """
         raise NotImplementedError
 
-    def log_weights(self, patches: Tensor | None, grid: tuple[int, int], images: Tensor) -> Tensor:
-        """Of one that is trained: the log of the weights by which patches are drawn in training, (B, N). patches: None
-        for one that does not read them."""
-        raise NotImplementedError(f"{self.name} has no weights to draw patches by")
+    def attach(self, model: nn.Module) -> None:
+        """Learn which model this selector chooses for; called once, when it becomes that model's own.
 
-    def ranked(self, weights: Tensor, grid: tuple[int, int], seeds: Tensor | None = None) -> Tensor:
-        """Log-weights (B, N) -> the scores by which patches are kept."""
-        return weights
+        Args:
+            model: a SelectiveViT, with its patch embedding and blocks.
+        """
 
+    def prepared(self, grid: tuple[int, int], image_size: tuple[int, int]) -> "PatchSelector":
+        """A selector with the same scores for inference on images of one size, with all laid ready that can be.
 
-_SELECTORS: dict[str, type[PatchSelector]] = {}
+        It does not follow later changes of this one's weights. A selector that has nothing to lay ready returns itself.
 
+        Args:
+            grid: (rows, columns) of patches.
+            image_size: (height, width), pixels.
+        """
+        return self
 
-def register(name: str):
-    """Class decorator: `create(name, dim)` makes the selector. The class takes `dim`, the token width, and after it
-    its options, each with a default of the option's type."""
+    def choosing_by(self, options: dict[str, object]) -> "PatchSelector | None":
+        """A selector that chooses by these options with the same weights; None where they ask for other weights.
 
-    def add(selector: type[PatchSelector]) -> type[PatchSelector]:
-        if name in _SELECTORS:
-            raise ValueError(
-                f"a selector {name!r} is already registered ({_SELECTORS[name].__name__}): choose another name"
-            )
-        _SELECTORS[name] = selector
-        selector.name = name
-        return selector
+        Args:
+            options: all options, as `registry.parse` gives them.
+        """
+        return None
 
-    return add
+    def draw_lines(self, images: Tensor) -> Tensor | None:
+        """The line drawings that this selector scores; None for a selector that reads none.
 
+        Args:
+            images: (B, 1, H, W) or (B, 3, H, W), in [0, 1].
 
-def names() -> tuple[str, ...]:
-    return tuple(sorted(_SELECTORS))
+        Returns:
+            Drawings (B, 1, h, w), high where there is a line.
+        """
+        return None
 
+    def log_weights(self, view: View) -> Tensor:
+        """The log of the weights in proportion to which patches are drawn in training, (B, N).
 
-def create(policy: str, dim: int) -> PatchSelector:
-    """The selector of that policy, with its options, for tokens of width `dim`."""
-    selector, options = parse(policy)
-    made = selector(dim, **options)
-    made.options = options  # what tells two of a kind apart
-    return made
+        Raises:
+            ValueError: this selector has learned none.
+        """
+        raise ValueError(
+            f"policy {self.name!r} has learned no weights that say how many patches an image needs: use a model with "
+            "selector 'glance' or 'learned', or a number as keep_ratio"
+        )
 
+    def ranked(self, log_weights: Tensor, view: View) -> Tensor:
+        """The scores by which patches of these log-weights (B, N) are kept, (B, N)."""
+        return log_weights
 
-def written(selector: PatchSelector) -> str:
-    """The policy that makes a selector like this one."""
-    options = getattr(selector, "options", {})
-    return selector.name + (":" if options else "") + ",".join(f"{key}={value}" for key, value in options.items())
+    def explain(self, view: View) -> tuple[Tensor | None, str]:
+        """What patches are kept by before any draw, to look at.
 
+        Returns:
+            Values (B, N) and what they are; None and the reason where there is nothing worth a look.
+        """
+        if self.stochastic:
+            return None, f"{self.name} draws the patches: it has no scores"
+        return self(view), f"scores of {self.name}"
 
-def draws_at_random(policy: str) -> bool:
-    """Whether another draw of that policy keeps other patches of the same image."""
-    return create(policy, 1).stochastic
+    def score_before_blocks(self, view: View) -> Tensor | None:
+        """The scores by which patches are kept before the first block, (B, N); None: all enter it."""
+        with view.full_precision():
+            return self(view)
 
+    def run_blocks(self, model: nn.Module, tokens: Tokens, call: Call) -> Tokens:
+        """The tokens behind the model's last block. A token reducer takes some out on the way.
 
-def parse(policy: str) -> tuple[type[PatchSelector], dict[str, object]]:
-    """ "name" or "name:option=value,option=value" -> (class, all its options: those given and the others' defaults).
+        Args:
+            model: a SelectiveViT, whose blocks are run.
+            tokens: what enters the first block.
+            call: the call's settings.
+        """
+        return Tokens(model.run_blocks(tokens.all), tokens.prefix, tokens.places)
 
-    Options are the arguments of the class behind `dim`; a value is of its default's type. ValueError names the policy
-    or the option that there is not, or the value that cannot be read.
-    """
-    name, _, written = str(policy).partition(":")
-    selector = kind(name)
-    options = dict(_defaults(selector))
-    for part in filter(None, written.split(",")):
-        key, equals, value = (piece.strip() for piece in part.partition("="))
-        if key not in options or not equals:
-            known = ", ".join(f"{k}={v}" for k, v in options.items()) or "no options"
-            raise ValueError(f"policy {policy!r}: cannot read {part!r}; {name!r} has {known}")
-        wanted = type(options[key]).__name__
-        try:
-            options[key] = {"True": True, "False": False}[value] if wanted == "bool" else type(options[key])(value)
-        except (ValueError, KeyError):
-            raise ValueError(f"policy {policy!r}: {key} is {value!r}, expected {wanted}") from None
-    return selector, options
+    @classmethod
+    def reads_lines(cls) -> bool:
+        """Whether it scores line drawings."""
+        return cls.draw_lines is not PatchSelector.draw_lines
 
+    @classmethod
+    def reduces_tokens(cls) -> bool:
+        """Whether it takes tokens out between the blocks, instead of before them."""
+        return cls.run_blocks is not PatchSelector.run_blocks
 
-@functools.cache
-def _defaults(selector: type[PatchSelector]) -> dict[str, object]:
-    """Kept: reading a signature takes a tenth of what classifying one small image takes, and a call reads four."""
-    return {argument.name: argument.default for argument in list(inspect.signature(selector).parameters.values())[1:]}
+    def _apply(self, fn, recurse: bool = True):
+        """torch's way to move and convert a module, but weights of single precision are not made half."""
 
+        def keep_single(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            halved = moved.dtype in (torch.float16, torch.bfloat16) and tensor.dtype != moved.dtype
+            return tensor.to(moved.device) if halved else moved
 
-def kind(name: str) -> type[PatchSelector]:
-    """The class registered under that name, without options; ValueError with the known names if there is none."""
-    if name not in _SELECTORS:
-        checks.one_of("policy", name, names())
-    return _SELECTORS[name]
+        return super()._apply(keep_single, recurse)
 
 
 def keep_count(num_patches: int, keep_ratio: float) -> int:
-    """K = max(1, floor(N * keep_ratio)); ValueError where the ratio is not in (0, 1]."""
+    """K = max(1, floor(N * keep_ratio)).
+
+    Args:
+        num_patches: N.
+        keep_ratio: in (0, 1].
+
+    Raises:
+        ValueError: the ratio is not a number in (0, 1].
+    """
     number = isinstance(keep_ratio, int | float) and not isinstance(keep_ratio, bool)
     if not (number and 0 < keep_ratio <= 1):  # nan fails the comparison too
         raise ValueError(f"keep_ratio is {keep_ratio!r}: expected a number in (0, 1], e.g. 0.5 for half of the patches")
     return max(1, math.floor(num_patches * keep_ratio))
 
 
-def best(scores: Tensor, keep: int) -> Tensor:
-    """(B, N) scores -> (B, keep) indices, best first; of equal scores the first in raster order is the better, on
-    every device (torch.topk promises no order among equals)."""
+def stable_topk(scores: Tensor, keep: int) -> Tensor:
+    """The indices of the highest scores, best first.
+
+    Of equal scores the first in raster order is the better, on every device; torch.topk promises no order among equals.
+
+    Args:
+        scores: (B, N).
+        keep: K, how many.
+
+    Returns:
+        Indices (B, K).
+    """
     return torch.sort(scores, dim=1, descending=True, stable=True).indices[:, :keep]
-
-
-_LOOKS = {  # TEMPORARY, until each selector registers its own: label, color, marker, recipes
-    "agent": ("AgentViT's agent", "#882255", "X", ("agent",)),
-    "central": ("central", "#999933", "v", ()),
-    "dynamicvit": ("DynamicViT", "#AA4499", "p", ("dropped",)),
-    "edge_energy": ("edge energy", "#117733", "<", ()),
-    "evit": ("EViT", "#009E73", "h", ()),
-    "glance": ("anytime", "#0072B2", "o", ("anytime",)),
-    "learned": ("ASEL", "#D55E00", "D", ("masked", "dropped", "anytime")),
-    "line_guided": ("line-guided", "#CC79A7", "P", ()),
-    "random": ("random", "#555555", "s", ()),
-    "tome": ("ToMe", "#000000", "*", ()),
-}
-
-
-def entry(name: str):
-    """TEMPORARY: how a registered selector is shown, and what trains it."""
-    from types import SimpleNamespace
-
-    kind(name)
-    label, color, marker, recipes = _LOOKS.get(name, (name.replace("_", " "), "#332288", "d", ()))
-    return SimpleNamespace(name=name, label=label, color=color, marker=marker, recipes=recipes)

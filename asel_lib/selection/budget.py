@@ -12,12 +12,20 @@ USUAL = 0.3  # of keep_ratio="auto"
 
 
 def lengths(weights: Tensor, factor: float) -> Tensor:
-    """(B, N) log-weights -> (B,) how many patches an image keeps: factor * sqrt(perplexity), perplexity the number of
-    patches that its weights are spread over (1: one patch has all, N: all alike), rounded up to one of `levels(N)`.
+    """How many patches each image keeps: factor * sqrt(perplexity), rounded up to one of `levels(N)`.
 
-    The square root, because an image whose one patch has all the weight still wants a few more, and one without a clear
-    choice gains little from very many; by perplexity itself, or by the patches that hold a share of the weights, it was
-    less accurate than an equal number for all images (val of RSSCN7 and of the synthetic scenes)."""
+    The perplexity is the number of patches that an image's weights are spread over (1: one patch has all, N: all
+    alike). Its square root is taken because an image whose one patch has all the weight still wants a few more, and one
+    without a clear choice gains little from very many. By perplexity itself, or by the patches that hold a share of the
+    weights, it was less accurate than an equal number for all images (val of RSSCN7 and of the synthetic scenes).
+
+    Args:
+        weights: log-weights (B, N).
+        factor: see `factor_for`.
+
+    Returns:
+        Counts (B,) of patches.
+    """
     shares = weights.double().log_softmax(dim=1)
     perplexity = (-(shares.exp() * shares).sum(dim=1)).exp()
     asked = (perplexity.sqrt() * factor).round().long().clamp(1, weights.shape[1])
@@ -32,8 +40,16 @@ def levels(patches: int) -> list[int]:
 
 
 def factor_for(weights: Tensor, average: float) -> float:
-    """The largest factor with which images of these log-weights (n, N) keep at most `average` of their patches on
-    average; the smallest one where even a single patch is more."""
+    """The largest factor with which images keep at most a share of their patches on average; the smallest one where
+    even a single patch is more.
+
+    Args:
+        weights: their log-weights, (n, N).
+        average: the share, in (0, 1].
+
+    Raises:
+        ValueError: a share outside (0, 1].
+    """
     patches = weights.shape[1]
     keep_count(patches, average)  # a bad ratio is an error before any work
     low, high = 0.0, float(patches)
@@ -45,7 +61,14 @@ def factor_for(weights: Tensor, average: float) -> float:
 
 
 def average_of(keep_ratio: str) -> float:
-    """ "auto" or "auto:0.2" -> the keep ratio on average; ValueError for other text."""
+    """The keep ratio on average that a text asks for.
+
+    Args:
+        keep_ratio: "auto", or "auto:0.2" for a fifth of the patches.
+
+    Raises:
+        ValueError: other text.
+    """
     name, _, number = keep_ratio.partition(":")
     try:
         average = float(number) if number else USUAL

@@ -5,8 +5,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asel_lib.reproducibility import uniform
-from asel_lib.selection.base import best, keep_count, register
-from asel_lib.selection.reducers import TokenReducer, Tokens, behind, stages, through
+from asel_lib.selection.base import keep_count, stable_topk
+from asel_lib.selection.call import Call, Tokens
+from asel_lib.selection.reducers import TokenReducer, attention_half, mlp_half, stages
+from asel_lib.selection.registry import register
+from asel_lib.selection.view import at_least_single
 
 
 class Predictor(nn.Module):
@@ -25,13 +28,13 @@ class Predictor(nn.Module):
     def forward(self, x: Tensor, there: Tensor) -> Tensor:
         """there (B, n): 1 for tokens that no predictor has dropped yet."""
         with torch.autocast(x.device.type, enabled=False):  # as for scores: eight bits would tie
-            local, wide = self.embed(x.float()).split([self.half, self.half], dim=-1)
-            there = there.unsqueeze(-1).float()
+            local, wide = self.embed(at_least_single(x)).split([self.half, self.half], dim=-1)
+            there = there.unsqueeze(-1).to(local.dtype)
             whole = (wide * there).sum(dim=1, keepdim=True) / there.sum(dim=1, keepdim=True).clamp_min(1)
             return self.judge(torch.cat([local, whole.expand_as(local)], dim=-1)).log_softmax(dim=-1)
 
 
-@register("dynamicvit")
+@register("dynamicvit", label="DynamicViT", color="#AA4499", marker="p", recipes=("dropped",))
 class DynamicViT(TokenReducer):
     """Before three blocks a predictor keeps keep_ratio^(1/3) of the tokens, the most probable ones. In training they
     are drawn by Gumbel-softmax, and dropped ones masked in attention (eq. 7-10), which costs as much as keeping them.
@@ -41,47 +44,56 @@ class DynamicViT(TokenReducer):
     model of the same architecture: every method here starts from the same weights.
     """
 
-    trained = True
-
     def __init__(self, dim: int):
         super().__init__()
         self.predictors = nn.ModuleList(Predictor(dim) for _ in range(3))
 
-    def reduce(self, blocks: nn.Sequential, tokens: Tokens, keep_ratio: float, mode: str, generator) -> Tokens:
-        if mode == "gumbel":
-            return self._masked(blocks, tokens, keep_ratio, generator)
+    def reduce(self, blocks: nn.Sequential, tokens: Tokens, call: Call) -> Tokens:
+        if call.mode == "gumbel":
+            return self._masked(blocks, tokens, call)
         patches, found, predictors = tokens.patches.shape[1], stages(len(blocks)), iter(self.predictors)
         for number, block in enumerate(blocks):
             if number in found:
                 there = tokens.patches.new_ones(tokens.patches.shape[:2])
                 odds = next(predictors)(tokens.patches, there)
-                keep = keep_count(patches, keep_ratio ** found[number])
+                keep = keep_count(patches, call.keep_ratio ** found[number])
                 if keep < tokens.patches.shape[1]:
-                    tokens = tokens.keep(best(odds[..., 0] - odds[..., 1], keep))
+                    tokens = tokens.keep(stable_topk(odds[..., 0] - odds[..., 1], keep))
             tokens = Tokens(block(tokens.all), tokens.prefix, tokens.places)
         return tokens
 
-    def _masked(self, blocks: nn.Sequential, tokens: Tokens, keep_ratio: float, generator) -> Tokens:
+    def _masked(self, blocks: nn.Sequential, tokens: Tokens, call: Call) -> Tokens:
         x, prefix = tokens.all, tokens.prefix
         patches, found, predictors = x.shape[1] - prefix, stages(len(blocks)), iter(self.predictors)
         there = x.new_ones(len(x), patches, dtype=torch.float32)
         for number, block in enumerate(blocks):
             if number in found:
                 odds = next(predictors)(x[:, prefix:], there.detach())
-                there = there * drawn(odds, there.detach(), keep_count(patches, keep_ratio ** found[number]), generator)
+                there = there * drawn(
+                    odds, there.detach(), keep_count(patches, call.keep_ratio ** found[number]), call.generator
+                )
             weight = torch.cat([there.new_ones(len(x), prefix), there], dim=1)
-            x, _ = through(block, x, weight=weight)
-            x = behind(block, x)
+            x, _ = attention_half(block, x, weight=weight)
+            x = mlp_half(block, x)
         return Tokens(x, prefix, tokens.places)
 
 
 def drawn(odds: Tensor, there: Tensor, keep: int, generator: torch.Generator | None = None) -> Tensor:
-    """Gumbel-softmax, hard: log-probabilities (B, n, 2) and which tokens are there (B, n) -> (B, n), 1 for the `keep`
-    of them whose draw is most in favour, with the gradient of the soft draw."""
+    """Gumbel-softmax, hard, with the gradient of the soft draw.
+
+    Args:
+        odds: log-probabilities of keeping and of dropping, (B, n, 2).
+        there: (B, n), 1 for the tokens that are still there.
+        keep: how many of these are drawn.
+        generator: torch's, or that of a part of a batch; None: torch's global one.
+
+    Returns:
+        (B, n), 1 for the tokens whose draw is most in favour, else 0.
+    """
     # Drawn on the CPU, so that a GPU run keeps the same tokens as a CPU run of the same seed.
     even = uniform(tuple(odds.shape), generator).clamp(1e-20, 1 - 1e-7).to(odds.device)
     noisy = odds - torch.log(-torch.log(even))
     favour = (noisy[..., 0] - noisy[..., 1]).masked_fill(there == 0, -torch.inf)
-    hard = torch.zeros_like(there).scatter(1, best(favour.detach(), keep), 1.0)
+    hard = torch.zeros_like(there).scatter(1, stable_topk(favour.detach(), keep), 1.0)
     soft = F.softmax(noisy, dim=-1)[..., 0]
     return hard + (soft - soft.detach())  # exactly 0 or 1 forward

@@ -3,11 +3,13 @@
 import torch
 from torch import Tensor, nn
 
-from asel_lib.selection.base import best, keep_count, register
-from asel_lib.selection.reducers import TokenReducer, Tokens, behind, stages, through
+from asel_lib.selection.base import keep_count, stable_topk
+from asel_lib.selection.call import Call, Tokens
+from asel_lib.selection.reducers import TokenReducer, attention_half, mlp_half, stages
+from asel_lib.selection.registry import register
 
 
-@register("evit")
+@register("evit", label="EViT", color="#009E73", marker="h")
 class EViT(TokenReducer):
     """At three blocks, between attention and MLP: of n patch tokens the K with the highest attention of the class token
     stay (mean over heads), and the others become one, sum_i a_i x_i (eq. 3). K falls by the same factor each time.
@@ -21,24 +23,30 @@ class EViT(TokenReducer):
         if model.cls_token is None:
             raise ValueError("evit asks the class token, and this model has none: use a model with class_token=True")
 
-    def reduce(self, blocks: nn.Sequential, tokens: Tokens, keep_ratio: float, mode: str, generator) -> Tokens:
+    def reduce(self, blocks: nn.Sequential, tokens: Tokens, call: Call) -> Tokens:
         patches = tokens.patches.shape[1]
         found = stages(len(blocks))
         for number, block in enumerate(blocks):
-            x, attended = through(block, tokens.all)
+            x, attended = attention_half(block, tokens.all)
             tokens = Tokens(x, tokens.prefix, tokens.places)
             # One of those that stay is the fused one, so that the count is that of every other method.
-            keep = keep_count(patches, keep_ratio ** found.get(number, 0))
+            keep = keep_count(patches, call.keep_ratio ** found.get(number, 0))
             if keep < tokens.patches.shape[1] and number in found:
-                tokens = fuse(tokens, attended.by_class[:, tokens.prefix :], keep)
-            tokens = Tokens(behind(block, tokens.all), tokens.prefix, tokens.places)
+                tokens = fuse(tokens, attended.by_class()[:, tokens.prefix :], keep)
+            tokens = Tokens(mlp_half(block, tokens.all), tokens.prefix, tokens.places)
         return tokens
 
 
 def fuse(tokens: Tokens, attention: Tensor, keep: int) -> Tokens:
-    """n patch tokens, the class token's attention to them (B, n) -> the keep - 1 it looks at most, and the sum of the
-    others by their attention; the best alone where only one may stay."""
-    order = best(attention, attention.shape[1])
+    """The keep - 1 tokens that the class token looks at most, and the sum of the others by their attention; the best
+    alone where only one may stay.
+
+    Args:
+        tokens: n patch tokens, with their places.
+        attention: (B, n), the class token's to each of them.
+        keep: how many are left, the fused one included.
+    """
+    order = stable_topk(attention, attention.shape[1])
     if keep == 1:
         return tokens.keep(order[:, :1])
     stay, rest = order[:, : keep - 1], order[:, keep - 1 :]

@@ -1,5 +1,6 @@
 """A learned selector that glances at the whole image before anything is embedded: a small convolutional network."""
 
+import copy
 from collections.abc import Sequence
 
 import torch.nn.functional as F
@@ -7,15 +8,16 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from asel_lib import checks
-from asel_lib.selection import blue_noise
-from asel_lib.selection.base import PatchSelector, register
-from asel_lib.selection.fixed import gumbel
+from asel_lib.selection.base import PatchSelector
+from asel_lib.selection.registry import register
+from asel_lib.selection.sampling import seeded_gumbel, spread_gumbel
+from asel_lib.selection.view import View
 
 CHOICES = ("spread", "sample", "top")
 SCALES = 3  # halvings between what the network looks at and its answer: 8 x 8 points a patch
 
 
-@register("glance")
+@register("glance", label="glance (ours)", color="#0072B2", marker="o", recipes=("anytime",))
 class GlanceSelector(PatchSelector):
     """Scores are log-weights: of an image shrunk to 8 x 8 points a patch, three convolutions of stride 2 and one more
     make one number a patch, each from the 38 points (almost five patches) around its middle.
@@ -24,15 +26,17 @@ class GlanceSelector(PatchSelector):
     them (trials in docs/anytime.md), and so only the kept patches need be embedded. It takes 1.7 % of the
     operations of a ViT-Tiny with 6 blocks at 128 px.
 
-    width: channels of the first layer. choice: "sample", K patches drawn in proportion to exp(score) without
-    replacement, as in training, from the image's seed; "spread", the same with noise that is laid out to cover the
-    image (`blue_noise`), which is no draw; "top", the K highest. All choose by the same weights: each can be a policy
-    of a model with this selector.
-    """
+    Args:
+        dim: width of the tokens, which it does not look at.
+        width: channels of the first layer.
+        choice: "sample": K patches drawn in proportion to exp(score) without replacement, as in training, from the
+            image's seed. "spread": the same with noise that is laid out to cover the image (`sampling.spread_gumbel`),
+            which is no draw. "top": the K highest. All choose by the same weights: each can be a policy of a model with
+            this selector.
 
-    reads_patches = False
-    reads_images = True
-    trained = True
+    Raises:
+        ValueError: an unknown choice, or a width below 1.
+    """
 
     def __init__(self, dim: int = 0, width: int = 8, choice: str = "spread"):
         super().__init__()
@@ -47,8 +51,12 @@ class GlanceSelector(PatchSelector):
         nn.init.zeros_(last.bias)
         self.network = nn.Sequential(*layers, _layer(channels[-1], channels[-1], size=3, stride=1), last)
 
-    def log_weights(self, patches: Tensor | None, grid: tuple[int, int], images: Tensor) -> Tensor:
-        points, factor = _shrinking(grid, images.shape[-2:])
+    def forward(self, view: View) -> Tensor:
+        return self.ranked(self.log_weights(view), view)
+
+    def log_weights(self, view: View) -> Tensor:
+        images = view.images
+        points, factor = _shrinking(view.grid, images.shape[-2:])
         if not factor:
             return self.network(F.adaptive_avg_pool2d(images, points)).flatten(1)
         # Shrinking by a whole factor and the first convolution are one convolution with wider kernels, which reads the
@@ -61,22 +69,20 @@ class GlanceSelector(PatchSelector):
             hidden = layer(hidden)
         return hidden.flatten(1)
 
-    def forward(
-        self,
-        patches: Tensor,
-        grid: tuple[int, int],
-        lines: Tensor | None = None,
-        images: Tensor | None = None,
-        seeds: Tensor | None = None,
-    ) -> Tensor:
-        if images is None:
-            raise ValueError("glance scores images, and got none: pass images (B, 3, H, W), normalised")
-        return self.ranked(self.log_weights(None, grid, images), grid, seeds)
-
-    def ranked(self, weights: Tensor, grid: tuple[int, int], seeds: Tensor | None = None) -> Tensor:
+    def ranked(self, log_weights: Tensor, view: View) -> Tensor:
         if self.choice == "spread":
-            return weights + blue_noise.gumbel(grid, weights.device)
-        return weights if seeds is None else weights + gumbel(seeds, weights.shape[1])
+            return log_weights + spread_gumbel(view.grid, log_weights.device)
+        return log_weights + seeded_gumbel(view.seeds, view.num_patches) if self.stochastic else log_weights
+
+    def explain(self, view: View) -> tuple[Tensor, str]:
+        return self.log_weights(view), f"log-weights of {self.name}"
+
+    def choosing_by(self, options: dict[str, object]) -> PatchSelector | None:
+        if self.options | {"choice": None} != options | {"choice": None}:
+            return None
+        other = copy.copy(self)
+        other.options, other.choice, other.stochastic = options, options["choice"], options["choice"] == "sample"
+        return other
 
     def prepared(self, grid: tuple[int, int], image_size: tuple[int, int]) -> PatchSelector:
         _, factor = _shrinking(grid, image_size)
@@ -85,28 +91,34 @@ class GlanceSelector(PatchSelector):
 
 class PreparedGlance(GlanceSelector):
     """A trained `glance` for images that are `factor` times as large as what it looks at: its first convolution widened
-    by that, each batch normalisation folded into its convolution, the noise laid out."""
+    by that, each batch normalisation folded into its convolution, the noise laid out.
+
+    Args:
+        glance: whose weights it takes a copy of.
+        grid: (rows, columns) of patches.
+        factor: pixels of an image, along a side, for a point that `glance` looks at.
+    """
 
     def __init__(self, glance: GlanceSelector, grid: tuple[int, int], factor: int):
         super(GlanceSelector, self).__init__()
         self.name, self.choice, self.stochastic = glance.name, glance.choice, glance.stochastic
-        *layers, last = glance.network.eval()
+        *layers, last = copy.deepcopy(glance.network).eval()
         self.convolutions = nn.ModuleList(fuse_conv_bn_eval(layer[0], layer[1]) for layer in layers)
         first = self.convolutions[0]
         first.weight = nn.Parameter(_widened(first.weight.detach(), factor), requires_grad=False)
         first.stride, first.padding = (tuple(side * factor for side in pair) for pair in (first.stride, first.padding))
         self.last = last
-        noise = blue_noise.gumbel(grid, last.weight.device) if glance.choice == "spread" else None
+        noise = spread_gumbel(grid, last.weight.device) if glance.choice == "spread" else None
         self.register_buffer("noise", noise, persistent=False)
 
-    def log_weights(self, patches: Tensor | None, grid: tuple[int, int], images: Tensor) -> Tensor:
-        hidden = images
+    def log_weights(self, view: View) -> Tensor:
+        hidden = view.images
         for convolution in self.convolutions:
             hidden = convolution(hidden).relu()
         return self.last(hidden).flatten(1)
 
-    def ranked(self, weights: Tensor, grid: tuple[int, int], seeds: Tensor | None = None) -> Tensor:
-        return super().ranked(weights, grid, seeds) if self.noise is None else weights + self.noise
+    def ranked(self, log_weights: Tensor, view: View) -> Tensor:
+        return super().ranked(log_weights, view) if self.noise is None else log_weights + self.noise
 
     def prepared(self, grid: tuple[int, int], image_size: tuple[int, int]) -> PatchSelector:
         return self

@@ -4,12 +4,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from asel_lib.selection.base import PatchSelector, register
+from asel_lib.selection.base import PatchSelector
+from asel_lib.selection.registry import register
+from asel_lib.selection.view import View
 
 HIDDEN = 96
 
 
-@register("learned")
+@register("learned", label="ASEL", color="#D55E00", marker="D", recipes=("masked", "dropped", "anytime"))
 class LearnedSelector(PatchSelector):
     """s_i = sigmoid(MLP([z_i || g])) in (0, 1), g the mean of z over the patches (ASEL, section "Model").
 
@@ -17,19 +19,20 @@ class LearnedSelector(PatchSelector):
     checkpoints (`mlp.{0,1,3}`).
     """
 
-    trained = True
-
     def __init__(self, dim: int):
         super().__init__()
         self.mlp = nn.Sequential(
             nn.Linear(2 * dim, HIDDEN), nn.LayerNorm(HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, 1), nn.Sigmoid()
         )
 
-    def log_weights(self, patches: Tensor | None, grid: tuple[int, int], images: Tensor) -> Tensor:
-        return torch.logit(self(patches, grid), eps=1e-6)
+    def log_weights(self, view: View) -> Tensor:
+        return torch.logit(self(view), eps=1e-6)
 
-    def forward(self, patches: Tensor, grid: tuple[int, int], lines: Tensor | None = None) -> Tensor:
-        first, *rest = self.mlp
+    def explain(self, view: View) -> tuple[Tensor, str]:
+        return self.log_weights(view), f"log-weights of {self.name}"
+
+    def forward(self, view: View) -> Tensor:
+        patches, (first, *rest) = view.patches, self.mlp
         # W [z || g] = W_z z + W_g g: the mean's half is computed once an image instead of once a patch.
         dim = patches.shape[-1]
         hidden = F.linear(patches, first.weight[:, :dim])

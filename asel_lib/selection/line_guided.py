@@ -11,26 +11,32 @@ from torch import Tensor
 
 from asel_lib import checks
 from asel_lib.data import lines as drawings
-from asel_lib.selection.base import PatchSelector, register
-from asel_lib.selection.fixed import gumbel
+from asel_lib.selection.base import PatchSelector
+from asel_lib.selection.registry import register
+from asel_lib.selection.sampling import seeded_gumbel
+from asel_lib.selection.view import View
 
 CHOICES = ("sample", "top")
 GIVEN = "given"  # no extractor: every call brings its drawings
 BLANK = "blank"  # no lines: what is left is the prior around the middle, the yardstick for what lines add
 
 
-@register("line_guided")
+@register("line_guided", label="line-guided", color="#CC79A7", marker="P")
 class LineGuidedSelector(PatchSelector):
     """Scores are log(joint), joint ~ softmax(density) * prior; `sample` adds Gumbel noise, so that the K best are K
     patches drawn without replacement in proportion to joint (as published), `top` takes the K largest.
 
-    lines: the extractor of calls without drawings ("xdog", "sobel", "informative"), "given": every call brings them, or
-    "blank": there are none, a yardstick. choice: "sample" (an image's draw depends on its pixels alone) or "top".
-    sigma: of the prior, in heights and widths of the image. size: of a drawing, in pixels.
-    """
+    Args:
+        dim: width of the tokens, which it does not look at.
+        lines: the extractor of calls without drawings ("xdog", "sobel", "informative"); "given": every call brings
+            them; "blank": there are none, a yardstick.
+        choice: "sample" (an image's draw depends on its pixels alone) or "top".
+        sigma: of the prior, in heights and widths of the image.
+        size: side of a drawing, in pixels.
 
-    reads_patches = False
-    reads_lines = True
+    Raises:
+        ValueError: an unknown extractor or choice, or a sigma or size that is not above 0.
+    """
 
     def __init__(self, dim: int = 0, lines: str = "xdog", choice: str = "sample", sigma: float = 0.25, size: int = 64):
         super().__init__()
@@ -41,8 +47,12 @@ class LineGuidedSelector(PatchSelector):
         self.lines, self.choice, self.sigma, self.size = lines, choice, sigma, size
         self.stochastic = choice == "sample"
 
-    def draw(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] -> (B, 1, size, size)."""
+    def draw_lines(self, images: Tensor) -> Tensor:
+        """Drawings (B, 1, size, size) of images (B, 1, H, W) or (B, 3, H, W) in [0, 1].
+
+        Raises:
+            ValueError: this selector was made for drawings that every call brings.
+        """
         if self.lines == GIVEN:
             raise ValueError(
                 "this selector reads drawings that the call brings (lines=given), and got none: pass lines "
@@ -52,30 +62,44 @@ class LineGuidedSelector(PatchSelector):
             return images.new_zeros(images.shape[0], 1, self.size, self.size)
         return drawings.draw(images, self.lines, self.size)
 
-    def forward(
-        self, patches: Tensor, grid: tuple[int, int], lines: Tensor | None = None, seeds: Tensor | None = None
-    ) -> Tensor:
-        if lines is None:
-            raise ValueError("line_guided scores line drawings, and got none: pass lines (B, 1, size, size)")
-        lines = drawings.check(lines, patches.shape[0], self.size).float()
-        scores = log_joint(lines, grid, self.sigma)
-        if not self.stochastic:
-            return scores
-        if seeds is None:
-            raise ValueError("choice=sample draws from the images' seeds, and got none: pass seeds (B,) int64")
-        return scores + gumbel(seeds, scores.shape[1])
+    def forward(self, view: View) -> Tensor:
+        scores = self._log_joint(view)
+        return scores + seeded_gumbel(view.seeds, scores.shape[1]) if self.stochastic else scores
+
+    def explain(self, view: View) -> tuple[Tensor, str]:
+        return self._log_joint(view), f"log-probabilities from {self.lines} line drawings"
+
+    def _log_joint(self, view: View) -> Tensor:
+        lines = drawings.check(view.lines, view.batch_size, self.size).float()
+        return log_joint(lines, view.grid, self.sigma)
 
 
 def log_joint(lines: Tensor, grid: tuple[int, int], sigma: float) -> Tensor:
-    """Drawings (B, 1, h, w) in [0, 1] -> log of the published joint distribution over the patches, (B, H * W)."""
+    """The log of the published joint distribution over the patches.
+
+    Args:
+        lines: drawings (B, 1, h, w) in [0, 1].
+        grid: (rows, columns) of patches.
+        sigma: of the prior, in heights and widths of the image.
+
+    Returns:
+        (B, rows * columns).
+    """
     return torch.log_softmax(density(lines, grid) + log_prior(centre(lines), grid, sigma), dim=1)
 
 
 def density(lines: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Mean of the drawing over the area of each patch, (B, 1, h, w) -> (B, H * W).
+    """The mean of the drawing over the area of each patch.
 
     Patch and pixel are related by their coordinates in the image, so any drawing fits any grid; a pixel on a border
     counts on both sides by the share that lies there. Where the grid divides the drawing, this is average pooling.
+
+    Args:
+        lines: drawings (B, 1, h, w).
+        grid: (rows, columns) of patches.
+
+    Returns:
+        (B, rows * columns).
     """
     rows, columns = (
         torch.from_numpy(_overlap(int(size), int(cells))).to(
@@ -97,7 +121,16 @@ def centre(lines: Tensor) -> Tensor:
 
 
 def log_prior(centre: Tensor, grid: tuple[int, int], sigma: float) -> Tensor:
-    """-|p - c|^2 / (2 sigma^2), p the patches' places linspace(0, 1) along each side. (B, 2) -> (B, H * W)."""
+    """The log of a Gaussian around the centre, up to a constant: -|p - c|^2 / (2 sigma^2).
+
+    Args:
+        centre: c, (B, 2), y and x in [0, 1].
+        grid: (rows, columns) of patches, whose places p are linspace(0, 1) along each side.
+        sigma: in heights and widths of the image.
+
+    Returns:
+        (B, rows * columns).
+    """
     # A single row or column lies in the middle, not at the edge where linspace(0, 1, 1) would put it.
     y, x = (
         torch.linspace(0, 1, n, device=centre.device) if n > 1 else torch.full((1,), 0.5, device=centre.device)

@@ -12,26 +12,8 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from asel_lib.selection.base import PatchSelector
-
-
-@dataclass
-class Tokens:
-    """What runs through the blocks. all (B, P + n, D), the prefix tokens first; places (B, n): the patch that each
-    token was, -1 for one made of several; None where the method merges."""
-
-    all: Tensor
-    prefix: int
-    places: Tensor | None = None
-
-    @property
-    def patches(self) -> Tensor:
-        return self.all[:, self.prefix :]
-
-    def keep(self, kept: Tensor) -> "Tokens":
-        """Those patch tokens (B, k) and the prefix."""
-        index = kept.unsqueeze(-1).expand(-1, -1, self.all.shape[-1])
-        tokens = torch.cat([self.all[:, : self.prefix], self.patches.gather(1, index)], dim=1)
-        return Tokens(tokens, self.prefix, None if self.places is None else self.places.gather(1, kept))
+from asel_lib.selection.call import Call, Tokens
+from asel_lib.selection.view import View
 
 
 class TokenReducer(PatchSelector):
@@ -41,19 +23,46 @@ class TokenReducer(PatchSelector):
         self.check(model)
 
     def check(self, model: nn.Module) -> None:
-        """ValueError where the method cannot work on this model."""
+        """Refuse a model that the method cannot work on.
+
+        Args:
+            model: a SelectiveViT.
+
+        Raises:
+            ValueError: names what the model has, or lacks.
+        """
         if any(type(block) is not Block for block in model.blocks):
             raise ValueError(
                 f"{self.name} runs through timm's plain blocks, and {model.architecture} has "
                 f"{type(model.blocks[0]).__name__}: use another model, or a policy that chooses before the blocks"
             )
 
-    def reduce(self, blocks: nn.Sequential, tokens: Tokens, keep_ratio: float, mode: str, generator) -> Tokens:
-        """-> the tokens behind the last block, of the patch tokens keep_count(N, keep_ratio). mode, generator: the
-        call's (see `slot.Call`), for those that draw in training."""
+    def reduce(self, blocks: nn.Sequential, tokens: Tokens, call: Call) -> Tokens:
+        """Run the blocks and take tokens out on the way.
+
+        Args:
+            blocks: timm's.
+            tokens: what enters the first block, N of them patches.
+            call: its keep ratio; mode and generator for those that draw in training.
+
+        Returns:
+            The tokens behind the last block, of the patch tokens keep_count(N, keep_ratio).
+        """
         raise NotImplementedError
 
-    def forward(self, patches: Tensor, grid: tuple[int, int], lines: Tensor | None = None) -> Tensor:
+    def run_blocks(self, model: nn.Module, tokens: Tokens, call: Call) -> Tokens:
+        if call.kept is not None or (call.keep_ratio == 1 and call.mode == "gather"):
+            return super().run_blocks(model, tokens, call)
+        self.check(model)
+        return self.reduce(model.blocks, tokens, call)
+
+    def score_before_blocks(self, view: View) -> None:
+        return None
+
+    def explain(self, view: View) -> tuple[None, str]:
+        return None, f"{self.name} takes tokens out between the blocks: it has no scores before them"
+
+    def forward(self, view: View) -> Tensor:
         raise ValueError(
             f"{self.name} takes tokens out between the blocks and scores no patches before them: ask the model for its "
             "answer (and select, for what is left), or choose a policy that scores"
@@ -62,19 +71,39 @@ class TokenReducer(PatchSelector):
 
 @dataclass(frozen=True)
 class Attended:
-    """Of one attention layer: its output (B, T, D), keys (B, heads, T, d), and how much the first token attends to
-    each, mean over heads, (B, T)."""
+    """What one attention layer computed.
+
+    Args:
+        output: (B, T, D).
+        keys: (B, heads, T, d).
+        first: (B, heads, 1, d), the first token's query.
+        scale: of the products of queries and keys.
+        bias: (B, 1, 1, T), added to these; None: nothing.
+    """
 
     output: Tensor
     keys: Tensor
-    by_class: Tensor
+    first: Tensor
+    scale: float
+    bias: Tensor | None
+
+    def by_class(self) -> Tensor:
+        """How much the first token attends to each, mean over heads, (B, T). Not all who attend ask for it."""
+        with torch.autocast(self.keys.device.type, enabled=False):  # as for scores: eight bits would tie
+            logits = (self.first.float() * self.scale) @ self.keys.float().transpose(-2, -1)
+            logits = logits if self.bias is None else logits + self.bias
+            return logits.softmax(dim=-1).mean(dim=1)[:, 0]
 
 
 def attend(attention: nn.Module, x: Tensor, size: Tensor | None = None, weight: Tensor | None = None) -> Attended:
     """timm's Attention, with what it computes on the way.
 
-    size (B, T): how many patches a token stands for; its logits get log(size) (ToMe, proportional attention).
-    weight (B, T) in [0, 1]: how much of each token the others see; a token always sees itself (DynamicViT, eq. 10).
+    Args:
+        attention: timm's.
+        x: tokens (B, T, D), normalised.
+        size: (B, T), how many patches a token stands for; its logits get log(size) (ToMe, proportional attention).
+        weight: (B, T) in [0, 1], how much of each token the others see; a token always sees itself (DynamicViT,
+            eq. 10).
     """
     batch, count, _ = x.shape
     split = attention.qkv(x).reshape(batch, count, 3, attention.num_heads, attention.head_dim)
@@ -89,29 +118,39 @@ def attend(attention: nn.Module, x: Tensor, size: Tensor | None = None, weight: 
         logits = logits if bias is None else logits + bias
         shares = logits.softmax(dim=-1) if weight is None else _seen(logits, weight)
         out = attention.attn_drop(shares) @ value
-    with torch.autocast(x.device.type, enabled=False):  # as for scores: eight bits would tie
-        first = (query[:, :, :1].float() * attention.scale) @ key.float().transpose(-2, -1)
-        by_class = (first if bias is None else first + bias).softmax(dim=-1).mean(dim=1)[:, 0]
     out = attention.norm(out.transpose(1, 2).reshape(batch, count, attention.attn_dim))
     if attention.gate is not None:
         out = out * attention.gate(x).sigmoid()
-    return Attended(attention.proj_drop(attention.proj(out)), key, by_class)
+    return Attended(attention.proj_drop(attention.proj(out)), key, query[:, :, :1], attention.scale, bias)
 
 
-def through(block: nn.Module, x: Tensor, **settings) -> tuple[Tensor, Attended]:
-    """The first half of a timm Block, x + attention, and what the attention computed."""
+def attention_half(block: nn.Module, x: Tensor, **settings) -> tuple[Tensor, Attended]:
+    """The first half of a timm Block, x + attention, and what the attention computed.
+
+    Args:
+        block: timm's.
+        x: tokens (B, T, D).
+        settings: size and weight, see `attend`.
+    """
     found = attend(block.attn, block.norm1(x), **settings)
     return x + block.drop_path1(block.ls1(found.output)), found
 
 
-def behind(block: nn.Module, x: Tensor) -> Tensor:
-    """The second half of a timm Block, x + MLP."""
+def mlp_half(block: nn.Module, x: Tensor) -> Tensor:
+    """The second half of a timm Block, x + MLP, of tokens (B, T, D)."""
     return x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
 
 
 def stages(depth: int) -> dict[int, float]:
-    """Where the published three-stage methods reduce, blocks 3, 6 and 9 of 12 counted from 0, in a ViT of that depth ->
-    the power of the keep ratio that is left behind it. A ViT of less than four blocks has fewer stages."""
+    """Where the published three-stage methods reduce: blocks 3, 6 and 9 of 12, counted from 0. A ViT of less than four
+    blocks has fewer stages.
+
+    Args:
+        depth: number of blocks.
+
+    Returns:
+        Number of a block -> the power of the keep ratio that is left behind it.
+    """
     return {depth * stage // 4: stage / 3 for stage in (1, 2, 3)}
 
 

@@ -4,11 +4,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from asel_lib.selection.base import keep_count, register
-from asel_lib.selection.reducers import TokenReducer, Tokens, behind, through
+from asel_lib.selection.base import keep_count
+from asel_lib.selection.call import Call, Tokens
+from asel_lib.selection.reducers import TokenReducer, attention_half, mlp_half
+from asel_lib.selection.registry import register
 
 
-@register("tome")
+@register("tome", label="ToMe", color="#000000", marker="*")
 class ToMe(TokenReducer):
     """Between attention and MLP of every block: bipartite soft matching on the mean of the heads' keys, merged tokens
     are means by size, and attention is proportional to size. As many tokens go in every block, but never more than
@@ -18,24 +20,30 @@ class ToMe(TokenReducer):
     def __init__(self, dim: int = 0):
         super().__init__()
 
-    def reduce(self, blocks: nn.Sequential, tokens: Tokens, keep_ratio: float, mode: str, generator) -> Tokens:
+    def reduce(self, blocks: nn.Sequential, tokens: Tokens, call: Call) -> Tokens:
         x, prefix = tokens.all, tokens.prefix
         count = int(tokens.patches.shape[1])  # int: a tracer's sizes are tensors
-        counts = schedule(count, keep_count(count, keep_ratio), len(blocks))
+        counts = schedule(count, keep_count(count, call.keep_ratio), len(blocks))
         size = x.new_ones(x.shape[:2], dtype=torch.float32)
         for block, left in zip(blocks, counts, strict=True):
-            x, attended = through(block, x, size=size)
+            x, attended = attention_half(block, x, size=size)
             gone = int(x.shape[1]) - prefix - left
             if gone:
                 patches, sizes = merge(x[:, prefix:], size[:, prefix:], attended.keys.mean(dim=1)[:, prefix:], gone)
                 x, size = torch.cat([x[:, :prefix], patches], dim=1), torch.cat([size[:, :prefix], sizes], dim=1)
-            x = behind(block, x)
+            x = mlp_half(block, x)
         return Tokens(x, prefix)
 
 
 def schedule(patches: int, keep: int, depth: int) -> list[int]:
-    """Patch tokens behind each of `depth` blocks: down from `patches` to `keep` in equal steps, where no block may
-    merge more than half of what it has."""
+    """How many patch tokens are left behind each block: down in equal steps, where no block may merge more than half of
+    what it has.
+
+    Args:
+        patches: before the first block.
+        keep: wanted behind the last one.
+        depth: number of blocks.
+    """
     line = [patches - round((patches - keep) * (number + 1) / depth) for number in range(depth)]
     counts = [min(count, keep * 2 ** (depth - 1 - number)) for number, count in enumerate(line)]
     for number, count in enumerate(counts):
@@ -45,10 +53,20 @@ def schedule(patches: int, keep: int, depth: int) -> list[int]:
 
 
 def merge(x: Tensor, size: Tensor, metric: Tensor, gone: int) -> tuple[Tensor, Tensor]:
-    """Bipartite soft matching (ToMe, section 3.1): tokens (B, n, D), sizes (B, n), metric (B, n, d) -> `gone` fewer.
+    """Bipartite soft matching (ToMe, section 3.1).
 
     Tokens take turns to go into sets A and B; each of A points to the most similar of B by cosine of the metric, and
-    the `gone` most similar pairs merge into their mean by size."""
+    the `gone` most similar pairs merge into their mean by size.
+
+    Args:
+        x: tokens (B, n, D).
+        size: how many patches each stands for, (B, n).
+        metric: (B, n, d), what their similarity is told by.
+        gone: how many tokens are merged into others.
+
+    Returns:
+        Tokens (B, n - gone, D) and their sizes (B, n - gone).
+    """
     with torch.autocast(x.device.type, enabled=False):  # as for scores: eight bits would tie
         metric = F.normalize(metric.float(), dim=-1)
         similarity, partner = (metric[:, ::2] @ metric[:, 1::2].transpose(1, 2)).max(dim=2)

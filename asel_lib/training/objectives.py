@@ -95,7 +95,7 @@ def loss(
                 f"a mask trains the selector by its gradient, and {model.selector.name!r} has no weights: use recipe "
                 "'dropped'"
             )
-        logits = model(images, ratio, lines=lines, draw=draw)
+        logits = model(images, ratio, lines=lines, draw_index=draw)
         return cross_entropy(logits, labels, weights), logits
     logits, selection = model(images, ratio, lines=lines, mode=mode, generator=noise, return_selection=True)
     loss = cross_entropy(logits, labels, weights)

@@ -19,7 +19,7 @@ from asel_lib.errors import AselError
 from asel_lib.evaluation import cost
 from asel_lib.evaluation.patches import scores_of
 from asel_lib.reporting.style import PAGE, styled
-from asel_lib.selection.base import keep_count, names, parse, written
+from asel_lib.selection import keep_count, names, parse, policy_string
 from asel_lib.viewer.sheets import bare, greyed
 
 SIDE = 384  # pictures are about that wide and high, pixels
@@ -90,7 +90,7 @@ def look(model, image: Image.Image | Tensor, keep_ratio: float, policy: str | No
 def policies(model) -> list[tuple[str, str | None]]:
     """(what to call it, policy) of those that this model can be asked with: its own selector first (None), then every
     registered one that needs no training and fits it."""
-    own = parse(written(model.selector))
+    own = parse(policy_string(model.selector))
     others = [f"{name}:{options}" if options else name for name in names() for options in OPTIONS.get(name, ("",))]
     offered = [(f"{model.selector.name} (the model's own)", None)]
     offered += [(policy, policy) for policy in others if parse(policy) != own]

@@ -82,7 +82,7 @@ def weights_sheet(model, images, pixels: np.ndarray, ratio: float = 0.2, average
     images, pixels = images[:6], np.asarray(pixels[:6])
     grid = tuple(int(side) for side in model.patch_embed.dynamic_feat_size(images.shape[-2:]))
     with torch.inference_mode():
-        weights = model.weigh(images).view(-1, *grid).cpu().numpy()
+        weights = model.log_weights(images).view(-1, *grid).cpu().numpy()
         kept = [model.select(images, ratio).tolist()]
         if average is not None:
             _, selection = model(images, f"auto:{average:g}", return_selection=True)
@@ -176,7 +176,7 @@ def _drawings(policy: str, rows: Sequence[dict], pixels: Mapping[str, np.ndarray
     import torch
 
     from asel_lib.data import lines
-    from asel_lib.selection.base import parse
+    from asel_lib.selection import parse
 
     extractor = parse(policy)[1].get("lines")
     there = [row["image"] for row in rows if row["image"] in pixels]

@@ -7,7 +7,7 @@ from asel_lib.evaluation.accuracy import evaluate, per_class, predict_labels
 from asel_lib.evaluation.metrics.accuracy import interval
 from asel_lib.evaluation.metrics.balanced_accuracy import balanced_accuracy
 from asel_lib.evaluation.outcome import Outcome
-from asel_lib.selection.slot import Selection
+from asel_lib.selection import Selection
 
 
 class Counting(torch.nn.Module):
@@ -25,10 +25,10 @@ class Counting(torch.nn.Module):
         super().__init__()
         self.calls = []
 
-    def forward(self, images, keep_ratio, policy=None, lines=None, draw=0, kept=None, return_selection=False):
-        self.calls.append((policy, keep_ratio, draw))
+    def forward(self, images, keep_ratio, policy=None, lines=None, draw_index=0, kept=None, return_selection=False):
+        self.calls.append((policy, keep_ratio, draw_index))
         labels = images[:, 0, 0, 0].long()
-        right = torch.full_like(labels, keep_ratio == 1 or (policy == "random" and draw > 0), dtype=torch.bool)
+        right = torch.full_like(labels, keep_ratio == 1 or (policy == "random" and draw_index > 0), dtype=torch.bool)
         if policy == "learned" and keep_ratio < 1:
             right = images[:, 1, 0, 0].long() % 2 == 0
         answer = torch.where(right, labels, (labels + 1) % 7)

@@ -44,7 +44,7 @@ def test_a_row_says_which_image_what_was_kept_by_which_scores_and_what_was_answe
     assert table["image"].tolist() == ["a/2.png", "a/4.png"] and table["digest"].iloc[1].endswith("4")
     assert table["class"].tolist() == ["c", "a"] and table["policy"].iloc[0].startswith("glance")
     assert [[int(n) for n in cell.split()] for cell in table["kept"]] == model.select(batch, 0.25).tolist()
-    np.testing.assert_allclose([numbers(c) for c in table["scores"]], model.weigh(batch).detach(), rtol=1e-3)
+    np.testing.assert_allclose([numbers(c) for c in table["scores"]], model.log_weights(batch).detach(), rtol=1e-3)
     assert table["answer"].tolist() == ["abcd"[i] for i in model(batch, 0.25).argmax(dim=1)]
     assert set(table["centre"]) == {""} and set(table["scores_of"]) == {"log-weights of glance"}
 

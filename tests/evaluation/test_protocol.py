@@ -77,7 +77,8 @@ def test_the_published_mask_is_the_best_of_the_mean_value_by_known_labels(model)
     ((images, labels),) = batches(6, count=6)
     masks, _ = kept(model, [(images, labels)], "published")
     with torch.no_grad():
-        values = model.selector.values(model.selector.attention(model.patch_tokens(images)), labels).mean(0)
+        attention = model.selector.attention(model.patch_tokens(images), model.blocks[0])
+        values = model.selector.values(attention, labels).mean(0)
     assert masks[3].tolist() == values.topk(4).indices.tolist()
 
 

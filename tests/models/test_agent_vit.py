@@ -119,7 +119,7 @@ def test_the_memory_of_a_class_or_the_mean_over_classes_is_the_other_half_of_the
     )
     memory, labels, tokens = torch.rand(CLASSES, N), torch.tensor([4, 0, 4]), theirs.tokens(images)
     ours.selector.memory.copy_(memory)
-    attention = ours.selector.attention(tokens)
+    attention = ours.selector.attention(tokens, ours.blocks[0])
     torch.testing.assert_close(attention.sum(1), torch.ones(3))
     known, unknown = theirs.values(tokens, memory[labels]), theirs.values(tokens, memory.mean(0).expand(3, -1))
     torch.testing.assert_close(ours.selector.values(attention, labels), known, atol=1e-5, rtol=0)

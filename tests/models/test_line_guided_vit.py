@@ -113,4 +113,4 @@ def test_drawings_are_made_of_the_image_before_its_normalisation():
     pixels = torch.rand(2, 3, 64, 64)
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     color = (pixels - mean.view(3, 1, 1)) / std.view(3, 1, 1)
-    torch.testing.assert_close(model.vit.patch_drop.drawings(color), draw(pixels), atol=1e-4, rtol=0)
+    torch.testing.assert_close(model.vit.view(color).lines, draw(pixels), atol=1e-4, rtol=0)

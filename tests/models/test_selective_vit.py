@@ -57,7 +57,7 @@ def test_an_images_answer_does_not_depend_on_its_batch(tiny, policy):
 
 def test_draws_of_the_random_policy_differ_and_repeat(tiny):
     model, images = tiny(), torch.randn(2, 3, 32, 32)
-    first, again, other = (model.select(images, 0.5, "random", draw=d) for d in (0, 0, 1))
+    first, again, other = (model.select(images, 0.5, "random", draw_index=d) for d in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 

@@ -218,7 +218,7 @@ def test_the_weights_sheet_shows_the_weights_and_what_both_choices_keep(tiny):
     sheet = sheets.weights_sheet(model, images, red, 0.25, average=0.4)
     colour, weights, kept, auto = (axes.get_images()[0].get_array() for axes in sheet.axes[:4])
     assert (colour == red[0]).all()
-    np.testing.assert_allclose(weights.ravel(), model.weigh(images)[0].detach().numpy(), rtol=1e-5)
+    np.testing.assert_allclose(weights.ravel(), model.log_weights(images)[0].detach().numpy(), rtol=1e-5)
     assert coloured(kept) == set(model.select(images, 0.25)[0].tolist())
     _, selection = model(images, "auto:0.4", return_selection=True)
     assert coloured(auto) == {patch for patch in selection.kept[0].tolist() if patch >= 0}

@@ -23,7 +23,7 @@ def test_the_state_is_the_first_blocks_attention_over_patches(model):
     for part in range(3):
         at = slice(part * 16, part * 16 + 16)
         heads.append((query[..., at] @ key[..., at].transpose(1, 2) / 4).softmax(-1).mean(1))
-    torch.testing.assert_close(model.selector.attention(tokens), torch.stack(heads).mean(0))
+    torch.testing.assert_close(model.selector.attention(tokens, model.blocks[0]), torch.stack(heads).mean(0))
 
 
 @torch.no_grad()
@@ -59,7 +59,7 @@ def test_images_of_another_size_than_the_agent_was_made_for_are_an_error(tiny):
 
 def test_an_agent_belongs_to_its_model(tiny):
     with pytest.raises(ValueError, match="an agent belongs to a model"):
-        selection.create("agent", 48)(torch.randn(1, 16, 48), (4, 4))
+        selection.create("agent", 48)(selection.View(torch.randn(1, 3, 32, 32), (4, 4)))
     with pytest.raises(ValueError, match="policy 'agent' has trained weights"):
         tiny(selector="learned")(torch.randn(1, 3, 32, 32), 0.5, "agent")
 

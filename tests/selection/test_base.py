@@ -2,9 +2,7 @@ import pytest
 import torch
 
 from asel_lib import selection
-from asel_lib.selection import base
-from asel_lib.selection.base import best
-from asel_lib.selection.reducers import TokenReducer
+from asel_lib.selection import View, stable_topk
 
 
 @pytest.mark.parametrize(
@@ -23,7 +21,7 @@ def test_keep_count_names_a_bad_ratio(ratio):
 
 
 def test_equal_scores_keep_raster_order():
-    assert best(torch.zeros(2, 9), 4).tolist() == [[0, 1, 2, 3]] * 2
+    assert stable_topk(torch.zeros(2, 9), 4).tolist() == [[0, 1, 2, 3]] * 2
 
 
 def test_an_unknown_policy_is_named_with_a_suggestion():
@@ -31,25 +29,17 @@ def test_an_unknown_policy_is_named_with_a_suggestion():
         selection.create("centrall", 8)
 
 
-def test_a_name_is_registered_once():
-    with pytest.raises(ValueError, match="already registered"):
-        selection.register("random")(selection.PatchSelector)
-
-
-SELECTORS = [name for name in selection.names() if not issubclass(base.kind(name), TokenReducer)]
+SELECTORS = [name for name in selection.names() if not selection.kind(name).reduces_tokens()]
 
 
 @pytest.mark.parametrize("name", [*SELECTORS, "line_guided:choice=top", "glance:choice=sample"])
 def test_every_selector_scores_each_image_by_itself(name, tiny):
     torch.manual_seed(0)
-    selector = tiny(selector=name, img_size=(32, 40), embed_dim=16, num_heads=2).eval().selector
-    patches, lines = torch.randn(3, 20, 16), torch.rand(3, 1, 64, 64)
-    given = {"seeds": torch.tensor([5, 6, 7])} if selector.stochastic else {}
-    if selector.reads_images:
-        given["images"] = torch.randn(3, 3, 32, 40)
+    model = tiny(selector=name, img_size=(32, 40), embed_dim=16, num_heads=2).eval()
+    images, patches, lines = torch.randn(3, 3, 32, 40), torch.randn(3, 20, 16), torch.rand(3, 1, 64, 64)
 
     def scored(some: slice):
-        return selector(patches[some], (4, 5), lines[some], **{name: values[some] for name, values in given.items()})
+        return model.selector(View(images[some], (4, 5), lambda: patches[some], lines=lines[some], model=model))
 
     together = scored(slice(None))
     assert together.shape == (3, 20)

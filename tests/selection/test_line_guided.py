@@ -4,8 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from asel_lib import selection
-from asel_lib.selection import base
-from asel_lib.selection.base import best, parse
+from asel_lib.selection import View, parse, registry, stable_topk
 from asel_lib.selection.line_guided import centre, density, log_joint
 
 
@@ -39,14 +38,16 @@ def test_top_keeps_the_largest_of_the_joint_and_sample_draws_from_it():
     lines = drawing() ** 4
     joint = torch.from_numpy(published(lines, 4)).float()
     top = selection.create("line_guided:choice=top", 8)
-    assert best(top(torch.zeros(1, 16, 0), (4, 4), lines), 5)[0].tolist() == joint.argsort(descending=True)[:5].tolist()
+    images = torch.arange(4000.0).view(-1, 1, 1, 1)  # different images, each with a draw of its own
+    scores = top(View(images[:1], (4, 4), lines=lines))
+    assert stable_topk(scores, 5)[0].tolist() == joint.argsort(descending=True)[:5].tolist()
 
     sample = selection.create("line_guided:choice=sample", 8)
-    scores = sample(torch.zeros(4000, 16, 0), (4, 4), lines.expand(4000, -1, -1, -1), seeds=torch.arange(4000))
-    first = torch.bincount(best(scores, 1).flatten(), minlength=16) / 4000
+    scores = sample(View(images, (4, 4), lines=lines.expand(4000, -1, -1, -1)))
+    first = torch.bincount(stable_topk(scores, 1).flatten(), minlength=16) / 4000
     assert (first - joint).abs().max() < 4 * (0.25 / 4000) ** 0.5  # the first of K drawn is drawn from joint itself
     # the second, from what is left of it
-    pairs = best(scores, 2)
+    pairs = stable_topk(scores, 2)
     given = pairs[pairs[:, 0] == joint.argmax()][:, 1]
     left = joint.clone()
     left[joint.argmax()] = 0
@@ -84,11 +85,10 @@ def test_the_centre_is_found_and_the_prior_is_around_it():
 @pytest.mark.parametrize("choice", ["top", "sample"])
 def test_a_blank_drawing_falls_back_to_the_prior_around_the_middle(choice):
     selector = selection.create(f"line_guided:choice={choice}", 8)
-    extra = {"seeds": torch.tensor([3])} if selector.stochastic else {}
-    scores = selector(torch.zeros(1, 81, 0), (9, 9), torch.zeros(1, 1, 64, 64), **extra)
+    scores = selector(View(torch.zeros(1, 3, 72, 72), (9, 9), lines=torch.zeros(1, 1, 64, 64)))
     assert scores.isfinite().all()
     if choice == "top":
-        assert set(best(scores, 5)[0].tolist()) == {40, 31, 49, 39, 41}
+        assert set(stable_topk(scores, 5)[0].tolist()) == {40, 31, 49, 39, 41}
 
 
 def test_an_images_draw_never_changes_and_other_images_get_others(tiny):
@@ -99,7 +99,7 @@ def test_an_images_draw_never_changes_and_other_images_get_others(tiny):
     assert torch.equal(kept[2:3], model.select(images[2:3], 0.5))
     assert kept[0].tolist() == kept[5].tolist()
     assert len({tuple(k) for k in kept.tolist()}) > 3
-    assert not torch.equal(kept, model.select(images, 0.5, draw=1))
+    assert not torch.equal(kept, model.select(images, 0.5, draw_index=1))
 
 
 def test_drawings_that_a_call_brings_are_used_and_others_are_drawn(tiny):
@@ -151,7 +151,7 @@ def test_without_lines_the_prior_around_the_middle_chooses(tiny, choice):
 
 
 def test_a_selector_need_not_keep_its_options_and_a_switch_is_read_as_one(tiny, monkeypatch):
-    monkeypatch.setattr(base, "_SELECTORS", dict(base._SELECTORS))
+    monkeypatch.setattr(registry, "_ENTRIES", dict(registry._ENTRIES))
 
     @selection.register("loud")
     class Loud(selection.PatchSelector):
@@ -159,8 +159,8 @@ def test_a_selector_need_not_keep_its_options_and_a_switch_is_read_as_one(tiny, 
             super().__init__()
             self.sign = -power if quiet else power
 
-        def forward(self, patches, grid, lines=None):
-            return patches.norm(dim=-1) * self.sign
+        def forward(self, view):
+            return view.patches.norm(dim=-1) * self.sign
 
     model, images = tiny(selector="loud:power=2"), torch.rand(2, 3, 32, 32)
     assert torch.equal(model.scores(images, "loud:power=2,quiet=False"), model.scores(images))

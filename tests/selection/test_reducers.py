@@ -7,10 +7,11 @@ import torch.nn.functional as F
 
 from asel_lib.evaluation import cost
 from asel_lib.models import SelectiveViT
-from asel_lib.selection import create, keep_count
+from asel_lib.selection import Call, View, create, keep_count
+from asel_lib.selection.call import Tokens
 from asel_lib.selection.dynamicvit import drawn
 from asel_lib.selection.evit import fuse
-from asel_lib.selection.reducers import Tokens, attend, behind, through
+from asel_lib.selection.reducers import attend, attention_half, mlp_half
 from asel_lib.selection.tome import merge, schedule
 
 REDUCERS = ("evit", "tome", "dynamicvit")
@@ -36,12 +37,13 @@ def test_attention_is_timms_and_says_what_it_computed(fused):
     block.attn.fused_attn = fused
     x = noise(2, 17, 24)
     found = attend(block.attn, x)
+    by_class = found.by_class()
     torch.testing.assert_close(found.output, block.attn(x))
-    torch.testing.assert_close(behind(block, through(block, x)[0]), block(x))
+    torch.testing.assert_close(mlp_half(block, attention_half(block, x)[0]), block(x))
     query, key, _ = block.attn.qkv(x).reshape(2, 17, 3, 3, 8).permute(2, 0, 3, 1, 4)
     for image in range(2):
         rows = [F.softmax(query[image, head, 0] @ key[image, head].T / 8**0.5, dim=0) for head in range(3)]
-        torch.testing.assert_close(found.by_class[image], torch.stack(rows).mean(dim=0))
+        torch.testing.assert_close(by_class[image], torch.stack(rows).mean(dim=0))
     torch.testing.assert_close(found.keys, key)
 
 
@@ -79,12 +81,12 @@ def test_evit_in_a_model_is_its_blocks_with_three_reductions():
     x = vit.norm_pre(vit._pos_embed(vit.patch_embed(images)))
     places = torch.arange(16).expand(2, -1)
     for number, block in enumerate(vit.blocks):
-        x, attended = through(block, x)
+        x, attended = attention_half(block, x)
         if number in (1, 2, 3):
             keep = int(16 * 0.2 ** (number / 3) + 1e-9)
-            left = fuse(Tokens(x, 1, places), attended.by_class[:, 1:], keep)
+            left = fuse(Tokens(x, 1, places), attended.by_class()[:, 1:], keep)
             x, places = left.all, left.places
-        x = behind(block, x)
+        x = mlp_half(block, x)
     logits, selection = vit(images, 0.2, return_selection=True)
     torch.testing.assert_close(logits, vit.forward_head(vit.norm(x)))
     assert torch.equal(selection.kept, places) and torch.equal(vit.select(images, 0.2), places)
@@ -120,7 +122,7 @@ def test_tome_comes_down_in_equal_steps_and_never_merges_more_than_half(patches,
 def test_tome_without_merging_is_the_plain_model_and_equal_patches_merge_without_loss():
     vit, images = model("tome"), noise(2, 3, 64, 64)
     x = vit.norm_pre(vit._pos_embed(vit.patch_embed(images)))
-    whole = vit.selector.reduce(vit.blocks, tokens(x), 1.0, "gather", None)
+    whole = vit.selector.reduce(vit.blocks, tokens(x), Call(1.0))
     torch.testing.assert_close(vit.forward_head(vit.norm(whole.all)), vit(images))
     vit.pos_embed.data.zero_()
     flat = images.new_ones(1, 3, 64, 64) * torch.tensor([0.3, -0.2, 0.9]).reshape(1, 3, 1, 1)
@@ -209,8 +211,8 @@ def test_edge_energy_is_the_mean_squared_gradient_and_ranks_a_drawn_square_first
             gx = (window[:, 2] - window[:, 0]) @ [1, 2, 1] / 8
             gy = (window[2] - window[0]) @ [1, 2, 1] / 8
             energy[y, x] = gx**2 + gy**2
-    drawing = selector.draw(torch.from_numpy(image).float()[None, None])
+    drawing = selector.draw_lines(torch.from_numpy(image).float()[None, None])
     np.testing.assert_allclose(drawing[0, 0].numpy(), energy, atol=1e-6)
-    scores = selector(torch.zeros(1, 16, 0), (4, 4), drawing)
+    scores = selector(View(torch.zeros(1, 3, 32, 32), (4, 4), lines=drawing))
     np.testing.assert_allclose(scores[0].numpy(), energy.reshape(4, 8, 4, 8).mean((1, 3)).ravel(), atol=1e-6)
     assert scores.argmax().item() == 6

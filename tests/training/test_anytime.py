@@ -11,7 +11,7 @@ from asel_lib.data.batches import Batches
 from asel_lib.data.decode import ImageArray
 from asel_lib.errors import TrainingError
 from asel_lib.models import SelectiveViT
-from asel_lib.selection.slot import draw_order
+from asel_lib.selection.sampling import draw_order
 from asel_lib.training import supervised
 from asel_lib.training.recipes.anytime import AnytimeRun, AnytimeSettings, Sets, group_ratios
 from asel_lib.training.recipes.dropped import DroppedRun
@@ -140,7 +140,7 @@ def test_halves_of_a_batch_are_the_same_step(spots, monkeypatch, capsys):
     with torch.inference_mode():
         for ratio in (1.0, 0.3):
             torch.testing.assert_close(halved(images, ratio), whole(images, ratio), atol=5e-3, rtol=0)
-        odds = [model.weigh(images).log_softmax(dim=1) for model in (halved, whole)]
+        odds = [model.log_weights(images).log_softmax(dim=1) for model in (halved, whole)]
     torch.testing.assert_close(*odds, atol=5e-3, rtol=0)
 
 
@@ -161,12 +161,9 @@ def test_the_loss_where_nothing_is_learned_is_the_mean_cross_entropy_of_all_pass
 
 
 @pytest.mark.parametrize(("selector", "sets"), [("glance", 2), ("random", 2), ("central", 1), ("learned", 2)])
-def test_every_image_passes_with_as_many_sets_as_there_is_a_choice(selector, sets, monkeypatch):
+def test_every_image_passes_with_as_many_sets_as_there_is_a_choice(selector, sets):
     model, seen = made(selector).train(), []
-    plain = model.forward_features
-    monkeypatch.setattr(
-        model, "forward_features", lambda x, *a: (seen.append(model.patch_drop.call.given), plain(x, *a))[1]
-    )
+    model.register_forward_pre_hook(lambda _, args, given: seen.append(given.get("kept")), with_kwargs=True)
     loss_of(started(model), torch.randn(16, 3, 64, 64), torch.zeros(16, dtype=torch.long), [0.1, 0.2, 0.3, 0.5])
     kept = [one for one in seen if one is not None]
     assert [len(one) for one in kept] == [4 * sets] * 4 and [one.shape[1] for one in kept] == [1, 3, 4, 8]

@@ -83,7 +83,7 @@ def test_dropped_patches_are_grey_and_kept_ones_as_they_are(model):
 
 
 def test_heat_is_the_brighter_the_higher_a_patch_is_weighted(model):
-    view, weights = look(model, picture(), 1.0), model.weigh(model.transform(picture())[None])[0]
+    view, weights = look(model, picture(), 1.0), model.log_weights(model.transform(picture())[None])[0]
     light = np.asarray(view.heat.convert("L"))[48::96, 48::96].ravel()
     assert np.corrcoef(light, weights.detach().numpy())[0, 1] > 0.9
     assert light.max() > 200 and light.min() < 40  # from one end of the colours to the other

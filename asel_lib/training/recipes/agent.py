@@ -97,7 +97,7 @@ class AgentRun(SupervisedRun):
     def _attention(self, images: Tensor) -> Tensor:
         with autocast(images.device, self.precision):
             tokens = self.model.patch_tokens(images)
-        return self.model.selector.attention(tokens.float())
+        return self.model.selector.attention(tokens.float(), self.model.blocks[0])
 
     def _fit(self, batch: TrainBatch, mask: np.ndarray) -> float:
         """Train the classifier on a batch with the patches of the mask (N,) -> the loss before that step."""

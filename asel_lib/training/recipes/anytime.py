@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from asel_lib.configs.settings import Count, NotNegative, Ratio, Share, settings
 from asel_lib.registry import RECIPES, Recipe
 from asel_lib.reproducibility import generator
-from asel_lib.selection import keep_count
-from asel_lib.selection.base import best
-from asel_lib.selection.slot import draw_order
+from asel_lib.selection import keep_count, stable_topk
+from asel_lib.selection.sampling import draw_order
 from asel_lib.training import processes
 from asel_lib.training.losses import cross_entropy
 from asel_lib.training.sharding import Shard, TrainBatch, batch_generator, zero_loss
@@ -165,15 +164,9 @@ class AnytimeRun(SupervisedRun):
         if not self.learns:
             draws = range(2 * step, 2 * step + 2) if selector.stochastic else [0]
             with torch.no_grad():
-                scores = [model.scores(images, lines=lines, draw=draw) for draw in draws]
-            return None, [best(one, one.shape[1]) for one in scores]
-        if selector.reads_patches:  # what judges patches must not change them
-            with torch.no_grad():
-                tokens = model.patch_tokens(images)
-            torch.clear_autocast_cache()  # or the passes to come would take over weights without a gradient
-            weights = model.weigh(images, tokens)
-        else:
-            weights = model.weigh(images)
+                scores = [model.scores(images, lines=lines, draw_index=draw) for draw in draws]
+            return None, [stable_topk(one, one.shape[1]) for one in scores]
+        weights = model.log_weights(images, train_embedding=False)  # what judges patches must not change them
         if self.anytime.signal in ("values", "against_random"):  # the second set is any other
             return weights, [draw_order(weights, noise), draw_order(torch.zeros_like(weights), noise)]
         return weights, [draw_order(weights, noise) for _ in range(2)]
@@ -262,6 +255,7 @@ RECIPES.add(
         AnytimeSettings,
         purpose="One model for every keep ratio; the selector is judged by whole sets of patches.",
         selector="glance",
+        any_selector=True,
         one_ratio=False,
     ),
 )

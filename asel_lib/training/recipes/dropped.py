@@ -10,4 +10,9 @@ class DroppedRun(AselRun):
     mode = "gumbel"
 
 
-RECIPES.add("dropped", Recipe("dropped", "dropped", DroppedRun, purpose=DroppedRun.__doc__, linestyle="-."))
+RECIPES.add(
+    "dropped",
+    Recipe(
+        "dropped", "dropped", DroppedRun, purpose=DroppedRun.__doc__, linestyle="-.", any_selector=True, reducers=True
+    ),
+)
