@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from asel_lib import checks
-from asel_lib.reproducibility import PartOf
+from asel_lib.reproducibility import BatchSliceGenerator
 
 MODES = ("gather", "mask", "gumbel")
 
@@ -35,7 +35,7 @@ class Call:
     draw_index: int = 0
     kept: Tensor | None = None
     mode: str = "gather"
-    generator: torch.Generator | PartOf | None = None
+    generator: torch.Generator | BatchSliceGenerator | None = None
 
     def __post_init__(self):
         checks.one_of("mode", self.mode, MODES)

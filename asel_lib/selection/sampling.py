@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asel_lib.reproducibility import PartOf, uniform
+from asel_lib.reproducibility import BatchSliceGenerator, uniform
 from asel_lib.selection import blue_noise
 
 HASHED = 4096  # values of an image that its seed is made from
@@ -74,7 +74,7 @@ def spread_gumbel(grid: tuple[int, int], device: torch.device | str = "cpu") -> 
     return _laid_out(int(grid[0]), int(grid[1])).to(device)
 
 
-def gumbel_top_k(scores: Tensor, keep: int, generator: torch.Generator | PartOf | None = None) -> Tensor:
+def gumbel_top_k(scores: Tensor, keep: int, generator: torch.Generator | BatchSliceGenerator | None = None) -> Tensor:
     """Draw K patches without replacement, in proportion to their odds s / (1 - s).
 
     Args:
@@ -88,7 +88,7 @@ def gumbel_top_k(scores: Tensor, keep: int, generator: torch.Generator | PartOf 
     return draw_order(torch.logit(scores.float(), eps=1e-6), generator)[:, :keep]
 
 
-def draw_order(log_weights: Tensor, generator: torch.Generator | PartOf | None = None) -> Tensor:
+def draw_order(log_weights: Tensor, generator: torch.Generator | BatchSliceGenerator | None = None) -> Tensor:
     """All patches, drawn one after the other in proportion to their weights.
 
     Args:
