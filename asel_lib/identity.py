@@ -126,7 +126,7 @@ _PUBLISHED = {
 
 def _former(name: str) -> ModelKey | None:
     """Names of 2026: <dataset>_<stage>_<recipe>_seed<k>, <dataset>_line_guided_<...>, <dataset>_agentvit."""
-    found = re.fullmatch(r"(.+?)(?:_seed(\d+))?", name)
+    found = re.fullmatch(r"(.*?)(?:_seed(\d+))?", name)
     name, seed = found[1], int(found[2] or 0)
     if name.endswith("_agentvit"):
         return ModelKey(name.removesuffix("_agentvit"), "agentvit", "agent", "agent", seed=seed)

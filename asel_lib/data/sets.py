@@ -129,8 +129,9 @@ def _stem(name: str) -> str:
 def edited(images: ImageArray, split: Split) -> str:
     """ "" for a data set and a split as they were opened; else a digest of what was changed since then, which the
     fingerprints of files and parts do not know of."""
-    changed = []
-    if not (isinstance(images.pixels, np.memmap) and images.pixels.mode == "r"):
+    changed, pixels = [], images.pixels
+    # Read from the cache, or made where they are read, pixels cannot be written to; an array in memory is somebody's.
+    if isinstance(pixels, np.ndarray) and not (isinstance(pixels, np.memmap) and pixels.mode == "r"):
         changed.append(hashlib.sha256(np.ascontiguousarray(images.pixels)).hexdigest())
     if split.fingerprint != fingerprint_of(images.names, split):
         changed.append(fingerprint_of(images.names, split))

@@ -183,7 +183,11 @@ def _with_drawings(selector: str, drawings: str) -> str:
         raise ValueError(f"drawings is {drawings!r}, but selector {selector!r} reads no lines: leave it out")
     if not Path(drawings).expanduser().is_dir():
         raise ValueError(f"drawings is {drawings!r}: expected a folder of line drawings")
-    return f"{kind.name}:" + ",".join(f"{key}={value}" for key, value in (chosen | {"lines": GIVEN}).items())
+    usual = parse(kind.name)[1]
+    said = {key: value for key, value in chosen.items() if key == "choice" or value != usual[key]}
+    return f"{kind.name}:" + ",".join(
+        f"{key}={value}" for key, value in ({"lines": ""} | said | {"lines": GIVEN}).items()
+    )
 
 
 def _made_with(profile: Profile, recipe: str, record: dict) -> bool:

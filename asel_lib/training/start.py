@@ -4,9 +4,9 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-import timm
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
+from timm import create_model, get_pretrained_cfg
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
@@ -40,7 +40,7 @@ def load_start(model: nn.Module, architecture: str, start: str) -> str:
         print(f"start: weights of {_shown(file)}")
         return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
     try:
-        downloaded = timm.create_model(architecture, pretrained=True).state_dict()
+        downloaded = create_model(architecture, pretrained=True).state_dict()
     except _hub_errors() as error:
         raise CheckpointError(
             f"ImageNet weights of {architecture} are neither in timm's cache nor in data/weights/, and cannot be "
@@ -111,7 +111,7 @@ def _cached(architecture: str) -> Path | None:
     """The file that timm has downloaded earlier, without asking a network."""
     from huggingface_hub import try_to_load_from_cache
 
-    settings = timm.get_pretrained_cfg(architecture)
+    settings = get_pretrained_cfg(architecture)
     if settings is None or not settings.hf_hub_id:
         return None
     found = try_to_load_from_cache(settings.hf_hub_id, "model.safetensors")

@@ -219,8 +219,11 @@ def test_a_folder_in_parts_is_trained_on_train_and_tested_on_val(smoke, image_fo
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"selector": "line_guided:lines=canny"}, "unknown lines 'canny': expected one of xdog, sobel, informative"),
-        ({"selector": "line_guided:choice=best"}, "unknown choice 'best': expected one of sample, top"),
+        (
+            {"selector": "line_guided:lines=canny"},
+            "unknown lines of line_guided 'canny': expected one of xdog, sobel, informative",
+        ),
+        ({"selector": "line_guided:choice=best"}, "unknown choice of line_guided 'best': expected one of sample, top"),
         ({"selector": "best"}, "unknown policy 'best': expected one of .*learned"),
         ({"selector": "random", "drawings": "."}, "drawings is '.', but selector 'random' reads no lines"),
         ({"drawings": "nowhere"}, "drawings is 'nowhere': expected a folder of line drawings"),
