@@ -25,6 +25,7 @@ from asel_lib.data import decode
 from asel_lib.errors import AselError, CheckpointError
 from asel_lib.training import jobs, stages, supervised
 from asel_lib.training.state import read_state
+from tests.made_up import results
 
 REPOSITORY = Path(__file__).parents[1]
 
