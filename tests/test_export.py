@@ -4,6 +4,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from PIL import Image
 
 import asel_lib
+from asel_lib import tables
 from asel_lib.data.batches import Batches, transform
 from asel_lib.data.decode import ImageArray, load
 from asel_lib.data.read_image import Reading
@@ -27,7 +29,9 @@ from asel_lib.export.calibration import calibration_images
 from asel_lib.export.graph import Deployed
 from asel_lib.export.int8 import quantised
 from asel_lib.export.onnx_graph import answers, traced
-from asel_lib.reporting import deployed, tables
+from asel_lib.identity import ModelKey
+from asel_lib.reporting import deployed
+from asel_lib.reporting.figures.exported import latency
 from asel_lib.selection import names
 
 onnx = pytest.importorskip("onnx", reason="the extra 'export' is not installed: pip install -e '.[export]'")
@@ -344,6 +348,7 @@ def test_exported_models_are_compared_in_rows_that_no_sweep_takes_for_its_own(na
     labels = np.arange(24) % 4
     images = ImageArray("noise", pixels, labels, CLASSES, tuple(map(str, range(24))), tuple(map(str, range(24))))
     model = named()
+    model.record = asdict(ModelKey("noise", "direct", "learned")) | {"name": "n", "profile": "smoke", "start": "random"}
     batches = Batches(images, np.arange(20), image_size=32, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4), batch_size=8)
     frame = compare(
         model,
@@ -356,7 +361,7 @@ def test_exported_models_are_compared_in_rows_that_no_sweep_takes_for_its_own(na
         rounds=3,
         progress=False,
     )
-    assert len(frame) == 2 * 2 * 2 and set(tables.COLUMNS) <= set(frame.columns)
+    assert len(frame) == 2 * 2 * 2 and set(tables.DEPLOYED.required) <= set(frame.columns)
     with torch.inference_mode():
         expected = [(model(x, 0.5).argmax(1) == y).sum() for x, y in batches]
     half = frame[frame["keep_ratio"] == 0.5]
@@ -364,11 +369,11 @@ def test_exported_models_are_compared_in_rows_that_no_sweep_takes_for_its_own(na
     assert ((half["accuracy_low"] < half["accuracy"]) & (half["accuracy"] < half["accuracy_high"])).all()
     base = frame[(frame["runtime"] == "torch") & (frame["keep_ratio"] == 1)]
     assert set(base["speed_up"]) == {1.0} and set(frame["n_images"]) == {20}
-    file = tables.write(frame, tmp_path / "export.csv")
-    again = tables.read(file, speed=True)
-    assert set(again["runtime"]) == {"torch", "onnxruntime"} and len(tables.read(file)) == 0
+    file = tables.write(frame, tmp_path / "export.csv", tables.DEPLOYED)
+    again = tables.read(file, tables.DEPLOYED)
+    assert set(again["runtime"]) == {"torch", "onnxruntime"}
     assert len(deployed.table(again)) == 4
-    assert len(deployed.latency(again).axes) == 2
+    assert len(latency(again).axes) == 2
     other = again.assign(checkpoint="another")
     assert len(deployed.replaced(frame, pd.concat([again, other]))) == 2 * len(frame)
 
@@ -410,7 +415,7 @@ def test_the_notebook_measures_and_keeps_what_it_measured(workplace):
         )
         given["int8"] = False
     run = workplace / "benchmarks_results/runs/smoke"
-    rows = tables.read(run / "export.csv", speed=True)
+    rows = tables.read(run / "export.csv", tables.DEPLOYED)
     assert set(rows["checkpoint"]) == {"synthetic_anytime"} and set(rows["dtype"]) == {"float32"}
     assert (rows["accuracy"] > 0.85).all() and (rows["n_images"] == 800).all()
     assert (run / "figures/synthetic_anytime_export.png").is_file()

@@ -15,13 +15,14 @@ from PIL import Image
 from safetensors.torch import save as save_safetensors
 
 import asel_lib
-from asel_lib import checkpoints, paths, records
+from asel_lib import checkpoints, paths, records, tables
 from asel_lib.data import decode, lines
 from asel_lib.data.informative import Generator, read_generator
 from asel_lib.data.read_image import read_image
 from asel_lib.errors import AselError, CheckpointError, DatasetError, TrainingError
-from asel_lib.reporting import tables
+from asel_lib.reporting.summaries import summary
 from asel_lib.training.state import read_state, write_state
+from tests.made_up import results
 
 REPOSITORY = Path(__file__).parents[1]
 RECORD = {
@@ -522,9 +523,7 @@ def test_an_image_that_says_it_is_huge_is_a_named_error(tmp_path):
 
 
 def table() -> bytes:
-    row = dict.fromkeys(tables.COLUMNS, 0.5) | dict.fromkeys(tables.TEXT, "text") | {"timestamp": "2026-01-01"}
-    rows = [",".join(str(row[name]) for name in tables.COLUMNS)] * 3
-    return "\n".join([",".join(tables.COLUMNS), *rows, ""]).encode()
+    return tables.RESULTS.checked(results(ratios=(0.5, 1.0)), "").to_csv(index=False).encode()
 
 
 CELLS = st.sampled_from(["", "nan", "inf", "1e999", "9" * 400, '"', "\0", "a,b", "True", "\n", "-", "0x1", "1;2"])
@@ -549,11 +548,14 @@ def test_a_changed_results_table_is_read_or_is_a_named_error(tmp_path, content):
     except AselError as error:
         assert "results.csv" in str(error)
     else:
-        assert list(found.columns) == list(tables.COLUMNS) and len(found)
-        tables.summary(found)
+        assert list(found.columns) == list(tables.RESULTS.columns) and len(found)
+        summary(found)
 
 
-CONFUSION = b"dataset,checkpoint,policy,recipe,keep_ratio,class,answer,images\naid,a,learned,paper,0.3,x,x,5\n"
+CONFUSION = (
+    b"dataset,checkpoint,schedule,selector,recipe,variant,trained_ratio,seed,policy,keep_ratio,class,answer,images\n"
+    b"aid,a,direct,learned,masked,,,0,learned,0.3,x,x,5\n"
+)
 
 
 @fuzz(150)
@@ -565,7 +567,7 @@ def test_a_changed_confusion_table_is_read_or_is_a_named_error(tmp_path, content
     except AselError as error:
         assert "confusion.csv" in str(error)
     else:
-        assert list(found.columns) == list(tables.CONFUSION)
+        assert list(found.columns) == list(tables.CONFUSION.columns)
 
 
 def test_the_fuzzer_changes_what_it_is_given(trained):

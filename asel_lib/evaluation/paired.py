@@ -201,7 +201,7 @@ def _over_trainings(ours: Sequence[float], theirs: Sequence[float]) -> tuple[flo
     """95 % interval of the difference of two means of trainings (Welch 1947)."""
     if min(len(ours), len(theirs)) < 2:
         return float("nan"), float("nan")
-    if np.ptp(ours) == np.ptp(theirs) == 0:
+    if max(np.ptp(ours), np.ptp(theirs)) < 1e-12:
         return (float(np.mean(ours) - np.mean(theirs)),) * 2
     from scipy.stats import ttest_ind  # slow to import
 

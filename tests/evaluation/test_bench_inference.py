@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from asel_lib import configs
-from asel_lib.evaluation import growth, memory, obstacles, roofline, speed, timing
+from asel_lib import configs, tables
+from asel_lib.evaluation import bench_inference, bench_models, growth, memory, obstacles, roofline, timing
 
 CPU = torch.device("cpu")
 
@@ -68,7 +68,7 @@ def test_memory_that_is_mapped_from_a_file_does_not_count(tmp_path):
 
 
 def test_inference_is_set_against_plain_timm(smoke):
-    frame = speed.inference(
+    frame = bench_inference.inference(
         smoke,
         ratios=(1.0, 0.5),
         batches=(2,),
@@ -83,21 +83,22 @@ def test_inference_is_set_against_plain_timm(smoke):
     assert frame.loc[("plain", 1.0), "speed_up"] == 1
     assert frame.loc[("glance", 1.0), "ideal"] == 1
     assert frame.loc[("random", 0.5), "ideal"] > frame.loc[("glance", 0.5), "ideal"]  # which pays for choosing
+    tables.SPEED.checked(frame.reset_index(), "these rows")
     assert (frame["speed_up_low"] <= frame["speed_up"]).all() and (frame["floor_ms"] > 0).all()
 
 
 def test_the_plain_model_gives_the_same_logits(smoke):
-    model = speed.model_of(smoke, "glance", CPU)
-    images = speed.pixels(model, 3, CPU)
+    model = bench_models.model_of(smoke, "glance", CPU)
+    images = bench_models.pixels(model, 3, CPU)
     with torch.inference_mode():
-        torch.testing.assert_close(speed.plain_of(model)(images), model(images), atol=1e-5, rtol=0)
+        torch.testing.assert_close(bench_models.plain_of(model)(images), model(images), atol=1e-5, rtol=0)
 
 
 def test_dropped_tokens_need_less_memory_in_training_and_masked_ones_do_not(smoke):
-    frame = speed.memory_use(smoke, ratios=(1.0, 0.25), batch_size=16, device="cpu", progress=False)
+    frame = bench_inference.memory_use(smoke, ratios=(1.0, 0.25), batch_size=16, device="cpu", progress=False)
     rows = frame.set_index(["recipe", "policy", "keep_ratio"])["peak_memory_mb"]
     assert rows["dropped", "learned", 0.25] < 0.6 * rows["dropped", "learned", 1.0]
-    assert rows["paper", "learned", 0.25] == pytest.approx(rows["paper", "learned", 1.0], rel=0.1)
+    assert rows["masked", "learned", 0.25] == pytest.approx(rows["masked", "learned", 1.0], rel=0.1)
     assert rows["", "glance", 0.25] < rows["", "plain", 1.0]
 
 
@@ -108,13 +109,12 @@ def test_growth_is_measured_and_fitted(smoke):
     assert whole.loc[64, "peak_memory_mb"] > 2 * whole.loc[32, "peak_memory_mb"]
     with pytest.raises(ValueError, match="what is 'depth': expected 'image_size', 'patch_size' or 'classes'"):
         growth.with_model(smoke, "depth", (1, 2))
-    assert growth.exponent([1, 10, 100], [3, 300, 30_000]) == pytest.approx(2)
-    assert growth.exponent([1, 10, 100, 1000], [5, 5, 50, 500], last=3) == pytest.approx(1)  # not the constant
-    assert np.isnan(growth.exponent([1], [1]))
+    tables.SPEED.checked(frame, "these rows")
 
 
 def test_a_set_on_disk_does_not_grow_in_memory(smoke, tmp_path, capsys, monkeypatch):
-    frame = growth.with_images(smoke, (500, 3000), folder=tmp_path / "here", progress=False).set_index("images")
+    frame = growth.with_images(smoke, (500, 3000), folder=tmp_path / "here", progress=False)
+    frame = tables.SPEED.checked(frame, "these rows").set_index("images")
     pixels = 3000 * 32 * 32 * 3 / 1e6
     assert frame.loc[3000, "peak_memory_mb"] < 0.7 * pixels  # names and labels, not pixels
     assert (frame["throughput"] > 0).all()

@@ -1,19 +1,17 @@
+from dataclasses import asdict
+
 import pandas as pd
 import pytest
 import torch
 
+from asel_lib import tables
 from asel_lib.data import decode
 from asel_lib.evaluation.benchmark import benchmark, object_fractions, own_policies, timing_batch
-from asel_lib.reporting import tables
+from asel_lib.identity import ModelKey
+from asel_lib.reporting.rows import over_seeds
 
-RECORD = {
-    "name": "tiny_finetuned",
-    "dataset": "tiny",
-    "recipe": "dropped",
-    "seed": 0,
-    "start": "random",
-    "split": "test",
-}
+KEY = ModelKey("tiny", "published", "learned")
+RECORD = asdict(KEY) | {"name": KEY.name, "start": "random", "split": "test"}
 
 
 def test_a_row_for_every_policy_and_ratio_with_every_column(tiny):
@@ -31,8 +29,9 @@ def test_a_row_for_every_policy_and_ratio_with_every_column(tiny):
         progress=False,
     )
     assert list(frame.groupby(["policy", "keep_ratio"]).size()) == [1] * 4
-    assert set(frame.columns) == set(tables.COLUMNS)
-    assert frame.drop(columns=["object_kept"]).notna().all().all()
+    assert tuple(frame.columns) == tables.RESULTS.columns
+    assert frame.drop(columns=["object_kept", "trained_ratio"]).notna().all().all()
+    tables.RESULTS.checked(frame, "these rows")
     assert set(frame["batch_size"]) == {8}  # six images, repeated
     few, full = (frame[(frame["policy"] == "learned") & (frame["keep_ratio"] == r)].iloc[0] for r in (0.25, 1.0))
     assert few["gmacs"] < full["gmacs"]
@@ -47,7 +46,7 @@ def test_a_seed_that_is_not_timed_counts_for_accuracy_alone(tiny, tmp_path):
             benchmark(
                 tiny(),
                 batches,
-                record=RECORD | {"seed": seed, "name": f"tiny_seed{seed}"},
+                record=RECORD | {"seed": seed},
                 profile="smoke",
                 ratios=[1.0],
                 policies=["learned"],
@@ -60,7 +59,7 @@ def test_a_seed_that_is_not_timed_counts_for_accuracy_alone(tiny, tmp_path):
     times = ["latency_ms", "latency_iqr_ms", "throughput", "peak_memory_mb"]
     assert plain[times].isna().all() and plain["gmacs"] == timed["gmacs"]
     tables.write(pd.concat(frames), tmp_path / "results.csv")
-    (mean,) = tables.over_seeds(tables.read(tmp_path / "results.csv")).to_dict("records")
+    (mean,) = over_seeds(tables.read(tmp_path / "results.csv")).to_dict("records")
     assert mean["seeds"] == 2 and mean["accuracy"] == (timed["accuracy"] + plain["accuracy"]) / 2
     assert mean["throughput"] == timed["throughput"]
 
@@ -100,30 +99,31 @@ def test_line_drawings_that_batches_bring_are_timed_with_their_images(tiny):
     assert frame["accuracy"].notna().all() and frame["latency_ms"].iloc[0] > 0
 
 
-def test_a_model_for_one_keep_ratio_is_not_one_for_all(tiny):
-    settings = {"full_epochs": 0, "ratio_low": 0.3, "ratio_high": 0.3}
-    batches = [(torch.randn(2, 3, 32, 32), torch.arange(2))]
-    for ends, recipe in (((0.3, 0.3), "dropped, keep 0.3"), ((0.05, 1.0), "dropped")):
-        record = RECORD | {"settings": settings | dict(zip(("ratio_low", "ratio_high"), ends, strict=True))}
-        frame = benchmark(
-            tiny(),
-            batches,
-            record=record,
-            profile="smoke",
-            ratios=[1.0],
-            policies=["learned"],
-            timing_seconds=0.01,
-            batch_size=2,
-            progress=False,
-        )
-        assert set(frame["recipe"]) == {recipe}
+def test_the_rows_say_which_model_they_are_of(tiny):
+    record = RECORD | {"schedule": "direct", "recipe": "mine", "variant": "wide", "keep_ratio": 0.3, "seed": 2}
+    frame = benchmark(
+        tiny(),
+        [(torch.randn(2, 3, 32, 32), torch.arange(2))],
+        record=record,
+        profile="smoke",
+        ratios=[1.0],
+        policies=["learned"],
+        timing_seconds=None,
+        batch_size=2,
+        progress=False,
+    )
+    row = frame.iloc[0]
+    assert ModelKey.of(row) == ModelKey("tiny", "direct", "learned", "mine", "wide", 0.3, 2)
+    assert row["trained_ratio"] == 0.3 and row["policy"] == "learned"
 
 
-def test_a_line_guided_training_is_measured_by_its_own_policy():
+def test_a_model_on_the_direct_schedule_is_measured_by_its_own_policy():
     asked = ["learned", "random"]
-    own = {"method": "line_guided", "model": {"selector": "random"}}
-    assert own_policies(own, asked) == ["random"]
-    assert own_policies({"method": "asel", "model": {"selector": "learned"}}, asked) == asked
+    direct = {"schedule": "direct", "recipe": "dropped"}
+    assert own_policies(direct | {"selector": "random"}, asked) == ["random"]
+    assert own_policies(direct | {"selector": "learned"}, asked) == ["learned"]
+    assert own_policies(direct | {"selector": "glance", "recipe": "anytime"}, asked) == ["glance", "random"]
+    assert own_policies({"schedule": "published", "selector": "learned", "recipe": "masked"}, asked) == asked
 
 
 def test_object_fractions_follow_the_images_and_the_models_grid(workplace, tiny):

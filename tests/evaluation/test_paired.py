@@ -2,10 +2,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.stats import ttest_ind
 
 from asel_lib.evaluation import adaptive, cost
 from asel_lib.evaluation.accuracy import evaluate
-from asel_lib.evaluation.paired import differences, outcomes
+from asel_lib.evaluation.paired import differences, non_inferior, outcomes
 from asel_lib.models import SelectiveViT
 
 
@@ -45,6 +46,29 @@ def test_a_paired_interval_is_that_of_the_mean_difference_and_covers_the_truth()
         inside.append(row["low"] < 0.075 < row["high"])
         assert row["high"] - row["low"] < 0.045 and row["difference"] == pytest.approx(row["ours"] - row["theirs"])
     assert 0.9 < np.mean(inside) < 0.99
+
+
+def outcome(accuracy, images=400):
+    return pd.DataFrame({0.1: (np.arange(images) < accuracy * images).astype(float)})
+
+
+def test_the_interval_over_trainings_is_welchs_and_needs_two_on_each_side():
+    ours, theirs = ([outcome(level) for level in levels] for levels in ((0.70, 0.74, 0.75), (0.60, 0.66)))
+    row = differences(ours, theirs).iloc[0]
+    expected = ttest_ind([0.70, 0.74, 0.75], [0.60, 0.66], equal_var=False).confidence_interval(0.95)
+    assert (row["seeds_low"], row["seeds_high"]) == pytest.approx((expected.low, expected.high))
+    assert row["seeds_low"] < row["low"], "seeds that differ leave more open than images do"
+    alone = differences(ours, theirs[:1]).iloc[0]
+    assert np.isnan(alone["seeds_low"]) and np.isnan(alone["seeds_high"])
+
+
+def test_no_worse_means_that_no_interval_reaches_beyond_the_margin():
+    gaps = pd.DataFrame({"low": [-0.005, -0.03, -0.05, -0.005], "high": [0.01, 0.02, -0.02, 0.01]})
+    gaps = gaps.assign(seeds_low=[np.nan, np.nan, np.nan, -0.04], seeds_high=[np.nan, np.nan, np.nan, 0.05])
+    assert non_inferior(gaps, 0.01).tolist() == ["yes", "undecided", "no", "undecided"]
+    assert non_inferior(gaps, 0.1).tolist() == ["yes"] * 4
+    with pytest.raises(ValueError, match="margin is 0: expected a share above 0"):
+        non_inferior(gaps, 0)
 
 
 def test_outcomes_that_do_not_belong_together_are_refused():

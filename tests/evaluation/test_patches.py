@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from asel_lib import tables
 from asel_lib.data import lines
 from asel_lib.data.decode import ImageArray
 from asel_lib.evaluation.patches import kept_patches, scores_of
-from asel_lib.reporting import tables
+from asel_lib.identity import ModelKey
 from asel_lib.selection.line_guided import centre, log_joint
+
+KEY = ModelKey("scenes", "direct", "glance", "anytime")
 
 
 @pytest.fixture
@@ -39,8 +42,8 @@ def test_a_row_says_which_image_what_was_kept_by_which_scores_and_what_was_answe
     made, chosen, batch = images
     model = named("glance")
     torch.nn.init.normal_(model.selector.network[-1].weight, std=30)
-    table = kept_patches(model, batch, made, chosen, 0.25, dataset="scenes", checkpoint="c", recipe="r", split="test")
-    assert tuple(table) == tables.PATCHES
+    table = kept_patches(model, batch, made, chosen, 0.25, **KEY.columns(), split="test")
+    assert set(table) == set(tables.PATCHES.columns) and len(tables.PATCHES.checked(table, "these rows")) == 2
     assert table["image"].tolist() == ["a/2.png", "a/4.png"] and table["digest"].iloc[1].endswith("4")
     assert table["class"].tolist() == ["c", "a"] and table["policy"].iloc[0].startswith("glance")
     assert [[int(n) for n in cell.split()] for cell in table["kept"]] == model.select(batch, 0.25).tolist()
@@ -73,8 +76,7 @@ def test_where_there_are_no_scores_the_reason_is_given(named, images, selector, 
 
 def test_the_table_is_read_as_it_was_written_and_another_sets_comes_from_the_reference(named, images, tmp_path):
     made, chosen, batch = images
-    one = kept_patches(named("random"), batch, made, chosen, 1 / 16, dataset="scenes", checkpoint="c")  # one patch each
-    one = one.assign(recipe="dropped", split="test")  # as 05_benchmark adds them
+    one = kept_patches(named("random"), batch, made, chosen, 1 / 16, **KEY.columns(), split="test")  # one patch
     other = one.assign(dataset="others")
     (tmp_path / "run").mkdir()
     one.to_csv(tmp_path / "run/c.csv", index=False)
@@ -84,4 +86,4 @@ def test_the_table_is_read_as_it_was_written_and_another_sets_comes_from_the_ref
     assert found["kept"].tolist()[:2] == one["kept"].tolist() and found["digest"].iloc[0] == "0000000000000002"
     assert found["scores"].tolist() == [""] * 3
     empty = tables.patches(tmp_path / "nothing", tmp_path / "nothing.csv")
-    assert tuple(empty) == tables.PATCHES and empty.empty
+    assert tuple(empty) == tables.PATCHES.columns and empty.empty

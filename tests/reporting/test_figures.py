@@ -4,43 +4,46 @@ import pytest
 import torch
 from PIL import Image
 
+from asel_lib import tables
 from asel_lib.data.batches import transform
 from asel_lib.evaluation.accuracy import confusion
-from asel_lib.reporting import figures, style, tables
+from asel_lib.identity import ModelKey
+from asel_lib.methods import LINE_GUIDED, policy_label
+from asel_lib.registry import FIGURES
+from asel_lib.reporting import figures, style
 from asel_lib.reporting.confusion import confusion_matrices
+from asel_lib.reporting.figures import policies
+from asel_lib.reporting.figures.scaling import gmacs_scaling
+from asel_lib.reporting.figures.tradeoff import tradeoff
+from asel_lib.reporting.figures.training import history
 from asel_lib.viewer import sheets
+from tests.made_up import result
 
 
 @pytest.fixture
 def frame():
     rows = [
-        dict.fromkeys(tables.COLUMNS, 0)
-        | {
-            "dataset": "aid",
-            "policy": policy,
-            "recipe": recipe,
-            "keep_ratio": ratio,
-            "accuracy": 0.4 + ratio / 2 + n / 20,
-            "accuracy_low": 0.3 + ratio / 2,
-            "accuracy_high": 0.6 + ratio / 2,
-            "gmacs": ratio,
-            "selector_gmacs": 0.02,
-            "latency_ms": 80 * ratio,
-            "latency_iqr_ms": 2,
-            "throughput": 800 / ratio,
-            "n_images": 100,
-            "batch_size": 64,
-            "device": "cpu",
-            "dtype": "float32",
-            "split": "test",
-            "commit": "abc",
-            "timestamp": "t",
-        }
-        for recipe in ("paper", "dropped")
+        result(
+            ModelKey("aid", "published", "learned", recipe),
+            ratio,
+            policy,
+            accuracy=0.4 + ratio / 2 + n / 20,
+            accuracy_low=0.3 + ratio / 2,
+            accuracy_high=0.6 + ratio / 2,
+            selector_gmacs=0.02,
+            latency_ms=80 * ratio,
+            latency_iqr_ms=2,
+            throughput=800 / ratio,
+            n_images=100,
+        )
+        for recipe in ("masked", "dropped")
         for n, policy in enumerate(("learned", "random", "central"))
         for ratio in (0.1, 0.5, 1.0)
     ]
     return pd.DataFrame(rows)
+
+
+ASEL = policy_label("learned")
 
 
 def lines(axes):
@@ -48,16 +51,16 @@ def lines(axes):
 
 
 def test_strategies_draws_the_accuracy_of_each_policy_in_a_panel_a_recipe(frame):
-    panels = figures.strategies(frame, "aid").axes
+    panels = policies.strategies(frame, "aid").axes
     assert len(panels) == 2
     for panel in panels:
         drawn = lines(panel)
         np.testing.assert_allclose(drawn["random"], [[0.1, 50], [0.5, 70], [1.0, 95]])
-        assert {"learned", "random", "central"} <= drawn.keys()
+        assert {ASEL, "random", "central"} <= drawn.keys()
     assert panels[0].get_ylabel() == "top-1 accuracy (%)"
 
 
-@pytest.mark.parametrize(("draw", "column"), [(figures.gmacs, "gmacs"), (figures.latency, "latency_ms")])
+@pytest.mark.parametrize(("draw", "column"), [(policies.gmacs, "gmacs"), (policies.latency, "latency_ms")])
 def test_costs_are_drawn_against_the_keep_ratio(frame, draw, column):
     drawn = lines(draw(frame, "aid").axes[0])["central"]
     rows = frame[(frame["recipe"] == "dropped") & (frame["policy"] == "central")]
@@ -67,37 +70,35 @@ def test_costs_are_drawn_against_the_keep_ratio(frame, draw, column):
 
 
 def test_throughput_is_drawn_against_accuracy(frame):
-    drawn = lines(figures.throughput(frame, "aid").axes[0])["learned"]
+    drawn = lines(policies.throughput(frame, "aid").axes[0])[ASEL]
     np.testing.assert_allclose(drawn, [[8000, 45], [1600, 65], [800, 90]])
 
 
 def test_accuracy_is_drawn_against_what_an_image_costs(frame):
-    drawn = lines(figures.accuracy_vs_gmacs(frame.assign(gmacs=frame["keep_ratio"] * 2), "aid").axes[0])["learned"]
+    drawn = lines(policies.accuracy_vs_gmacs(frame.assign(gmacs=frame["keep_ratio"] * 2), "aid").axes[0])[ASEL]
     np.testing.assert_allclose(drawn, [[0.2, 45], [1.0, 65], [2.0, 90]])
 
 
 def guided(frame):
     """The frame's rows, and those of three seeds of two line-guided trainings and of random beside them."""
     rows = frame[(frame["recipe"] == "dropped") & (frame["policy"] == "random")]
-    policies = ("line_guided:lines=xdog,choice=top", "line_guided:lines=sobel,choice=top", "random")
+    names = ("line_guided:lines=xdog,choice=top", "line_guided:lines=sobel,choice=top", "random")
     return pd.concat(
         [frame]
         + [
             rows.assign(
-                method="line_guided",
-                policy=policy,
-                seed=seed,
-                checkpoint=f"{policy}{seed}",
+                **ModelKey("aid", "direct", name, seed=seed).columns(),
+                policy=name,
                 accuracy=rows["accuracy"] + n / 10 + (seed - 1) / 100,
             )
-            for n, policy in enumerate(policies)
+            for n, name in enumerate(names)
             for seed in range(3)
         ]
     )
 
 
 def test_the_tradeoff_sets_the_line_guided_models_against_random(frame):
-    figure = figures.tradeoff(guided(frame), "aid")
+    figure = tradeoff(guided(frame), "aid")
     assert len(figure.axes) == 2
     names = {"line-guided (xdog, top)", "line-guided (sobel, top)", "random"}
     for axes, x in zip(figure.axes, ([0.1, 0.5, 1.0], [0.1, 0.5, 1.0]), strict=True):
@@ -105,12 +106,12 @@ def test_the_tradeoff_sets_the_line_guided_models_against_random(frame):
         assert {label for label in drawn if not label.startswith("_")} == names
         np.testing.assert_allclose(drawn["random"], np.transpose([x, [70, 90, 115]]))
     assert "mean of 3 seeds" in figure.axes[0].get_title()
-    assert len(figures.tradeoff(frame, "aid").axes) == 2  # where there is no line-guided training
-    assert not figures.tradeoff(frame, "eurosat").axes
+    assert len(tradeoff(frame, "aid").axes) == 2  # where there is no line-guided training
+    assert not tradeoff(frame, "eurosat").axes
 
 
 def test_each_panel_can_be_read_by_itself(frame):
-    panels = figures.strategies(guided(frame), "aid").axes
+    panels = policies.strategies(guided(frame), "aid").axes
     assert len(panels) == 3
     assert [panel.get_xlabel() for panel in panels] == ["", "keep ratio", "keep ratio"]  # the second has none below it
     for panel in panels:
@@ -121,26 +122,22 @@ def test_each_panel_can_be_read_by_itself(frame):
 
 
 def test_lines_of_more_policies_than_styles_are_still_told_apart(frame):
-    drawn = figures.tradeoff(guided(frame), "aid").axes[0].get_lines()
+    drawn = tradeoff(guided(frame), "aid").axes[0].get_lines()
     looks = {(line.get_color(), line.get_marker()) for line in drawn if not line.get_label().startswith("_")}
     assert len(looks) == 3
 
 
 @pytest.mark.parametrize(
     ("policy", "label"),
-    [
-        ("learned", "learned"),
-        ("line_guided", "line-guided"),
-        ("line_guided:lines=xdog,choice=top,sigma=0.3", "line-guided (xdog, top, 0.3)"),
-    ],
+    [("mine", "mine"), ("line_guided:lines=xdog,choice=top,sigma=0.3", "line-guided (xdog, top, 0.3)")],
 )
 def test_policies_are_named_for_a_reader(policy, label):
-    assert figures.policy_label(policy) == label
+    assert policy_label(policy) == label
 
 
 def test_scaling_is_drawn_as_a_share_of_all_patches():
     table = pd.DataFrame({"architecture": ["a", "a", "b", "b"], "keep_ratio": [0.5, 1.0] * 2, "gmacs": [1, 4, 30, 60]})
-    figure = figures.gmacs_scaling(table)
+    figure = gmacs_scaling(table)
     drawn = lines(figure.axes[0])
     np.testing.assert_allclose(drawn["a, formula (1: 4 GMACs)"], [[0.5, 25], [1, 100]])
     np.testing.assert_allclose(drawn["b, formula (1: 60 GMACs)"], [[0.5, 50], [1, 100]])
@@ -149,9 +146,9 @@ def test_scaling_is_drawn_as_a_share_of_all_patches():
 def test_scaling_shows_what_was_counted_and_what_was_published_beside_the_formula(frame):
     table = pd.DataFrame({"architecture": "a", "keep_ratio": [0.5, 1.0], "gmacs": [1, 4]})
     compact = frame.assign(profile="compact", gmacs=2 * frame["keep_ratio"] ** 2)
-    guided = compact.assign(policy=figures.XDOG, gmacs=frame["keep_ratio"] * 3)
+    guided = compact.assign(policy=LINE_GUIDED, gmacs=frame["keep_ratio"] * 3)
     without = frame[frame["keep_ratio"] < 1].assign(profile="smoke")  # not counted at 1: no share to draw
-    figure = figures.gmacs_scaling(table, pd.concat([compact, guided, frame.assign(profile="demo"), without]))
+    figure = gmacs_scaling(table, pd.concat([compact, guided, frame.assign(profile="demo"), without]))
     drawn, marks = lines(figure.axes[0]), {line.get_label(): line for line in figure.axes[0].get_lines()}
     np.testing.assert_allclose(
         drawn["counted: profile compact, line-guided (xdog, sample) (1: 3 GMACs)"], [[0.1, 10], [0.5, 50], [1, 100]]
@@ -166,7 +163,7 @@ def test_scaling_shows_what_was_counted_and_what_was_published_beside_the_formul
 
 
 def test_a_data_set_without_results_says_so_in_the_figures_place(frame):
-    figure = figures.strategies(frame, "eurosat")
+    figure = policies.strategies(frame, "eurosat")
     assert not figure.axes
     assert figure.texts[0].get_text() == "no results for eurosat"
 
@@ -174,18 +171,17 @@ def test_a_data_set_without_results_says_so_in_the_figures_place(frame):
 PUBLISHED = ("1_strategies", "2_throughput", "3_gflops", "4_latency", "5_accuracy_vs_gflops", "6_combined_tradeoff")
 
 
-def test_the_figures_are_saved_under_their_published_names(frame, tmp_path):
-    paths = figures.all_figures(frame, "aid", tmp_path)
-    names = [f"aid_{name}.{kind}" for name in PUBLISHED for kind in ("png", "pdf", "csv")]
-    assert sorted(path.name for path in paths) == sorted(names) == sorted(p.name for p in tmp_path.iterdir())
-    for path in paths:
-        if path.suffix == ".png":
-            image = Image.open(path)
-            assert image.info["dpi"] == pytest.approx((150, 150), abs=0.1)
-            assert np.asarray(image.convert("L")).std() > 10
-    before = [path.read_bytes() for path in paths[:3]]  # PNG, PDF and CSV
-    again = figures.save(figures.strategies(frame, "aid"), tmp_path, "aid_1_strategies")
-    assert again == paths[:3] and [path.read_bytes() for path in again] == before
+def test_the_figures_are_saved_under_their_published_names_and_the_same_rows_make_the_same_files(frame, tmp_path):
+    paths = figures.save(policies.strategies(frame, "aid"), tmp_path, FIGURES["1_strategies"].stem("aid"))
+    assert [path.name for path in paths] == [f"aid_1_strategies.{kind}" for kind in ("png", "pdf", "csv")]
+    image = Image.open(paths[0])
+    assert image.info["dpi"] == pytest.approx((150, 150), abs=0.1)
+    assert np.asarray(image.convert("L")).std() > 10
+    before = [path.read_bytes() for path in paths]
+    again = figures.save(figures.draw("1_strategies", frame, "aid"), tmp_path, "aid_1_strategies")
+    assert again == paths and [path.read_bytes() for path in again] == before
+    made = {name for name in figures.files(keys=figures.keys_of(frame)) if name.startswith("aid_")}
+    assert made == {f"aid_{name}.{kind}" for name in PUBLISHED for kind in ("png", "pdf", "csv")}
 
 
 def test_the_sheet_greys_the_dropped_patches_and_them_alone(tiny):
@@ -241,7 +237,7 @@ def test_the_sheet_shows_what_is_left_of_methods_that_take_tokens_out_between_th
 
 def kept_rows(**changes):
     """A table of kept patches: two images on a grid of 4 x 4, four patches kept of each."""
-    row = dict.fromkeys(tables.PATCHES, "") | {
+    row = dict.fromkeys(tables.PATCHES.columns, "") | {
         "dataset": "aid",
         "checkpoint": "c",
         "policy": "line_guided:lines=sobel,choice=top",
@@ -335,17 +331,17 @@ def test_own_images_are_shown_without_a_verdict(tiny):
 
 
 def test_history_and_data_sheet_take_what_there_is():
-    history = figures.history(pd.DataFrame({"epoch": [1, 2], "train_loss": [2.0, 1.0], "val_accuracy": [0.5, 0.7]}))
-    assert [axes.get_ylabel() for axes in history.axes] == ["loss", "top-1 accuracy (%)"]
+    drawn = history(pd.DataFrame({"epoch": [1, 2], "train_loss": [2.0, 1.0], "val_accuracy": [0.5, 0.7]}))
+    assert [axes.get_ylabel() for axes in drawn.axes] == ["loss", "top-1 accuracy (%)"]
     sheet = sheets.data_sheet(np.zeros((9, 8, 8, 3), np.uint8), [0] * 8 + [1], ["a", "b"], 3)
     assert [axes.get_title() for axes in sheet.axes if axes.get_visible()] == ["a", "b", "a"]
 
 
 def test_a_policy_looks_the_same_in_every_panel(frame):
-    agent = frame[(frame["recipe"] == "paper") & (frame["policy"] == "learned")].assign(policy="agent")
+    agent = frame[(frame["recipe"] == "masked") & (frame["policy"] == "learned")].assign(policy="agent")
     guided = frame[frame["policy"] == "learned"].assign(policy="line_guided:lines=xdog,choice=top")
-    both = figures.strategies(pd.concat([frame, agent, guided], ignore_index=True), "aid").axes
+    both = policies.strategies(pd.concat([frame, agent, guided], ignore_index=True), "aid").axes
     colors = [{line.get_label(): line.get_color() for line in panel.get_lines()} for panel in both]
-    assert len(colors) == 2 and any("agent" in panel for panel in colors)
+    assert len(colors) == 2 and any(policy_label("agent") in panel for panel in colors)
     for label in colors[0].keys() & colors[1].keys():
         assert colors[0][label] == colors[1][label], label

@@ -1,24 +1,28 @@
 """What a run measured becomes what is committed."""
 
+from dataclasses import asdict
+
 import pandas as pd
 import torch
 
-from asel_lib import paths
+from asel_lib import paths, tables
 from asel_lib.evaluation import answers
-from asel_lib.reporting import tables
+from asel_lib.identity import ModelKey
+from asel_lib.reporting.rows import COSTS
+from tests.made_up import results
 from tools import ship
 
 
-def rows(checkpoint, accuracy):
-    values = {name: "text" if name in tables.TEXT else 0.5 for name in tables.COLUMNS}
-    return pd.DataFrame([values | {"checkpoint": checkpoint, "accuracy": accuracy}] * 3)
+def rows(checkpoint, accuracy, **columns):
+    """Three keep ratios of a checkpoint."""
+    found = results("aid_finetuned", ("learned",), (0.1, 0.5, 1.0), accuracy=accuracy)
+    return found.assign(checkpoint=checkpoint, **columns)
 
 
 def kept(checkpoint, history, policies=False):
-    record = {
+    record = asdict(ModelKey("aid", "direct", "random")) | {
         "name": checkpoint,
         "history": history,
-        "model": {"selector": "random"},
         "profile": "smoke",
         "start": "random",
         "dataset_fingerprint": "a",
@@ -32,14 +36,12 @@ def kept(checkpoint, history, policies=False):
 
 def test_a_runs_rows_take_the_place_of_the_checkpoints_old_ones_and_of_no_others(workplace, capsys):
     table, run = paths.results() / "results.csv", paths.run("smoke")
-    speed = rows("a", 0.0).assign(task="training")
-    tables.write(tables.with_speed(pd.concat([rows("a", 0.1), rows("b", 0.2)], ignore_index=True), speed), table)
+    tables.write(pd.concat([rows("a", 0.1), rows("b", 0.2)], ignore_index=True), table)
     tables.write(rows("a", 0.9), run / "results" / "a.csv")
     file = kept("a", [1])
     assert ship.main(["smoke", "a", "--without-weights"]) == 0
     found = tables.read(table).groupby("checkpoint")["accuracy"].agg(["size", "median"])
     assert found.loc["a"].tolist() == [3, 0.9] and found.loc["b"].tolist() == [3, 0.2]
-    assert len(tables.read(table, speed=True)) == 3
     assert (paths.results() / "answers" / file.name).read_bytes() == file.read_bytes()
     assert not paths.saved_models().exists()
 
@@ -52,9 +54,8 @@ def test_a_runs_rows_take_the_place_of_the_checkpoints_old_ones_and_of_no_others
 
 def test_rows_without_times_keep_those_of_the_same_network_on_the_same_machine(workplace):
     table, file = paths.results() / "results.csv", paths.run("smoke") / "results" / "a.csv"
-    ratios = {"keep_ratio": [0.1, 0.5, 1.0]}
-    tables.write(rows("a", 0.1).assign(**ratios, throughput=[3.0, 2.0, 1.0]), table)
-    untimed = rows("a", 0.9).assign(**ratios, gmacs=[0.5, 0.7, 0.5], **dict.fromkeys(tables.COSTS))
+    tables.write(rows("a", 0.1, gmacs=0.5, throughput=[3.0, 2.0, 1.0]), table)
+    untimed = rows("a", 0.9, gmacs=[0.5, 0.7, 0.5], **dict.fromkeys(COSTS))
     tables.write(untimed, file)
     assert ship.main(["smoke", "a", "--without-weights"]) == 0
     found = tables.read(table).sort_values("keep_ratio")

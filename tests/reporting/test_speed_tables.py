@@ -1,17 +1,19 @@
 """What is said of speeds: each row of the tables of one profile, image size and machine."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from asel_lib import paths
-from asel_lib.evaluation.speed import PLAIN
-from asel_lib.reporting import speed, tables
+from asel_lib import paths, tables
+from asel_lib.reporting import speed_tables as speed
+from asel_lib.reporting.figures import plot_speed
+from asel_lib.tables.kinds import PLAIN
 
 
 @pytest.fixture
 def committed(monkeypatch):
     monkeypatch.delenv("ASEL_ROOT", raising=False)
-    return tables.read(paths.results() / "results.csv", speed=True)
+    return tables.read(paths.results() / "speed.csv", tables.SPEED)
 
 
 def test_profiles_and_sizes_stand_in_rows_and_panels_of_their_own(committed):
@@ -31,17 +33,35 @@ def test_profiles_and_sizes_stand_in_rows_and_panels_of_their_own(committed):
         half = here[(here["policy"] == "glance") & (here["keep_ratio"] == 0.5)].iloc[0]
         assert row["at 0.5"].startswith(f"{half['speed_up']:.2f}x")
     panels = measured.groupby(["profile", "image_size", "dtype", "batch_size"])
-    assert len(speed.inference(committed).axes) == len(panels)
+    assert len(plot_speed.inference(committed).axes) == len(panels)
 
 
-def test_of_two_data_sets_both_trainings_stay(committed):
-    rows = committed[committed["task"] == "training"]
-    both = pd.concat([rows, rows.assign(dataset="other")])
-    assert len(speed.training_table(both)) == 2 * len(speed.training_table(committed)) > 0
+@pytest.fixture
+def trainings(committed):
+    """Made-up speeds of the authors' loop and two recipes, one of which nobody listed."""
+    row = committed.iloc[0].to_dict() | {"task": "training", "dataset": "aid", "latency_iqr_ms": 0.1, "floor_ms": 1.0}
+    return pd.DataFrame([row | {"recipe": name} for name in ("masked", "published", "strange")])
+
+
+def test_of_two_data_sets_both_trainings_stay(trainings):
+    both = pd.concat([trainings, trainings.assign(dataset="other")])
+    assert len(speed.training_table(both)) == 2 * len(speed.training_table(trainings)) == 6
+
+
+def test_the_authors_loop_stands_first_and_every_recipe_beside_it(trainings):
+    names = ["the authors' loop", "masked", "strange"]
+    assert speed.training_table(trainings)["training"].tolist() == names
+    assert [text.get_text() for text in plot_speed.training(trainings).axes[0].get_xticklabels()] == names
 
 
 def test_what_was_measured_twice_counts_as_measured_last(committed):
     rows = committed[committed["task"] == "memory"]
     again = rows.assign(peak_memory_mb=1.0, timestamp="2999-01-01T00:00:00+00:00")
     assert (speed.latest(pd.concat([again, rows]), "memory")["peak_memory_mb"] == 1).all()
-    assert speed.memory(committed).axes
+    assert plot_speed.memory(committed).axes
+
+
+def test_the_power_of_growth_is_that_of_the_last_points():
+    assert speed.exponent([1, 10, 100], [3, 300, 30_000]) == pytest.approx(2)
+    assert speed.exponent([1, 10, 100, 1000], [5, 5, 50, 500], last=3) == pytest.approx(1)  # not the constant
+    assert np.isnan(speed.exponent([1], [1]))
