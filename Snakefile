@@ -95,11 +95,13 @@ for step in steps:
 rule report:
     input:
         "results.csv",
-        script=from_run("pipeline", "report", "__main__.py"),
         executed=executed_notebooks(steps),
     output:
         "index.html",  # leads to the report, which is of all runs
+    params:
+        script=from_run("pipeline", "report", "__main__.py"),
+        content=files_digest(file for file in sorted((root / "pipeline" / "report").rglob("*.*")) if file.is_file()),
     message:
         "the report"
     shell:
-        "exec {sys.executable:q} {input.script:q} {input.executed:q}"
+        "exec {sys.executable:q} {params.script:q} {input.executed:q}"

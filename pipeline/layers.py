@@ -102,8 +102,9 @@ def settings_digest(file: Path) -> str:
 
 
 def files_digest(files: Iterable[Path]) -> str:
-    """16 hex digits of files' names and bytes."""
-    return _digest([f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}" for file in files])
+    """16 hex digits of files' names and bytes; compiled Python is left out."""
+    kept = [file for file in files if file.suffix != ".pyc"]
+    return _digest([f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}" for file in kept])
 
 
 def _imported_names(tree: ast.Module, package: str) -> Iterator[str]:

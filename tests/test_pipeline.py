@@ -336,7 +336,7 @@ def test_a_failed_notebook_can_be_read_and_is_not_taken_for_done(root, tmp_path)
     assert answer.returncode == 1
     assert "In cell [3]:" in answer.stdout and "RuntimeError: loss is nan" in answer.stdout
     assert not (out / "step.ipynb").exists()
-    assert "before" in (out / "step.failed.ipynb").read_text()  # as pipeline/report.py looks for it
+    assert "before" in (out / "step.failed.ipynb").read_text()  # as pipeline/report looks for it
     assert "RuntimeError: loss is nan" in (out / "step.failed.txt").read_text()
 
 
@@ -413,7 +413,10 @@ def copy(root, monkeypatch) -> Path:
     """A checkout whose notebooks only write their files; `hang at X` or `fail at X` in it stops them."""
     place = root.with_name("a copy")
     shutil.copytree(REPOSITORY / "pipeline", place / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
-    (place / "pipeline/report.py").write_text(REPORT)
+    shutil.rmtree(place / "pipeline/report")
+    (place / "pipeline/report").mkdir()
+    for name in ("__init__.py", "__main__.py"):
+        (place / "pipeline/report" / name).write_text(REPORT)
     shutil.copy(REPOSITORY / "Snakefile", place)
     shutil.copytree(REPOSITORY / "asel_lib", place / "asel_lib", ignore=shutil.ignore_patterns("__pycache__"))
     demo = place / "asel_lib/configs/demo.yaml"
@@ -606,7 +609,7 @@ def processes_of(root: Path) -> list[str]:
 
 @pytest.mark.slow
 def test_one_failure_does_not_stop_the_rest_and_is_shown_last(copy):
-    shutil.copy(REPOSITORY / "pipeline/report.py", copy / "pipeline")
+    shutil.copytree(REPOSITORY / "pipeline/report", copy / "pipeline/report", dirs_exist_ok=True)
     (copy / f"fail at {WARMED}").touch()
     answer = pipeline(copy)
     assert answer.returncode == 1
