@@ -63,8 +63,10 @@ class AgentViT(SelectiveViT):
             weight_init="skip",  # torch's own, as published
         )
         self.architecture = "agentvit"
+        # What it is now that it is built: a class of this function alone could not be pickled.
         for block in self.blocks:
-            block.attn.__class__ = Attention  # what it is; a class of this function alone could not be pickled
+            block.attn.__class__ = Attention
+        self._model_args = getattr(self, "_model_args", {}) | {"attn_layer": Attention}  # timm's record of arguments
         self.pos_embed = nn.Parameter(sine_cosine(*self.patch_embed.grid_size, dim)[None], requires_grad=False)
 
 

@@ -135,9 +135,8 @@ class SelectiveViT(VisionTransformer):
 
         Args:
             images: (B, C, H, W), normalised.
-            attn_mask: timm's, for all patches alone.
-            is_causal: the same.
-            keep_ratio: and all that follow: as `forward`'s.
+            attn_mask: timm's, as is_causal, for all patches alone.
+            keep_ratio: as all that follow: `forward`'s.
 
         Returns:
             (B, P + K, D), the P prefix tokens first.
@@ -275,13 +274,10 @@ class SelectiveViT(VisionTransformer):
         """The patches of each image that a call's answer is made from, best first.
 
         Args:
-            selection: what the call returned.
-            images: the call's.
-            policy: the call's.
-            lines: the call's.
+            selection: what the call returned; the other arguments are the call's own.
 
         Returns:
-            All patches where none was left out, or where they were merged; not those fused into one token (EViT).
+            All where none was left out, or where they were merged; not those fused into one token (EViT).
         """
         kept = self.select(images, 1.0, policy, lines) if selection.kept is None else selection.kept
         return [[patch for patch in patches if patch >= 0] for patches in kept.tolist()]

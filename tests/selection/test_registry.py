@@ -1,12 +1,12 @@
 """A selector is one file: found, known by name everywhere, and shown as it says itself."""
 
 import re
-import subprocess
 import sys
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import pytest
+import torch
 from matplotlib.markers import MarkerStyle
 
 import asel_lib
@@ -35,31 +35,17 @@ def registered(monkeypatch):
     return registry._ENTRIES
 
 
-def test_a_module_in_the_folder_is_found_and_a_private_one_is_not(tmp_path):
+def test_a_module_in_the_folder_is_found_and_a_private_one_is_not(tmp_path, registered, monkeypatch, tiny):
     for name in ("brightest", "_draft"):
         (tmp_path / f"{name}.py").write_text(ONE_FILE.format(name=name.strip("_")))
-    program = f"""
-import asel_lib
-from pathlib import Path
-root = Path(asel_lib.__file__).parent
-import importlib.util, sys
-spec = importlib.util.spec_from_file_location(
-    "asel_lib.selection", root / "selection/__init__.py",
-    submodule_search_locations=[str(root / "selection"), {str(tmp_path)!r}],
-)
-sys.modules["asel_lib.selection"] = package = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(package)
-print(*package.names())
-from asel_lib.models import SelectiveViT
-import torch
-model = SelectiveViT("vit_tiny_patch16_224", 2, "brightest:power=2", img_size=32, patch_size=8, depth=1).eval()
-images = torch.randn(2, 3, 32, 32)
-norms = model.patch_tokens(images).norm(dim=-1)
-assert torch.equal(model.select(images, 0.5), norms.argsort(dim=1, descending=True)[:, :8])
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert "brightest" in done.stdout.split() and "draft" not in done.stdout.split()
+    monkeypatch.setattr(selection, "__path__", [*selection.__path__, str(tmp_path)])
+    monkeypatch.setitem(sys.modules, "asel_lib.selection.brightest", None)
+    del sys.modules["asel_lib.selection.brightest"]  # and it is forgotten again after the test
+    selection._discover()
+    assert "brightest" in selection.names() and "draft" not in selection.names()
+    model, images = tiny(selector="brightest:power=2"), torch.randn(2, 3, 32, 32)
+    norms = model.patch_tokens(images).norm(dim=-1)
+    assert torch.equal(model.select(images, 0.5), norms.argsort(dim=1, descending=True)[:, :8])
 
 
 def test_every_selector_says_how_it_is_shown():
