@@ -14,6 +14,7 @@ from asel_lib.configs.settings import (
     ModelSettings,
     Positive,
     Precision,
+    ReadingSettings,
     SpeedSettings,
     SplitProtocol,
     StageSettings,
@@ -74,6 +75,8 @@ class Profile:
     """What the benchmark measures."""
     speed: SpeedSettings = Field(default_factory=SpeedSettings)
     """What 09_speed measures."""
+    reading: ReadingSettings = Field(default_factory=ReadingSettings)
+    """How the numbers of image files become grey levels."""
     precision: Precision = "auto"
     """Number format; "auto": the fastest that the device computes in hardware."""
     split_protocol: SplitProtocol = "train-val-test"

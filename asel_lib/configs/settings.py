@@ -90,6 +90,18 @@ class StageSettings:
             raise ValueError(f"ratio_low is {self.ratio_low}, above ratio_high, {self.ratio_high}")
 
 
+@settings
+class ReadingSettings:
+    """How the numbers of image files become grey levels (data.read_image.Reading); 8-bit opaque files need none."""
+
+    white: float | None = None
+    """The number that is white in images of more than 8 bits; None: the data set's own range decides."""
+    black: float = 0.0
+    """The number that is black there."""
+    background: str = "white"
+    """The colour that lies behind transparent pixels, by name or as "#rrggbb"."""
+
+
 # The line-guided system's schedule, with one keep ratio drawn a batch in place of a model for each.
 DIRECT = dict(
     epochs=100, lr_selector=1e-4, lr_backbone=1e-4, lr_head=1e-4, batch_size=64, optimizer="adamw", weight_decay=0.01,

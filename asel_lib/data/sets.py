@@ -1,7 +1,7 @@
 """Data sets as a run needs them: at the profile's size and split, or exactly as a checkpoint's record names them."""
 
 import hashlib
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -11,7 +11,7 @@ from asel_lib.configs import Profile
 from asel_lib.data import lines
 from asel_lib.data.batches import Batches
 from asel_lib.data.decode import ImageArray, load
-from asel_lib.data.read_image import PLAIN, Reading
+from asel_lib.data.read_image import Reading
 from asel_lib.data.splits import Split, fingerprint_of, imbalance, make_split
 from asel_lib.errors import CheckpointError
 
@@ -19,10 +19,11 @@ BY_NAME = "by name"  # the split protocol of another copy of a data set, see `sp
 
 
 def open_set(
-    profile: Profile, dataset: str, download: bool = False, reading: Reading = PLAIN
+    profile: Profile, dataset: str, download: bool = False, reading: Reading | None = None
 ) -> tuple[ImageArray, Split]:
-    """A data set at the profile's image size, split by its protocol; a strong imbalance is printed. Errors as
-    `decode.load` and `make_split`."""
+    """A data set at the profile's image size, split by its protocol; a strong imbalance is printed. reading None: the
+    profile's. Errors as `decode.load` and `make_split`."""
+    reading = reading or Reading(**asdict(profile.reading))
     size, scenes = profile.model.image_size, profile.synthetic_images
     images = load(dataset, size, synthetic_images=scenes, download=download, reading=reading)
     if line := imbalance(images.labels, images.classes):

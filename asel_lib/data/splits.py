@@ -124,7 +124,7 @@ def imbalance(labels: np.ndarray, classes: Sequence[str]) -> str:
         return ""
     return (
         f"lopsided: {counts[least]} images of {classes[least]}, {counts[most]} of {classes[most]}. Top-1 says little "
-        "of small classes: read balanced accuracy beside it"
+        "of small classes: read balanced accuracy beside it, or set class_weights: balanced in the profile"
     )
 
 
