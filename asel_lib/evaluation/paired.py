@@ -50,8 +50,8 @@ def of_checkpoints(
     split: str = "test",
     progress: bool = True,
 ) -> list[pd.DataFrame]:
-    """`outcomes` of each of these checkpoints on a part of the split in its own record: those that its benchmark has kept
-    (with its number of draws), also of a checkpoint whose weights are not here, else of the model.
+    """`outcomes` of each of these checkpoints on a part of the split in its own record: those that its benchmark has
+    kept (with its number of draws), also of a checkpoint whose weights are not here, else of the model.
 
     Args:
         names: of checkpoints, the seeds of a method.
@@ -84,8 +84,8 @@ def accuracies(
     draws: int = 5,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Test accuracy by several policies. Answers are kept in the profile's run, so that the same table comes at once the
-    next time, and without weights.
+    """Test accuracy by several policies. Answers are kept in the profile's run, so that the same table comes at once
+    the next time, and without weights.
 
     Args:
         names: label -> its checkpoints (seeds).
