@@ -34,11 +34,25 @@ def inference(
     progress: bool = True,
 ) -> pd.DataFrame:
     """Time of the profile's model at each keep ratio against timm's plain model of that size, both in one precision
-    (the weights too), eager or by torch.compile (with CUDA graphs on a GPU); all of a batch size in turn.
+    (the weights too); all of a batch size in turn.
 
-    -> a row a (precision, batch size, selector, ratio): `speed_up` = plain / this, median of the rounds' ratios with
-    quartiles; `ideal`, the same of GMACs; `floor_ms`, what the hardware allows (`roofline`). Weights are random: time
-    does not depend on them. Empty, with a line that says why, where nothing can be compiled."""
+    Args:
+        profile: whose model; its weights are random, since time does not depend on them.
+        ratios: keep ratios, in (0, 1].
+        batches: images of a forward.
+        precisions: as resolved by `devices`.
+        selectors: how patches are chosen.
+        compiled: by torch.compile (with CUDA graphs on a GPU) instead of eager.
+        seconds: of timing, for each call.
+        rounds: of timing.
+        device: None: the default one.
+        progress: whether a bar is shown.
+
+    Returns:
+        Rows of `tables.SPEED`, one a (precision, batch size, selector, ratio): `speed_up` = plain / this, median of the
+        rounds' ratios with quartiles; `ideal`, the same of GMACs; `floor_ms`, what the hardware allows (`roofline`).
+        Empty, with a line that says why, where nothing can be compiled.
+    """
     device = torch.device(device) if device else default_device()
     rows, groups = [], [(precision, batch) for precision in precisions for batch in batches]
     machines = {precision: roofline.measure(device, precision, seconds) for precision in precisions}
@@ -106,9 +120,20 @@ def training(
     device: str | torch.device | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Images a second of each recipe against the authors' loop (`training.bench_training.in_turn`): a row a training,
-    its name in `recipe`, latency_ms for a batch; the floor is that of three passes (one forward, two backward) of every
-    token that the recipe sends through the blocks."""
+    """Images a second of each recipe against the authors' loop, in turn.
+
+    Args:
+        profile: whose model and schedule.
+        dataset: the data set's name, "": the profile's first.
+        images: of an epoch.
+        rounds: of timing.
+        device: None: the default one.
+        progress: whether a bar is shown.
+
+    Returns:
+        Rows of `tables.SPEED`, one a training, its name in `recipe`, latency_ms for a batch; the floor is that of three
+        passes (one forward, two backward) of every token that the recipe sends through the blocks.
+    """
     device = torch.device(device) if device else default_device()
     found = bench_training.in_turn(
         profile,
@@ -164,8 +189,19 @@ def memory_use(
     progress: bool = True,
 ) -> pd.DataFrame:
     """Peak memory of a forward, and of a training step (forward and backward, without the optimiser's moments, which
-    are the same for all), above weights and images, MB: a row a (what, ratio), what in `recipe`: "" (inference, timm's
-    plain model and `anytime`'s selector), "masked" (all tokens), "dropped"."""
+    are the same for all), above weights and images, MB.
+
+    Args:
+        profile: whose model.
+        ratios: keep ratios, in (0, 1].
+        batch_size: images of a forward or step.
+        device: None: the default one.
+        progress: whether a bar is shown.
+
+    Returns:
+        Rows of `tables.SPEED`, one a (what, ratio), what in `recipe`: "" (inference, timm's plain model and `anytime`'s
+        selector), "masked" (all tokens), "dropped".
+    """
     device = torch.device(device) if device else default_device()
     precision, rows = resolve_precision(profile.precision, device), []
     glance, learned = (model_of(profile, selector, device) for selector in ("glance", "learned"))

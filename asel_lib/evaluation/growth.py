@@ -39,9 +39,25 @@ def with_model(
     device: str | torch.device | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Time and peak memory of a forward (float32, `anytime`'s selector) at each of the values of `what`: "image_size"
-    (pixels; patches stay as large as they are), "patch_size" (pixels, of images of the profile's size) or "classes".
-    -> a row a (value, ratio), task "growth: <what>"."""
+    """Time and peak memory of a forward (float32, `anytime`'s selector) as one thing grows.
+
+    Args:
+        profile: whose model.
+        what: "image_size" (pixels; patches stay as large as they are), "patch_size" (pixels, of images of the profile's
+            size) or "classes".
+        values: of it.
+        ratios: keep ratios, in (0, 1].
+        batch_size: images of a forward.
+        seconds: of timing, for each value.
+        device: None: the default one.
+        progress: whether a bar is shown.
+
+    Returns:
+        Rows of `tables.SPEED`, one a (value, ratio), task "growth: <what>".
+
+    Raises:
+        ValueError: for anything else that could grow.
+    """
     if what not in ("image_size", "patch_size", "classes"):
         raise ValueError(f"what is {what!r}: expected 'image_size', 'patch_size' or 'classes'")
     device = torch.device(device) if device else default_device()
@@ -81,10 +97,19 @@ def with_model(
 def with_images(
     profile: Profile, counts: Sequence[int], *, folder: str | Path | None = None, progress: bool = True
 ) -> pd.DataFrame:
-    """Splitting a set of so many images of 32 pixels, memory-mapped from a file in `folder` (None: beside the cache),
-    and reading its training part once in random order, augmented: seconds (as latency_ms, of all images), images a
-    second, and by how much the memory that is nowhere on disk grew. Counts for which the disk has no room are left out,
-    with a line. -> a row a count, task "growth: images"."""
+    """Splitting a memory-mapped set of images of 32 pixels, and reading its training part once in random order,
+    augmented: time (latency_ms, of all images), images a second, and by how much the memory that is nowhere on disk
+    grew.
+
+    Args:
+        profile: whose split.
+        counts: of images; those for which the disk has no room are left out, with a line.
+        folder: where the file is made, None: beside the cache.
+        progress: whether a bar is shown.
+
+    Returns:
+        Rows of `tables.SPEED`, one a count, task "growth: images".
+    """
     device, rows = torch.device("cpu"), []
     machine = roofline.measure(device, seconds=profile.speed.seconds)
     folder = Path(folder) if folder else paths.cache()

@@ -26,7 +26,16 @@ def outcomes(
     progress: bool = True,
 ) -> pd.DataFrame:
     """A row an image, a column a keep ratio: the share of a policy's draws that were right, 0 or 1 without draws.
-    policy None: the model's own. Images in the order of the batches."""
+
+    Args:
+        model: a SelectiveViT.
+        batches: as `accuracy.sweep`'s; the rows are in their order.
+        ratios: keep ratios, in (0, 1].
+        policy: how patches are chosen; None: the model's own way.
+        draws: forwards of a policy that draws.
+        precision: as resolved by `devices`.
+        progress: whether a bar is shown.
+    """
     policy = policy or policy_string(model.selector)
     _, right = sweep(model, batches, ratios, [policy], draws, precision, progress=progress)
     return pd.DataFrame({ratio: right[policy, float(ratio)].numpy() for ratio in ratios})
@@ -41,9 +50,18 @@ def of_checkpoints(
     split: str = "test",
     progress: bool = True,
 ) -> list[pd.DataFrame]:
-    """`outcomes` of each of these checkpoints (the seeds of a method) on a part of the split in its own record: those
-    that its benchmark has kept (with its number of draws), also of a checkpoint whose weights are not here, else of the
-    model."""
+    """`outcomes` of each of these checkpoints on a part of the split in its own record: those that its benchmark has
+    kept (with its number of draws), also of a checkpoint whose weights are not here, else of the model.
+
+    Args:
+        names: of checkpoints, the seeds of a method.
+        profile: name of the profile.
+        ratios: keep ratios, in (0, 1].
+        policy: how patches are chosen; None: each model's own way.
+        draws: forwards of a policy that draws.
+        split: "train", "val" or "test".
+        progress: whether bars are shown.
+    """
     found = []
     for name in names:
         if (kept := answers.read(name, profile, ratios, policy, split)) is not None:
@@ -66,10 +84,22 @@ def accuracies(
     draws: int = 5,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """label -> checkpoints (its seeds): a row a (label, policy), a column a keep ratio: test accuracy, mean over
-    `seeds`, those with answers; and `drop`, from the largest ratio to 0.2 where both were asked for. policies: None is
-    a model's own; one that a model cannot have (`glance:choice=sample` of one without such a selector) is left out.
-    Answers are kept in the profile's run, so that the same table comes at once the next time, and without weights."""
+    """Test accuracy by several policies. Answers are kept in the profile's run, so that the same table comes at once
+    the next time, and without weights.
+
+    Args:
+        names: label -> its checkpoints (seeds).
+        profile: name of the profile.
+        ratios: keep ratios, in (0, 1].
+        policies: None is a model's own; one that a model cannot have (`glance:choice=sample` of one without such a
+            selector) is left out.
+        draws: forwards of a policy that draws.
+        progress: whether bars are shown.
+
+    Returns:
+        A row a (label, policy), a column a keep ratio: mean over `seeds`, those with answers; and `drop`, from the
+        largest ratio to 0.2 where both were asked for.
+    """
     rows = []
     for label, checkpoints_of in names.items():
         for name in checkpoints_of:
@@ -154,8 +184,18 @@ def rivals(dataset: str, seeds: Iterable[int], profile: str, of: str = "glance/a
 def against(
     first: str, names: dict[str, Sequence[str]], profile: str, ratios: Sequence[float], progress: bool = True
 ) -> pd.DataFrame:
-    """label -> checkpoints: `differences` of every label from the `first`, each by its own choice, with its `label`.
-    Empty where the first has no checkpoint, or no other has."""
+    """`differences` of every label from the first, each by its own choice.
+
+    Args:
+        first: the label that others are compared with.
+        names: label -> checkpoints.
+        profile: name of the profile.
+        ratios: keep ratios, in (0, 1].
+        progress: whether bars are shown.
+
+    Returns:
+        The rows, with their `label`; empty where the first has no checkpoint, or no other has.
+    """
     others = [label for label in names if label != first and names[label]]
     if not names.get(first) or not others:
         return pd.DataFrame()

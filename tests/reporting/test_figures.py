@@ -118,7 +118,7 @@ def test_each_panel_can_be_read_by_itself(frame):
         if panel.get_xlabel():
             assert all(tick.label1.get_visible() for tick in panel.xaxis.get_major_ticks())
     legends = [{text.get_text() for text in panel.get_legend().texts} for panel in panels if panel.get_legend()]
-    assert len(legends) == 2 and "line-guided (xdog, top)" in legends[1]
+    assert len(legends) == 2 and "line-guided (xdog, top)" in legends[0]
 
 
 def test_lines_of_more_policies_than_styles_are_still_told_apart(frame):
