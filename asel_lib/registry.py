@@ -93,6 +93,8 @@ class Recipe:
         reducers: whether that holds for selectors that take tokens out between the blocks, too.
         one_ratio: whether it can train for one keep ratio alone.
         alone: whether it trains in one process alone.
+        forwards: (mean keep ratio of the schedule, the recipe's own settings) -> what a training image passes through:
+            {keep ratio: how many forwards}, and under "selector" how often the selector alone; None: not counted.
     """
 
     name: str
@@ -106,6 +108,7 @@ class Recipe:
     reducers: bool = False
     one_ratio: bool = True
     alone: bool = False
+    forwards: Callable[[float, object], dict[float | str, float]] | None = None
 
     def run_class(self, recipe_settings: object = None) -> Callable:
         """What makes the training's steps, with the recipe's own settings, where it has some."""

@@ -84,8 +84,8 @@ def train_and_benchmark(profile_name: str, number: int = 0) -> None:
     from asel_lib.training import stages
 
     profile = configs.load(profile_name)
-    recipe, selection = [("dropped", "sample"), ("anytime", "glance")][number % 2]
-    stage = stages.line_guided(profile, selection=selection, recipe=recipe, retrain=True, progress=False)
+    selector, recipe = [(stages.LINE_GUIDED, "dropped"), ("glance", "anytime")][number % 2]
+    stage = stages.direct(profile, selector=selector, recipe=recipe, retrain=True, progress=False)
     images, split = open_recorded(stage.record)
     measured = profile.evaluation
     batches = recorded_batches(images, split.test, stage.record, measured.batch_size)

@@ -14,6 +14,7 @@ from asel_lib.evaluation import cost, memory, roofline, timing
 from asel_lib.evaluation.bench_models import model_of, pixels, plain_of, with_origin
 from asel_lib.models import SelectiveViT
 from asel_lib.models.at_ratio import AtRatio
+from asel_lib.registry import RECIPES, Recipe
 from asel_lib.reproducibility import generator
 from asel_lib.selection import keep_count
 from asel_lib.tables.kinds import PLAIN
@@ -141,24 +142,25 @@ def training(
         images,
         rounds,
         device,
-        base="published",
-        only=("masked", "dropped", "anytime"),
+        base=bench_training.AUTHORS,
+        only=tuple(recipe.name for recipe in RECIPES if not recipe.alone),
         progress=progress,
     ).set_index("training")
-    profile = profile.for_line_guided()
-    stage, here, rows = profile.line_guided, resolve_precision(profile.precision, device), []
+    profile, dataset = profile.for_direct(), dataset or profile.datasets[0]
+    stage, here, rows = profile.direct, resolve_precision(profile.precision, device), []
     ratio = (stage.ratio_low + stage.ratio_high) / 2
     for name, row in found.iterrows():
-        model = model_of(profile, profile.anytime.selector if name == "anytime" else "learned", device)
-        precision = "float32" if name == "published" else here
+        authors = name == bench_training.AUTHORS
+        recipe, precision = RECIPES["masked" if authors else name], "float32" if authors else here
+        model = model_of(profile, recipe.selector or profile.model.selector, device)
         batch = pixels(model, stage.batch_size, device)
-        macs = _training_gmacs(model, profile, name, ratio)
+        macs = _training_gmacs(model, recipe, profile.settings_of(recipe.name, dataset), ratio)
         machine = roofline.measure(device, precision, profile.speed.seconds)
         half = row["low"], row["high"]
         rows.append(
             {
                 "task": "training",
-                "dataset": dataset or profile.datasets[0],
+                "dataset": dataset,
                 "policy": model.selector.name,
                 "recipe": name,
                 "keep_ratio": ratio,
@@ -170,10 +172,10 @@ def training(
                 "dtype": precision,
                 "image_size": batch.shape[-1],
                 "images": images,
-                "baseline": "published",
-                "speed_up": row["times_published"],
-                "speed_up_low": row["times_published_low"],
-                "speed_up_high": row["times_published_high"],
+                "baseline": bench_training.AUTHORS,
+                "speed_up": row[f"times_{bench_training.AUTHORS}"],
+                "speed_up_low": row[f"times_{bench_training.AUTHORS}_low"],
+                "speed_up_high": row[f"times_{bench_training.AUTHORS}_high"],
                 "floor_ms": machine.floor_ms(macs * len(batch), roofline.moved_in_training(model, batch)),
             }
         )
@@ -258,18 +260,11 @@ def _step(model: SelectiveViT, images: Tensor, labels: Tensor, recipe: str, rati
     return step
 
 
-def _training_gmacs(model: SelectiveViT, profile: Profile, recipe: str, ratio: float) -> float:
-    """1e9 multiply-accumulates of an image's training: three times those of its forwards."""
-    size = model.patch_embed.img_size[0]
-
-    def forward(at: float) -> float:
-        return cost.gmacs(model, size, at).total
-
-    if recipe in ("published", "masked"):
-        return 3 * (forward(1.0) + cost.gmacs(model, size, 0.5).selector)
-    if recipe == "dropped":
-        return 3 * forward(ratio)
-    settings = profile.anytime  # a share whole, and two sets of patches of every image
-    edges = [settings.ratio_low * (settings.ratio_high / settings.ratio_low) ** (i / 8) for i in range(9)]
-    parts = sum(forward(at) for at in edges) / len(edges)
-    return 3 * (settings.whole * forward(1.0) + 2 * parts)
+def _training_gmacs(model: SelectiveViT, recipe: Recipe, settings: object, ratio: float) -> float:
+    """1e9 multiply-accumulates of an image's training: three times those of its forwards; nan where the recipe does not
+    say what these are."""
+    if recipe.forwards is None:
+        return float("nan")
+    size, counted = model.patch_embed.img_size[0], recipe.forwards(ratio, settings)
+    choosing = counted.pop("selector", 0) * cost.gmacs(model, size, 0.5).selector
+    return 3 * (choosing + sum(count * cost.gmacs(model, size, at).total for at, count in counted.items()))

@@ -9,7 +9,7 @@ import pandas as pd
 from asel_lib.tables.kinds import PLAIN, READ
 
 PLAIN_TIMM = "plain timm"
-AUTHORS = "published"  # the recipe of rows of the authors' own training loop
+AUTHORS = "author_loop"  # the recipe of rows of the authors' own training loop
 GROWTHS = {
     "growth: image_size": ("image_size", "side of the image (px)"),
     "growth: patch_size": ("patches", "patches of an image"),

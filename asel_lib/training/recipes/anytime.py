@@ -246,6 +246,12 @@ def log_probability(weights: Tensor, order: Tensor, keep: int) -> Tensor:
     return (ranked - left)[:, :keep].sum(dim=1)
 
 
+def _forwards(ratio: float, settings: AnytimeSettings) -> dict[float | str, float]:
+    """A share whole, and two sets of patches of every image, at keep ratios spread evenly on a logarithmic scale."""
+    edges = [settings.ratio_low * (settings.ratio_high / settings.ratio_low) ** (i / 8) for i in range(9)]
+    return {1.0: settings.whole} | {at: 2 / len(edges) for at in edges}
+
+
 RECIPES.add(
     "anytime",
     Recipe(
@@ -256,6 +262,7 @@ RECIPES.add(
         purpose="One model for every keep ratio; the selector is judged by whole sets of patches.",
         selector="glance",
         any_selector=True,
+        forwards=_forwards,
         one_ratio=False,
     ),
 )

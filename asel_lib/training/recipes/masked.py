@@ -10,4 +10,14 @@ class MaskedRun(AselRun):
     mode = "mask"
 
 
-RECIPES.add("masked", Recipe("masked", "masked", MaskedRun, purpose=MaskedRun.__doc__, linestyle="--"))
+RECIPES.add(
+    "masked",
+    Recipe(
+        "masked",
+        "masked",
+        MaskedRun,
+        purpose=MaskedRun.__doc__,
+        linestyle="--",
+        forwards=lambda ratio, settings: {1.0: 1, "selector": 1},
+    ),
+)
