@@ -40,6 +40,7 @@ def execute(notebook: Path, output: Path, parameters: dict) -> None:
         for variable in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
             os.environ[variable] = scratch
         os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+        os.environ.setdefault("TORCH_LOGS", warm_kernel.QUIET)
         kernel = "python3"
         if os.environ.get(warm_kernel.VARIABLE):
             kernel = "warm"

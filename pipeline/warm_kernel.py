@@ -15,6 +15,7 @@ import threading
 from pathlib import Path
 
 VARIABLE = "ASEL_WARM_KERNELS"
+QUIET = "-torch.utils.cpp_extension"  # of TORCH_LOGS: else it warns in a notebook that there is no GPU
 PRELOAD = (
     "torch",
     "timm",
@@ -39,6 +40,7 @@ def serve(address: str) -> None:
     server = socket.socket(socket.AF_UNIX)
     server.bind(address)
     server.listen()
+    os.environ.setdefault("TORCH_LOGS", QUIET)  # read when torch is imported
     for name in PRELOAD:
         try:
             __import__(name)

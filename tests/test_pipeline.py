@@ -329,6 +329,14 @@ def test_without_its_server_a_warm_kernel_is_a_plain_one(root, tmp_path, monkeyp
     assert f"1 {sys.executable}" in answer.stdout
 
 
+def test_a_notebook_has_no_warning_of_torch_that_there_is_no_gpu(root, tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_HOME", "/usr")
+    monkeypatch.setenv("ASEL_WARM_KERNELS", "")
+    source = written(tmp_path, "seed = 0", "import torch.utils.cpp_extension")
+    answer = execute(source, tmp_path / "out/done.ipynb", {})
+    assert answer.returncode == 0 and "No CUDA runtime" not in answer.stdout, answer.stdout
+
+
 def test_a_failed_notebook_can_be_read_and_is_not_taken_for_done(root, tmp_path):
     source = written(tmp_path, "seed = 0", "print('before')", "raise RuntimeError('loss is nan')")
     out = root / "benchmarks_results/runs/demo/notebooks"
