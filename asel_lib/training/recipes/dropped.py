@@ -13,6 +13,13 @@ class DroppedRun(AselRun):
 RECIPES.add(
     "dropped",
     Recipe(
-        "dropped", "dropped", DroppedRun, purpose=DroppedRun.__doc__, linestyle="-.", any_selector=True, reducers=True
+        "dropped",
+        "dropped",
+        DroppedRun,
+        purpose=DroppedRun.__doc__,
+        linestyle="-.",
+        any_selector=True,
+        reducers=True,
+        forwards=lambda ratio, settings: {ratio: 1},
     ),
 )
