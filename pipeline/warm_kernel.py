@@ -24,7 +24,6 @@ PRELOAD = (
     "matplotlib.figure",
     "sklearn.model_selection",
     "scipy.stats",
-    "fvcore.nn",
     "ipykernel.kernelapp",
     "matplotlib_inline.backend_inline",
 )

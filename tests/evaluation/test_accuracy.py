@@ -124,7 +124,9 @@ def test_logits_that_are_not_finite_are_no_accuracy(tiny):
 
 def test_line_guided_sampling_is_averaged_over_draws_and_top_is_run_once(tiny):
     model, seen = tiny(selector="line_guided"), []
-    model.register_forward_pre_hook(lambda _, args, kwargs: seen.append((args[2], kwargs["draw"])), with_kwargs=True)
+    model.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append((args[2], kwargs["draw_index"])), with_kwargs=True
+    )
     policies = ["line_guided:choice=sample", "line_guided:choice=top"]
     drawn = torch.rand(5, 1, 64, 64)
     frame = evaluate(
