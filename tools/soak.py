@@ -85,7 +85,7 @@ def train_and_benchmark(profile_name: str, number: int = 0) -> None:
 
     profile = configs.load(profile_name)
     method = methods.parse((methods.LINE_GUIDED, "glance/anytime")[number % 2])
-    stage = stages.direct(profile, selector=method.selector, recipe=method.recipe, seed=0, retrain=True, progress=False)
+    stage = stages.direct(profile, selector=method.selector, recipe=method.recipe, retrain=True, progress=False)
     images, split = open_recorded(stage.record)
     measured = profile.evaluation
     batches = recorded_batches(images, split.test, stage.record, measured.batch_size)
