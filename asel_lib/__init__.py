@@ -11,7 +11,11 @@ import importlib
 
 __version__ = "0.1.0"
 
-_PUBLIC = {"load": "asel_lib.checkpoints", "load_published": "asel_lib.published", "SelectiveViT": "asel_lib.models"}
+_PUBLIC = {
+    "load": "asel_lib.checkpoints",
+    "load_published": "asel_lib.author_checkpoints",
+    "SelectiveViT": "asel_lib.models",
+}
 __all__ = ["__version__", *_PUBLIC]
 
 

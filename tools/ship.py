@@ -9,7 +9,7 @@ benchmark take the place of the checkpoint's rows in benchmarks_results/results.
 benchmarks_results/answers/; rows without times (05_benchmark's `timed`) keep those of the rows that they replace, where
 machine and operations are the same. --without-weights: rows and answers alone, of a seed that is not shipped;
 --only-answers: of an ablation, which is compared without a benchmark.
-Then `python -m pipeline.documents` brings the tables of README and docs up to date.
+Then `python -m tools.documents` brings the tables of README and docs up to date.
 """
 
 import argparse

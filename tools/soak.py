@@ -76,16 +76,16 @@ def growth(rows: list[dict], column: str) -> Growth:
 
 
 def train_and_benchmark(profile_name: str, number: int = 0) -> None:
-    """The line-guided training of the profile's first data set, from its beginning, and its benchmark: what the
-    notebooks 03 and 05 call."""
-    from asel_lib import configs, paths, tables
+    """A direct training on the profile's first data set, from its beginning, and its benchmark: what the notebooks 03
+    and 05 call. The selectors take turns."""
+    from asel_lib import configs, methods, paths, tables
     from asel_lib.data.sets import open_recorded, recorded_batches
     from asel_lib.evaluation.benchmark import benchmark, own_policies
     from asel_lib.training import stages
 
     profile = configs.load(profile_name)
-    selector, recipe = [(stages.LINE_GUIDED, "dropped"), ("glance", "anytime")][number % 2]
-    stage = stages.direct(profile, selector=selector, recipe=recipe, retrain=True, progress=False)
+    method = methods.parse((methods.LINE_GUIDED, "glance/anytime")[number % 2])
+    stage = stages.direct(profile, selector=method.selector, recipe=method.recipe, retrain=True, progress=False)
     images, split = open_recorded(stage.record)
     measured = profile.evaluation
     batches = recorded_batches(images, split.test, stage.record, measured.batch_size)

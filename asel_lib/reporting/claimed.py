@@ -5,15 +5,14 @@ judges our rows judges it too, and a claim that fails on its own record is contr
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 
 import numpy as np
 import pandas as pd
 
-from asel_lib.reporting import published_values as published
-from asel_lib.reporting import verdicts
-from asel_lib.reporting.figures import XDOG
+from asel_lib.methods import LINE_GUIDED
+from asel_lib.reporting import paper_numbers, verdicts
 from asel_lib.reporting.settings import PATCHES, Setting
 
 ACCURACY, CHOICE = "Accuracy with fewer patches", "Learned selection against random"
@@ -55,7 +54,11 @@ class Claim:
     @property
     def contradicted(self) -> bool:
         """Whether the authors' own record says the contrary."""
-        return self.says is not None and self.check(self.says, self.setting.word).verdict == verdicts.NOT
+        return self.says is not None and self.judged(self.says).verdict == verdicts.NOT
+
+    def judged(self, rows: pd.DataFrame) -> verdicts.Finding:
+        """What rows of its own setting, or of its record, say of it."""
+        return self.check(rows, self.setting.policies[0])
 
 
 @cache
@@ -100,7 +103,7 @@ def _asel() -> Iterator[Claim]:
     yield Claim(text, SPEED, "abstract", "1.5x at 0.8", _speed("cifar10", 0.8), aid, check, speeds)
     text, check = "half of the patches take half of the time", verdicts.faster(0.5, 2.0 - 0.005)  # to two decimals
     yield Claim(text, SPEED, "ASEL", "2x at 0.5", _speed("cifar10", 0.5), aid, check, speeds)
-    one = published.costs().query("method == 'ASEL'").iloc[0]
+    one = paper_numbers.costs().query("method == 'ASEL'").iloc[0]
     record = f"plotted {one['gmacs']:g} at {one['keep_ratio']:g}: a {one['how']}, which is all that is quadratic"
     text, check = "GFLOPs follow a quadratic curve", verdicts.quadratic(patches=PATCHES[224])
     yield Claim(text, COST, "5.4", "a quadratic curve", record, aid, check, counted="asel")
@@ -115,9 +118,9 @@ def _agentvit() -> Iterator[Claim]:
     text, check = "AID: AgentViT falls to about 69 % at 0.2", verdicts.levels({0.2: 0.69}, "agent")
     yield Claim(text, AGENT, "ASEL, Fig. 6a", "69 % at 0.2", record, aid, check, _pictured("aid", SLACK))
     text, check = "AgentViT's GFLOPs are in proportion to the keep ratio", verdicts.cost_in_proportion()
-    (how,) = published.costs().query("method == 'AgentViT'")["how"].unique()
+    (how,) = paper_numbers.costs().query("method == 'AgentViT'")["how"].unique()
     yield Claim(text, COST, "Fig. 6d", "1.1 x keep ratio", f"{how}, not a count", aid, check, counted="agentvit")
-    original = published.agentvit().set_index("policy")["accuracy"] * 100
+    original = paper_numbers.agentvit().set_index("policy")["accuracy"] * 100
     record = f"CIFAR-10: agent {original['agent']:.2f} %, random {original['random']:.2f} %"
     sets = Setting(("cifar10",), "agentvit", "agent", ("agent", "random"), "random", elsewhere=("aid", "rsscn7"))
     text, where = "the agent's patches beat random ones", "AgentViT (Cauteruccio et al. 2025)"
@@ -130,32 +133,31 @@ def _line_guided() -> Iterator[Claim]:
         ("imagenet10", "imagenette"),
         "direct",
         "dropped",
-        (XDOG,),
+        (LINE_GUIDED,),
         patches=PATCHES[256],
         own=True,
         elsewhere=("rsscn7", "aid"),
     )
-    both = Setting(
-        sets.datasets, "direct", "dropped", (XDOG, "random"), "imagenet", PATCHES[256], True, True, sets.elsewhere
-    )
-    where, table = "line-guided README", published.line_guided()
-    whole, some = (published.value(table, ratio) * 100 for ratio in (1.0, 0.3))
+    both = replace(sets, policies=(LINE_GUIDED, "random"), common=True)
+    where, table = "line-guided README", paper_numbers.line_guided()
+    whole, some = (paper_numbers.value(table, ratio) * 100 for ratio in (1.0, 0.3))
     record = f"ImageNet-10: {some:.1f} % at 0.3, {whole:.1f} % at 1"
-    text, check = "30 % of the patches are as accurate as all (to a point)", verdicts.loss(0.3, 1, XDOG)
+    text, check = "30 % of the patches are as accurate as all (to a point)", verdicts.loss(0.3, 1, LINE_GUIDED)
     yield Claim(text, GUIDED, where, f"{some:.1f} against {whole:.1f} %", record, sets, check)
-    text, picture, check = "accuracy is flat from 1 down to 0.2", f"{where}, picture", verdicts.flat(0.2, 1.0, XDOG)
+    text, picture = "accuracy is flat from 1 down to 0.2", f"{where}, picture"
+    check = verdicts.flat(0.2, 1.0, LINE_GUIDED)
     yield Claim(text, GUIDED, picture, "within a point", "flat within about a point", sets, check)
-    record = f"{published.value(table, 0.1) * 100:.0f} % at 0.1, random 4 to 5 lower"
+    record = f"{paper_numbers.value(table, 0.1) * 100:.0f} % at 0.1, random 4 to 5 lower"
     text = "line-guided is 4 to 5 points ahead of random at 0.1"
-    check = verdicts.ahead(XDOG, "random", (0.1,), points=4.0)
+    check = verdicts.ahead(LINE_GUIDED, "random", (0.1,), points=4.0)
     yield Claim(text, GUIDED, picture, "4 to 5 points", record, both, check)
     text, ratios = "random is within a point of line-guided above 0.2", tuple(k / 10 for k in range(3, 10))
-    check = verdicts.close(XDOG, "random", ratios, 1.0)
+    check = verdicts.close(LINE_GUIDED, "random", ratios, 1.0)
     yield Claim(text, GUIDED, picture, "within a point", "within a point", both, check)
-    costs = [published.value(table, ratio, "gflops") for ratio in (0.3, 1.0)]
+    costs = [paper_numbers.value(table, ratio, "gflops") for ratio in (0.3, 1.0)]
     share = f"{costs[0]:g} / {costs[1]:g} = {costs[0] / costs[1]:.2f}"
     text = "30 % of the patches cost a third of the operations"
-    check = verdicts.cost_share(0.3, costs[0] / costs[1], XDOG)
+    check = verdicts.cost_share(0.3, costs[0] / costs[1], LINE_GUIDED)
     yield Claim(text, COST, where, share, f"{share}, attention not counted", sets, check, counted="line_guided")
 
 
@@ -164,13 +166,13 @@ def _line_guided() -> Iterator[Claim]:
 
 def _log(dataset: str, slack: float = 0.0) -> pd.DataFrame:
     """The authors' log as rows of results: accuracy up to `slack`, time of a batch of 64 by its throughput."""
-    log = published.asel(dataset).query("source == 'log'")
+    log = paper_numbers.asel(dataset).query("source == 'log'")
     return _rows(log, slack).assign(latency_ms=64e3 / log["throughput"], latency_iqr_ms=0.0, gmacs=np.nan)
 
 
 def _pictured(dataset: str, slack: float) -> pd.DataFrame:
     """What the published picture shows of AgentViT, as rows of results."""
-    picture = published.comparison(dataset).query("method == 'AgentViT'")
+    picture = paper_numbers.comparison(dataset).query("method == 'AgentViT'")
     return _rows(picture.assign(policy="agent"), slack)
 
 
@@ -183,15 +185,15 @@ def _record(dataset: str, *ratios: float) -> str:
 
 
 def _percent(dataset: str, ratio: float) -> str:
-    return f"{published.value(published.asel(dataset), ratio, policy='learned') * 100:.1f} %"
+    return f"{paper_numbers.value(paper_numbers.asel(dataset), ratio, policy='learned') * 100:.1f} %"
 
 
 def _figure(dataset: str, method: str, ratio: float) -> str:
-    return f"{published.value(published.comparison(dataset), ratio, method=method) * 100:.1f} % at {ratio:g}"
+    return f"{paper_numbers.value(paper_numbers.comparison(dataset), ratio, method=method) * 100:.1f} % at {ratio:g}"
 
 
 def _wins(dataset: str) -> str:
-    log = published.asel(dataset)
+    log = paper_numbers.asel(dataset)
     log = log[log["keep_ratio"] < 1].pivot_table(index="keep_ratio", columns="policy", values="accuracy")
     said = []
     for other, source in (("random", "log"), ("central", "figure")):
@@ -201,8 +203,8 @@ def _wins(dataset: str) -> str:
 
 
 def _speed(dataset: str, ratio: float) -> str:
-    log = published.asel(dataset)
-    speeds = [published.value(log, one, "throughput", policy="learned") for one in (ratio, 1.0)]
+    log = paper_numbers.asel(dataset)
+    speeds = [paper_numbers.value(log, one, "throughput", policy="learned") for one in (ratio, 1.0)]
     return f"log: {speeds[0]:,.0f} / {speeds[1]:,.0f} = {speeds[0] / speeds[1]:.2f}x"
 
 
@@ -215,5 +217,5 @@ def _cached_split() -> verdicts.Finding:
     return verdicts.Finding(measured, verdict, "played through with the published generator; see 08_claims")
 
 
-def _never(rows: pd.DataFrame, recipe: str, what: str) -> verdicts.Finding:
+def _never(rows: pd.DataFrame, own: str, what: str) -> verdicts.Finding:
     return verdicts.Finding("-", verdicts.UNTESTABLE, f"no rows can tell whether {what}")

@@ -38,7 +38,7 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
     """Judge every claim.
 
     Args:
-        frame: results, as of `tables.read`.
+        frame: results.
 
     Returns:
         COLUMNS. Of each claim one row in its own setting, measured or not, then a row for each other setting, whose
@@ -57,7 +57,7 @@ def ours(frame: pd.DataFrame) -> pd.DataFrame:
             continue
         recipe, policies = BESIDE[claim.setting.schedule]
         for dataset, _, measured in settings.found(frame, claim.setting.by(recipe, *policies)):
-            finding = claim.check(measured, recipe)
+            finding = claim.check(measured, policies[0])
             about = {"recipe": recipe, "question": claim.text, "data set": dataset, "measured": finding.measured}
             about |= {name: measured[name].iloc[0] for name in ("checkpoint", "commit")}
             rows.append(about | {"start": _setting(measured)})
@@ -90,13 +90,13 @@ def _judged(claim: Claim, frame: pd.DataFrame) -> Iterator[dict]:
         "group": claim.group,
         "where": claim.where,
         "data set": claim.setting.datasets[0],
-        "recipe": claim.setting.word,
+        "recipe": claim.setting.recipe,
     }
     own, others = _evidence(claim, frame)
     here = own.pop("finding", None) or _missing(claim, frame)
     verdict, why = here.verdict, here.why
     if claim.contradicted:
-        verdict, why = verdicts.CONTRADICTED, f"{claim.check(claim.says, claim.setting.word).why}, by the record; {why}"
+        verdict, why = verdicts.CONTRADICTED, f"{claim.judged(claim.says).why}, by the record; {why}"
     yield about | own | {"verdict": verdict, "here": here.verdict, "measured": here.measured, "why": why}
     for other in others:
         finding = other.pop("finding")
@@ -121,13 +121,13 @@ def _evidence(claim: Claim, frame: pd.DataFrame) -> tuple[dict, list[dict]]:
     if claim.counted:
         from asel_lib.evaluation.counted import MODELS, counted  # torch: seconds to import
 
-        finding = claim.check(counted(claim.counted), claim.setting.word)
+        finding = claim.judged(counted(claim.counted))
         side = MODELS[claim.counted][1]
         about = {"data set": "-", "recipe": "-", "start": f"counted at {side} px, untrained"}
         return {"finding": finding} | about | at, []
     own, others = {}, []
     for dataset, inside, rows in settings.found(frame, claim.setting):
-        one = {"finding": claim.check(rows, claim.setting.word), "data set": dataset, "start": _setting(rows)}
+        one = {"finding": claim.judged(rows), "data set": dataset, "start": _setting(rows)}
         one |= {name: rows[name].iloc[0] for name in ("checkpoint", "device", "commit")} | {"notebook": "05_benchmark"}
         if inside and not own:
             own = one
@@ -139,8 +139,8 @@ def _evidence(claim: Claim, frame: pd.DataFrame) -> tuple[dict, list[dict]]:
 def _missing(claim: Claim, frame: pd.DataFrame) -> verdicts.Finding:
     setting = claim.setting
     size = next(side for side, patches in settings.PATCHES.items() if patches == setting.patches)
-    wanted = f"no results of recipe {setting.word} on {' or '.join(setting.datasets)}, {setting.start} start, {size} px"
-    return verdicts.Finding("-", verdicts.UNTESTABLE, wanted)
+    wanted = f"recipe {setting.recipe} on {' or '.join(setting.datasets)}, {setting.start} start, {size} px"
+    return verdicts.Finding("-", verdicts.UNTESTABLE, f"no results of {wanted}")
 
 
 def _setting(rows: pd.DataFrame) -> str:

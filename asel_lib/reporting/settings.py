@@ -1,7 +1,4 @@
-"""In which setting a claim was made, and which rows of the results were measured in it.
-
-This is the one place in which claims and report read how the results table says how a model was trained.
-"""
+"""In which setting a claim was made, and which rows of the results were measured in it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -9,14 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from asel_lib.reporting import tables
-from asel_lib.reporting.comparison import telling
+from asel_lib.reporting.rows import telling
 
 PATCHES = {224: 196, 256: 256}  # side of an image in pixels -> patches of 16 x 16
-COLUMN = "method"  # says on which schedule a model was trained, as one of:
-SCHEDULES = {"published": "asel", "direct": "line_guided", "agentvit": "agentvit"}
-RECIPES = {"masked": "paper"}  # a recipe, where the table has another word for it
-ONE_RATIO = r", keep ([\d.]+)$"  # ends the recipe of a model that was trained for one keep ratio
 
 
 @dataclass(frozen=True)
@@ -27,7 +19,7 @@ class Setting:
         datasets: the claim's own; the first that was measured is judged.
         schedule: "published" (warm-up, transfer), "direct" or "agentvit".
         recipe: how it was trained: "masked", "dropped", "agent".
-        policies: those that the claim speaks of.
+        policies: those that the claim speaks of; the first is the one that the model was trained with.
         start: the weights that the first stage began from.
         patches: of an image, all of them.
         own: each policy is asked of the models that were trained with it, not of one model.
@@ -45,11 +37,6 @@ class Setting:
     common: bool = False
     elsewhere: tuple[str, ...] = ()
 
-    @property
-    def word(self) -> str:
-        """The recipe in the table's words."""
-        return RECIPES.get(self.recipe, self.recipe)
-
     def by(self, recipe: str, *policies: str) -> "Setting":
         """The same with another recipe and its policies."""
         return replace(self, recipe=recipe, policies=policies)
@@ -59,11 +46,11 @@ def found(frame: pd.DataFrame, setting: Setting) -> Iterator[tuple[str, bool, pd
     """What was measured for a claim.
 
     Args:
-        frame: results, as of `tables.read`.
+        frame: results.
         setting: the claim's.
 
     Returns:
-        (data set, whether in the claim's own setting, means over seeds of `comparison.telling`) of each data set and
+        (data set, whether in the claim's own setting, means over seeds of `rows.telling`) of each data set and
         setting that was measured.
     """
     for dataset in (*setting.datasets, *setting.elsewhere):
@@ -77,19 +64,13 @@ def found(frame: pd.DataFrame, setting: Setting) -> Iterator[tuple[str, bool, pd
 
 
 def _trained(frame: pd.DataFrame, setting: Setting, dataset: str) -> pd.DataFrame:
-    """The rows of a data set, schedule and recipe, of the policies in question. Where models were trained for one keep
-    ratio each, those alone."""
-    rows = frame[(frame["dataset"] == dataset) & (frame[COLUMN] == SCHEDULES[setting.schedule])]
-    rows = rows[rows["policy"].isin(setting.policies)]
-    if rows.empty:
-        return rows
-    rows = rows[rows["recipe"].str.replace(ONE_RATIO, "", regex=True) == setting.word]
-    asked = rows["recipe"].str.extract(ONE_RATIO, expand=False).astype(float)
-    fixed = rows[np.isclose(asked, rows["keep_ratio"])]
-    if len(fixed):
-        return fixed.assign(recipe=setting.word)
-    rows = rows[asked.isna()]
-    return tables.own(rows) if setting.own and len(rows) else rows
+    """The rows of a data set, schedule and recipe, of the policies in question; no ablations. Where models were trained
+    for one keep ratio each, those alone."""
+    alike = {"dataset": dataset, "schedule": setting.schedule, "recipe": setting.recipe, "variant": ""}
+    rows = frame[(frame[list(alike)] == pd.Series(alike)).all(axis=1) & frame["policy"].isin(setting.policies)]
+    rows = rows[rows["selector"] == (rows["policy"] if setting.own else setting.policies[0])]
+    fixed = rows[np.isclose(rows["trained_ratio"].astype(float), rows["keep_ratio"].astype(float))]
+    return fixed if len(fixed) else rows[rows["trained_ratio"].isna()]
 
 
 def _inside(rows: pd.DataFrame, setting: Setting) -> pd.Series:

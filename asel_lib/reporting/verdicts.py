@@ -1,5 +1,5 @@
 """How a claim is judged: each function here takes what is claimed and gives a check of measured rows (means over seeds
-of one model's policies, `tables.over_seeds`) that finds a verdict. The interval of a difference is that of two
+of one model's policies, `rows.over_seeds`) that finds a verdict. The interval of a difference is that of two
 independent sets of images, which is on the wide side for the same images; times are judged by their quartiles."""
 
 import math
@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from asel_lib.reporting import tables
-from asel_lib.reporting.paper import OWN
+from asel_lib.reporting.summaries import accuracy_cell
 
 REPRODUCED, NOT, UNTESTABLE = "reproduced", "not reproduced", "not testable here"
 UNDECIDED = "undecided"  # measured, but the interval holds both answers
@@ -27,14 +26,14 @@ class Finding:
     why: str
 
 
-Check = Callable[[pd.DataFrame, str], Finding]
+Check = Callable[[pd.DataFrame, str], Finding]  # rows, and the policy that is judged where the claim names none
 
 
 def levels(values: dict[float, float], policy: str | None = None, least: bool = False):
     """Accuracies (keep ratio -> share): within the interval of what was measured; `least`: that or more."""
 
-    def check(rows: pd.DataFrame, recipe: str) -> Finding:
-        cells = {ratio: _cell(rows, policy or OWN.get(recipe, recipe), ratio) for ratio in values}
+    def check(rows: pd.DataFrame, own: str) -> Finding:
+        cells = {ratio: _cell(rows, policy or own, ratio) for ratio in values}
         measured = ", ".join(f"{_percent(cell)} at {ratio:g}" for ratio, cell in cells.items())
         if None in cells.values():
             return Finding(measured, UNTESTABLE, "not measured at every keep ratio that the claim names")
@@ -56,16 +55,16 @@ def loss(ratio: float, points: float, policy: str | None = None):
 def flat(least: float, points: float, policy: str | None = None):
     """At most so many points lost from all patches to any keep ratio that was measured, down to `least`."""
 
-    def check(rows: pd.DataFrame, recipe: str) -> Finding:
+    def check(rows: pd.DataFrame, own: str) -> Finding:
         asked = sorted(ratio for ratio in rows["keep_ratio"].unique() if least <= ratio < 1)
-        return _losses(asked or (least,), points, policy)(rows, recipe)
+        return _losses(asked or (least,), points, policy)(rows, own)
 
     return check
 
 
 def _losses(ratios: Sequence[float], points: float, policy: str | None) -> Check:
-    def check(rows: pd.DataFrame, recipe: str) -> Finding:
-        name = policy or OWN.get(recipe, recipe)
+    def check(rows: pd.DataFrame, own: str) -> Finding:
+        name = policy or own
         found = {r: _difference(_cell(rows, name, 1.0), _cell(rows, name, r)) for r in ratios}
         if any(lost is None for lost, _ in found.values()):
             return Finding("-", UNTESTABLE, f"not measured at 1 and {listed(ratios)}")
@@ -88,8 +87,8 @@ def _side(points: float, value: float, half: float, unit: str, over: Sequence[bo
 def ahead(first: str | None, second: str, ratios: Sequence[float] = PUBLISHED_RATIOS, points: float = 0.0):
     """The first policy ahead of the second, by so many points or more, at every one of the keep ratios."""
 
-    def check(rows: pd.DataFrame, recipe: str) -> Finding:
-        gaps = _gaps(rows, first or OWN.get(recipe, recipe), second, ratios)
+    def check(rows: pd.DataFrame, own: str) -> Finding:
+        gaps = _gaps(rows, first or own, second, ratios)
         if gaps is None:
             return Finding("-", UNTESTABLE, f"not both measured at {listed(ratios)}")
         short = [ratio for ratio, (gap, half) in gaps.items() if gap + half < points]
@@ -107,7 +106,7 @@ def ahead(first: str | None, second: str, ratios: Sequence[float] = PUBLISHED_RA
 def close(first: str, second: str, ratios: Sequence[float], points: float):
     """The two within so many points of each other at every one of the keep ratios."""
 
-    def check(rows: pd.DataFrame, recipe: str) -> Finding:
+    def check(rows: pd.DataFrame, own: str) -> Finding:
         gaps = _gaps(rows, first, second, ratios)
         if gaps is None:
             return Finding("-", UNTESTABLE, f"not both measured at {listed(ratios)}")
@@ -125,8 +124,8 @@ def close(first: str, second: str, ratios: Sequence[float], points: float):
 def faster(ratio: float, times: float, policy: str | None = None):
     """latency(1) / latency(ratio) at least so many times."""
 
-    def check(rows: pd.DataFrame, recipe: str) -> Finding:
-        name = policy or OWN.get(recipe, recipe)
+    def check(rows: pd.DataFrame, own: str) -> Finding:
+        name = policy or own
         whole, part = _cell(rows, name, 1.0), _cell(rows, name, ratio)
         if whole is None or part is None or math.isnan(whole["latency_ms"] + part["latency_ms"]):
             return Finding("-", UNTESTABLE, f"not timed at {ratio:g} and 1")
@@ -145,13 +144,13 @@ def faster(ratio: float, times: float, policy: str | None = None):
 def cost_in_proportion(slack: float = 0.02):
     """GMACs(ratio) / GMACs(1) = ratio."""
 
-    def check(rows: pd.DataFrame, recipe: str) -> Finding:
-        line = _own(rows, recipe).sort_values("keep_ratio")
+    def check(rows: pd.DataFrame, own: str) -> Finding:
+        line = rows[rows["policy"] == own].sort_values("keep_ratio")
         if 1.0 not in set(line["keep_ratio"]) or len(line) < 2:
             return Finding("-", UNTESTABLE, "not counted at 1 and below")
         share = line["gmacs"] / line.loc[line["keep_ratio"] == 1, "gmacs"].iloc[0]
         off = (share - line["keep_ratio"]).abs().max()
-        half = _cell(rows, OWN.get(recipe, recipe), 0.5)
+        half = _cell(rows, own, 0.5)
         at = f"{half['gmacs'] / line['gmacs'].max():.2f} of the whole at 0.5; " if half is not None else ""
         fine = off <= slack
         why = f"counted cost is {'' if fine else 'not '}in proportion to the keep ratio (to {slack:g})"
@@ -163,7 +162,7 @@ def cost_in_proportion(slack: float = 0.02):
 def cost_share(ratio: float, share: float, policy: str, slack: float = 0.02):
     """GMACs(ratio) / GMACs(1) at most a share."""
 
-    def check(rows: pd.DataFrame, recipe: str) -> Finding:
+    def check(rows: pd.DataFrame, own: str) -> Finding:
         whole, part = _cell(rows, policy, 1.0), _cell(rows, policy, ratio)
         if whole is None or part is None:
             return Finding("-", UNTESTABLE, f"not counted at {ratio:g} and 1")
@@ -181,8 +180,8 @@ def quadratic(least: float = 0.01, patches: int = 196):
     than `least` of the cost at 1 somewhere. Attention grows with the image: fewer patches than the paper's cannot
     refute it."""
 
-    def check(rows: pd.DataFrame, recipe: str) -> Finding:
-        line = _own(rows, recipe)
+    def check(rows: pd.DataFrame, own: str) -> Finding:
+        line = rows[rows["policy"] == own]
         line = line[line["keep_ratio"] < 1]
         if line["keep_ratio"].nunique() < 4 or not (rows["keep_ratio"] == 1).any():
             return Finding("-", UNTESTABLE, "fewer than four keep ratios below 1")
@@ -201,10 +200,6 @@ def quadratic(least: float = 0.01, patches: int = 196):
 
 def listed(ratios) -> str:
     return ", ".join(f"{ratio:g}" for ratio in ratios)
-
-
-def _own(rows: pd.DataFrame, recipe: str) -> pd.DataFrame:
-    return rows[rows["policy"] == OWN.get(recipe, recipe)]
 
 
 def _cell(rows: pd.DataFrame, policy: str, ratio: float) -> dict | None:
@@ -241,4 +236,4 @@ def _quartiles(whole: dict, part: dict) -> tuple[float, float]:
 
 
 def _percent(cell: dict | None) -> str:
-    return "-" if cell is None else f"{tables.accuracy_cell(cell)} %"
+    return "-" if cell is None else f"{accuracy_cell(cell)} %"

@@ -5,8 +5,9 @@ import re
 
 import pandas as pd
 
+from asel_lib import tables
 from asel_lib.errors import AselError
-from asel_lib.reporting import claims, tables, verdicts
+from asel_lib.reporting import claims, verdicts
 from asel_lib.reporting.claimed import GROUPS
 from pipeline.report.collect import Found
 from pipeline.report.markup import render

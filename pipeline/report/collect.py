@@ -9,9 +9,9 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 
-from asel_lib import paths
+from asel_lib import paths, tables
 from asel_lib.errors import AselError
-from asel_lib.reporting import claims, tables
+from asel_lib.reporting import claims, rows
 from pipeline.report.executed import readable
 
 
@@ -35,10 +35,10 @@ class Found:
 
     @cached_property
     def every(self) -> pd.DataFrame:
-        """All rows, seeds of other machines pooled (`tables.pooled`)."""
+        """All rows, seeds of other machines pooled (`rows.pooled`)."""
         if not self.frames:
-            return pd.DataFrame(columns=list(tables.COLUMNS))
-        return tables.pooled(pd.concat(self.frames.values(), ignore_index=True))
+            return tables.RESULTS.empty()
+        return rows.pooled(pd.concat(self.frames.values(), ignore_index=True))
 
     @cached_property
     def judged(self) -> pd.DataFrame:
@@ -80,7 +80,7 @@ def put(path: Path, content: bytes) -> None:
 
 def _results(runs: list[Path]) -> dict[str, pd.DataFrame]:
     places = {"committed": paths.results() / "results.csv"} | {run.name: run / "results.csv" for run in runs}
-    found, seen = {}, pd.DataFrame(columns=list(tables.COLUMNS))
+    found, seen = {}, tables.RESULTS.empty()
     for name, file in places.items():
         try:
             frame = tables.read(file) if file.is_file() else None
@@ -111,10 +111,10 @@ def _notebooks(source: Path, run: Path, asked: list[str], written: set[Path]) ->
     """Those asked for and those that are there, whole or as far as they came."""
     folder = run / "notebooks"
     files = (file.stem.removesuffix(".failed") for file in sorted(folder.glob("[!.]*.ipynb")))
-    rows = []
+    listed = []
     for stem in dict.fromkeys([*asked, *files]):
         row = {"stem": stem, "state": "did not run", "seconds": None, "reason": "", "page": ""}
-        rows.append(row)
+        listed.append(row)
         done, failed = folder / f"{stem}.ipynb", folder / f"{stem}.failed.ipynb"
         file = done if done.is_file() else failed if failed.is_file() else None
         if file is None:
@@ -132,7 +132,7 @@ def _notebooks(source: Path, run: Path, asked: list[str], written: set[Path]) ->
         copy = source / f"{row['page']}.ipynb"
         put(copy, nbformat.writes(readable(content, stem)).encode())
         written.add(copy)
-    return rows
+    return listed
 
 
 def _safe(name: str) -> str:

@@ -7,6 +7,8 @@ from pipeline.report.markup import render, sortable
 
 SHOWN = [  # of the results table, what one looks for first in front
     "dataset",
+    "schedule",
+    "selector",
     "recipe",
     "policy",
     "keep_ratio",

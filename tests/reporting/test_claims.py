@@ -1,10 +1,14 @@
 """Verdicts follow from the rows, and each turns where the rows say otherwise."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
-from asel_lib.reporting import claims, tables, verdicts
-from asel_lib.reporting.figures import XDOG
+from asel_lib.identity import ModelKey
+from asel_lib.methods import LINE_GUIDED
+from asel_lib.reporting import claims, verdicts
+from asel_lib.tables import RESULTS
 
 
 def made(policy="learned", half=0.02, start="random", profile="compact", **columns) -> pd.DataFrame:
@@ -16,8 +20,8 @@ def made(policy="learned", half=0.02, start="random", profile="compact", **colum
     return rows.assign(accuracy_low=rows["accuracy"] - half, accuracy_high=rows["accuracy"] + half)
 
 
-def verdict(check, rows, recipe="paper"):
-    return check(rows, recipe).verdict
+def verdict(check, rows, own="learned"):
+    return check(rows, own).verdict
 
 
 def test_a_loss_is_judged_with_its_interval():
@@ -25,7 +29,7 @@ def test_a_loss_is_judged_with_its_interval():
     assert verdict(verdicts.loss(0.2, 13), rows) == verdicts.REPRODUCED
     assert verdict(verdicts.loss(0.2, 7), rows) == verdicts.NOT
     assert verdict(verdicts.loss(0.2, 9), rows) == verdicts.UNDECIDED
-    found = verdicts.loss(0.2, 9)(rows, "paper")
+    found = verdicts.loss(0.2, 9)(rows, "learned")
     assert found.measured == "+10.0 points lost from 1 to 0.2 (± 2.8)"
     assert verdict(verdicts.loss(0.3, 9), rows) == verdicts.UNTESTABLE
 
@@ -49,7 +53,7 @@ def test_accuracies_are_judged_by_their_intervals():
 def test_more_than_so_much_is_kept_by_more():
     assert verdict(verdicts.levels({0.2: 0.6}, least=True), made()) == verdicts.REPRODUCED
     assert verdict(verdicts.levels({0.2: 0.6}), made()) == verdicts.NOT
-    found = verdicts.levels({0.2: 0.75}, least=True)(made(), "paper")
+    found = verdicts.levels({0.2: 0.75}, least=True)(made(), "learned")
     assert found.verdict == verdicts.NOT and "above the interval at 0.2" in found.why
 
 
@@ -59,7 +63,7 @@ def test_more_than_so_much_is_kept_by_more():
 )
 def test_ahead_means_at_every_keep_ratio_and_beyond_the_interval(other, expected):
     rows = pd.concat([made(), made("random", accuracy=other)])
-    found = verdicts.ahead(None, "random", (0.2, 0.5))(rows, "paper")
+    found = verdicts.ahead(None, "random", (0.2, 0.5))(rows, "learned")
     assert found.verdict == expected
     if expected == verdicts.NOT:
         assert "at 0.2" in found.why and "0.5" not in found.why
@@ -109,7 +113,7 @@ def test_a_quadratic_part_is_found_where_there_is_one(square, patches, expected)
     assert verdict(verdicts.quadratic(), rows[2:]) == verdicts.UNTESTABLE
 
 
-EMPTY = pd.DataFrame(columns=list(tables.COLUMNS))
+EMPTY = RESULTS.empty()
 
 
 def test_without_results_only_counts_experiments_and_the_record_decide():
@@ -157,12 +161,17 @@ def test_a_claim_that_its_own_record_denies_is_contradicted_whatever_is_measured
     assert speed["measured"].startswith("5.00x at 0.8") and "less than 1.5x, by the record" in speed["why"]
 
 
-def frame(start="cifar10_warmup from imagenet", dataset="aid", recipe="paper", patches=(39, 98, 196), **columns):
+CHAIN = ModelKey("aid", "published", "learned", "masked")
+OTHERWISE = {"dataset": "rsscn7", "schedule": "direct", "selector": "glance", "recipe": "dropped", "variant": "linear"}
+
+
+def frame(start="cifar10_warmup from imagenet", key=CHAIN, patches=(39, 98, 196), **columns):
     """Rows of results, as one seed of the published chain at 224 px has them."""
-    about = dict(method="asel", checkpoint=f"{dataset}_finetuned", seed=0, split="test", device="cpu", dtype="float32")
+    about = dict(split="test", device="cpu", dtype="float32", torch="2", selector_gmacs=0.0, top5=1.0)
     about |= dict(batch_size=64, compiled=False, n_images=100, commit="c", timestamp="t")
-    rows = made(start=start, **columns).assign(dataset=dataset, recipe=recipe, kept_patches=list(patches), **about)
-    return rows.reindex(columns=list(tables.COLUMNS))
+    columns = {"policy": key.selector} | columns
+    about |= dict(throughput=1.0, peak_memory_mb=1.0, kept_patches=list(patches))
+    return RESULTS.checked(made(start=start, **columns).assign(**key.columns(), **about), "made here")
 
 
 def judged_of(rows) -> pd.DataFrame:
@@ -187,7 +196,8 @@ def test_a_claim_is_judged_by_rows_of_its_own_setting_alone():
         assert beside["verdict"] == verdicts.ELSEWHERE and "points lost" in beside["measured"]
         first, beside = judged_of(pd.concat([its_own, other])).loc[text].to_dict("records")
         assert first["verdict"] == verdicts.REPRODUCED and beside["verdict"] == verdicts.ELSEWHERE
-    for absent in (frame(recipe="anytime"), frame(dataset="rsscn7")):
+    changed = (replace(CHAIN, **{name: value}) for name, value in OTHERWISE.items())
+    for absent in (frame(key=key, policy="learned") for key in changed):
         assert judged_of(absent).loc[text, "verdict"] == verdicts.UNTESTABLE
 
 
@@ -205,7 +215,7 @@ def test_a_claim_is_listed_once_by_its_record_or_its_own_setting():
 
 
 def test_our_own_recipe_tests_no_claim_and_stands_apart():
-    mine = frame(recipe="anytime", policy="glance", accuracy=[0.94, 0.95, 0.97], half=0.002)
+    mine = frame(key=replace(CHAIN, selector="glance", recipe="anytime"), accuracy=[0.94, 0.95, 0.97], half=0.002)
     assert set(claims.table(mine)["checkpoint"]) == {"-"}
     found = claims.ours(mine).set_index("question")
     assert found.loc["AID: more than 94 % at 0.2", "measured"] == "94.0 (93.8-94.2) % at 0.2"
@@ -215,8 +225,8 @@ def test_our_own_recipe_tests_no_claim_and_stands_apart():
 
 def test_a_model_trained_for_one_keep_ratio_is_asked_at_that_one():
     def of(trained, accuracy):
-        rows = frame("imagenet", "imagenette", f"dropped, keep {trained:g}", (51, 128, 256), accuracy=accuracy)
-        return rows.assign(method="line_guided", policy=XDOG, checkpoint=f"at {trained:g}")
+        key = ModelKey("imagenette", "direct", LINE_GUIDED, keep_ratio=trained)
+        return frame("imagenet", key, (51, 128, 256), accuracy=accuracy)
 
     rows = pd.concat([of(0.2, [0.75, 0.1, 0.1]), of(1.0, [0.1, 0.1, 0.75])])
     flat = claims.table(rows).set_index("claim").loc["accuracy is flat from 1 down to 0.2"]
@@ -224,19 +234,17 @@ def test_a_model_trained_for_one_keep_ratio_is_asked_at_that_one():
 
 
 def test_policies_are_compared_over_the_seeds_that_both_have():
-    def of(policy, stem, seed, accuracy):
-        name = f"aid_line_guided_{stem}" + (f"_seed{seed}" if seed else "")
-        rows = frame("random", policy=policy, half=0.001, accuracy=accuracy, recipe="dropped")
-        return rows.assign(seed=seed, checkpoint=name, method="line_guided")
+    def of(policy, seed, accuracy):
+        return frame("random", ModelKey("aid", "direct", policy, seed=seed), half=0.001, accuracy=accuracy)
 
-    guided = [of(XDOG, "xdog_sample", 0, [0.7, 0.8, 0.8])]
-    random = [of("random", "random", seed, [0.4 if seed else 0.69, 0.8, 0.8]) for seed in range(3)]
+    guided = [of(LINE_GUIDED, 0, [0.7, 0.8, 0.8])]
+    random = [of("random", seed, [0.4 if seed else 0.69, 0.8, 0.8]) for seed in range(3)]
     every = pd.concat(guided + random).replace({"keep_ratio": {0.2: 0.1}})
     judged = claims.table(every).query("`data set` == 'aid'").set_index("claim")
     ahead = judged.loc["line-guided is 4 to 5 points ahead of random at 0.1"]
     assert ahead["verdict"] == verdicts.ELSEWHERE and ahead["measured"].startswith("+1.0 ")  # not +20.7
     assert ahead["start"] == "random; compact, 1 seed that both have (one has 2 more), 100 images"
-    assert ahead["checkpoint"] == "aid_line_guided_xdog_sample, aid_line_guided_random"
+    assert ahead["checkpoint"] == "aid-direct-line_guided,lines=xdog,choice=sample-s0, aid-direct-random-s0"
 
     apart = pd.concat([guided[0].assign(seed=7), *random])
     judged = claims.table(apart).query("`data set` == 'aid'").set_index("claim")
