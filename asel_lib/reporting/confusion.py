@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from asel_lib.extras import need
 from asel_lib.reporting.style import drawn_from, styled
 
 
@@ -11,6 +12,7 @@ from asel_lib.reporting.style import drawn_from, styled
 def confusion_matrices(table: pd.DataFrame, title: str = "") -> Figure:
     """Confusion matrices side by side: counts, and shares of each true class in per cent. table: rows (class, answer,
     images) of `accuracy.confusion`, of one checkpoint at one keep ratio."""
+    need("figures", "seaborn")
     import seaborn as sns
 
     classes = list(dict.fromkeys(table["class"]))
