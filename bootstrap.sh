@@ -2,7 +2,11 @@
 # needs. That is the active environment (venv or conda) if it has everything, else .venv, which is built from
 # requirements.lock on the first start and brought up to date when the lock changes.
 #
-#   . bootstrap.sh [EXTRA]      EXTRA: an extra of pyproject.toml the active environment must have too ("test")
+#   . bootstrap.sh; bootstrap [--extra test]      an extra of pyproject.toml the active environment must have too
+#
+# ASEL_TORCH=cpu: builds .venv with PyTorch's CPU wheels of the locked versions, from their own index by uv's
+# --torch-backend (about 2 GB in place of 6). They have no hashes in the lock, everything else is checked. Where that
+# index cannot be reached, .venv is as the lock has it, and a line says so.
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 venv=$repository/.venv
@@ -15,6 +19,8 @@ bootstrap() {
     python=$active
   else
     python=$venv/bin/python
+    # What .venv was built with holds until something else is asked for.
+    export ASEL_TORCH=${ASEL_TORCH-$(sed -n 's/^torch: //p' "$venv/asel.stamp" 2>/dev/null)}
     [ "$(cat "$venv/asel.stamp" 2>/dev/null)" = "$(stamp)" ] && [ -x "$python" ] || build || return
     export VIRTUAL_ENV=$venv
     unset PYTHONHOME
@@ -32,13 +38,19 @@ active_environment() {
 stamp() {
   cksum < "$repository/requirements.lock"
   echo "$repository"
+  echo "torch: ${ASEL_TORCH:-}"
 }
 
 build() {
   local base
   base=$(find_python) || return
   [ -z "${lacks:-}" ] || echo "The active environment lacks $lacks: using .venv instead." >&2
-  echo "Building .venv from requirements.lock (once; a few minutes, about 6 GB with CUDA libraries) ..." >&2
+  case ${ASEL_TORCH:-} in
+    "") echo "Building .venv from requirements.lock (once; a few minutes, about 6 GB with CUDA libraries; without a GPU" \
+      "ASEL_TORCH=cpu makes it 2 GB) ..." >&2 ;;
+    cpu) echo "Building .venv from requirements.lock, with PyTorch for the CPU (once; a few minutes) ..." >&2 ;;
+    *) echo "error: ASEL_TORCH is '$ASEL_TORCH': expected cpu, or nothing for what requirements.lock has" >&2; return 1 ;;
+  esac
   # One build at a time: the second waits and finds the work done. The kernel frees the lock of a killed one.
   "$base" -c 'import fcntl, subprocess, sys
 with open(sys.argv[1], "w") as lock:
@@ -63,15 +75,35 @@ build_locked() {
     "$uv" --version >/dev/null 2>&1 ||
       "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade --target "$venv/uv" uv || return
   fi
-  # Compiled now, once, or every first import pays for it. The list of packages is for a terminal only.
-  "$uv" pip sync $([ -t 2 ] || echo --quiet) --python "$venv/bin/python" --require-hashes --compile-bytecode \
-    "$repository/requirements.lock" || return
+  if [ "${ASEL_TORCH:-}" != cpu ] || ! install_for_cpu "$uv"; then
+    sync "$uv" "$repository/requirements.lock" || return
+  fi
   # The project itself: its folder on the path of every interpreter and kernel of this environment.
   "$venv/bin/python" - "$repository" <<'PTH' || return
 import pathlib, sys, sysconfig
 pathlib.Path(sysconfig.get_path("purelib"), "asel.pth").write_text(sys.argv[1] + "\n")
 PTH
   stamp > "$venv/asel.stamp"
+}
+
+# Compiled now, once, or every first import pays for it. The list of packages is for a terminal only.
+sync() {
+  "$1" pip sync $([ -t 2 ] || echo --quiet) --python "$venv/bin/python" --require-hashes --compile-bytecode "$2"
+}
+
+# PyTorch for the CPU, then the rest of the lock. uv's own words about an index that it cannot reach are kept back: the
+# line here says what follows from it.
+install_for_cpu() {
+  local uv=$1 lock=$repository/requirements.lock pinned
+  pinned=$(sed -nE 's/^(torch|torchvision)==([^ ]+).*/\1==\2/p' "$lock")
+  if ! "$uv" pip install --quiet --python "$venv/bin/python" --torch-backend cpu --no-deps --dry-run --reinstall \
+    $pinned 2>/dev/null; then
+    echo "The index of PyTorch's CPU wheels cannot be reached: installing PyTorch from the lock, with CUDA libraries." >&2
+    return 1
+  fi
+  awk '/^[a-z0-9]/ { out = /^(torch|torchvision|triton|nvidia-|cuda-)/ } !out' "$lock" > "$venv/cpu.lock"
+  sync "$uv" "$venv/cpu.lock" &&
+    "$uv" pip install --quiet --python "$venv/bin/python" --torch-backend cpu --no-deps --compile-bytecode $pinned
 }
 
 find_python() {

@@ -15,7 +15,7 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
-from asel_lib import paths, records
+from asel_lib import paths, records, shipped
 from asel_lib.errors import CheckpointError
 from asel_lib.files import replace_files
 from asel_lib.identity import ModelKey
@@ -66,7 +66,9 @@ def locate(name: str | Path, profile: str | None = None) -> Path:
             raise CheckpointError(f"{name!r} is in several runs, give the path of one: {', '.join(map(str, own))}")
         if found:
             return found[0]
-    known = available()
+        if stem in shipped.names():
+            return shipped.fetch(stem)
+    known = sorted({*available(), *shipped.names()})
     near = difflib.get_close_matches(str(name), known, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise CheckpointError(

@@ -9,10 +9,11 @@ from asel_lib.configs import PRECISIONS
 
 
 def default_device() -> torch.device:
-    """A GPU if there is one; asked for without beginning to use it, so that this process can still be forked."""
-    from accelerate.utils import is_cuda_available
+    """A GPU if there is one, NVIDIA's or Apple's; asked for without beginning to use it, so that this process can still
+    be forked."""
+    from accelerate.utils import is_cuda_available, is_mps_available
 
-    return torch.device("cuda" if is_cuda_available() else "cpu")
+    return torch.device("cuda" if is_cuda_available() else "mps" if is_mps_available() else "cpu")
 
 
 def resolve_precision(precision: str, device: str | torch.device) -> str:
@@ -21,6 +22,8 @@ def resolve_precision(precision: str, device: str | torch.device) -> str:
         return precision
     if torch.device(device).type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    if torch.device(device).type == "mps":
+        return "float32"  # nobody has measured the others there
     # A CPU without these instructions emulates bfloat16, slower than float32.
     asked = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return "bfloat16" if any(check and check() for check in asked) else "float32"

@@ -18,6 +18,10 @@ class CheckpointError(AselError):
     """A checkpoint is damaged, of another architecture, or does not match what was asked."""
 
 
+class ExtraMissing(AselError, ImportError):
+    """A package is not installed that only an extra of this project brings."""
+
+
 class TrainingError(AselError):
     """Training cannot go on, e.g. the loss is not finite."""
 

@@ -3,13 +3,14 @@ tensors without running what lies in their file."""
 
 import contextlib
 import errno
-import fcntl
 import glob
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
+
+from filelock import lock_descriptor
 
 from asel_lib.errors import AselError, CheckpointError
 
@@ -28,7 +29,8 @@ def replace_files(contents: dict[Path, Callable[[BinaryIO], object]]) -> None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 handle, temporary[path] = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
                 file = held.enter_context(os.fdopen(handle, "wb"))
-                fcntl.flock(file, fcntl.LOCK_EX)  # says that somebody is at work on it, see _clear
+                with contextlib.suppress(OSError):  # a disk without locks: there nothing is cleared
+                    lock_descriptor(file.fileno())  # says that somebody is at work on it, see _clear
                 _clear(path, but=temporary[path])
                 write(file)
                 file.flush()
@@ -79,10 +81,15 @@ def _clear(path: Path, but: str) -> None:
     minute (by the clock of the disk they lie on)."""
     now = os.stat(but).st_mtime
     for name in glob.glob(f"{glob.escape(str(path.parent))}/.{glob.escape(path.name)}.????????"):
-        with contextlib.suppress(OSError), open(name, "rb") as file:
-            if name != but and abs(os.fstat(file.fileno()).st_mtime - now) > LEFT_BEHIND:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.unlink(name)
+        with contextlib.suppress(OSError):
+            if name != but and abs(os.stat(name).st_mtime - now) > LEFT_BEHIND and _is_free(name):
+                os.unlink(name)  # closed by now: Windows removes no file that is open
+
+
+def _is_free(name: str) -> bool:
+    """Whether no process has the file's lock."""
+    with open(name, "rb") as file:
+        return lock_descriptor(file.fileno(), blocking=False)
 
 
 def read_pth(path: str | os.PathLike) -> object:

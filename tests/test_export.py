@@ -204,6 +204,21 @@ def test_the_script_reads_what_the_library_reads_and_names_what_it_cannot(named,
     assert nothing.returncode == 1 and "python predict.py [model.onnx] image.jpg folder/" in nothing.stderr
 
 
+def test_of_the_float32_and_the_int8_file_of_one_model_the_script_takes_int8_and_says_so(named, tmp_path):
+    model, files = named(), pictures(tmp_path / "images")
+    ready = export(model, 0.5, tmp_path / "out", int8=True, calibration=files)
+    said = {}
+    for chosen in ([], [ready.int8], [ready.float32]):
+        said[str(chosen)], done = predicted(ready.script, *chosen, *files)
+        assert done.returncode == 0, done.stderr
+        assert (ready.int8.name in done.stderr) == (not chosen)
+    assert said["[]"] == said[str([ready.int8])] != said[str([ready.float32])]
+    ready.float32.with_name("another.onnx").write_bytes(ready.float32.read_bytes())
+    nothing, done = predicted(ready.script, *files)
+    assert not nothing and done.returncode == 1
+    assert f"Here: another.onnx, {ready.int8.name}" in done.stderr
+
+
 def test_the_script_reads_more_than_8_bits_as_the_model_does_and_opens_images_alone(named, tmp_path):
     model, folder = named(), tmp_path / "images"
     model.transform = transform(32, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), reading=Reading(white=4095, background="black"))

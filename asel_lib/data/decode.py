@@ -5,14 +5,17 @@ one that a copy may bring along and the one that only the system sets.
 """
 
 import contextlib
+import errno
 import hashlib
 import os
+import shutil
 import tempfile
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -241,9 +244,20 @@ def _scratch(shape: tuple[int, ...]) -> np.ndarray:
     with contextlib.suppress(OSError):
         paths.cache().mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=paths.cache()) as file:
-            os.posix_fallocate(file.fileno(), 0, max(1, int(np.prod(shape))))  # or a full disk is met as a bus error
+            _reserve(file, max(1, int(np.prod(shape))))
             return np.memmap(file, np.uint8, "r+", shape=shape)
     return np.empty(shape, np.uint8)
+
+
+def _reserve(file: BinaryIO, size: int) -> None:
+    """Make an empty file that long, with room on the disk for all of it, or a full disk would be met as a bus error.
+    OSError where there is no room."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
+    elif shutil.disk_usage(paths.cache()).free > size:  # macOS, Windows
+        file.truncate(size)
+    else:
+        raise OSError(errno.ENOSPC, "no room on the disk", str(paths.cache()))
 
 
 def _generated(name: str, image_size: int, count: int) -> ImageArray:

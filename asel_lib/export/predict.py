@@ -1,5 +1,6 @@
 """Classify images: python predict.py [model.onnx] image.jpg folder/ ... prints each one's label and its probability.
-It needs onnxruntime, numpy and Pillow. Without a model it takes the .onnx file beside it, if there is just one.
+It needs onnxruntime, numpy and Pillow. Without a model it takes the one beside it: of its two files the int8 one (the
+smaller and faster), and says so; models of several names or keep ratios must be chosen from.
 --white=4095 says which number is white in images of more than 8 bits that do not say it."""
 
 import json
@@ -26,8 +27,13 @@ def read(file, size, resized, preprocessing, mean, std, white=None, black=0.0, b
 
 options = [argument for argument in sys.argv[1:] if argument.startswith("--white=")]
 named = [argument for argument in sys.argv[1:] if argument not in options and not argument.endswith(".onnx")]
-models = [file for file in sys.argv[1:] if file.endswith(".onnx")] or sorted(Path(__file__).parent.glob("*.onnx"))
-session = onnxruntime.InferenceSession(str(models[0])) if named and len(models) == 1 else sys.exit(__doc__)
+beside = {file.stem.removesuffix("_int8"): file for file in sorted(Path(__file__).parent.glob("*.onnx"))}
+models = [file for file in sys.argv[1:] if file.endswith(".onnx")] or list(beside.values())
+if not named or len(models) != 1:
+    sys.exit(f"{__doc__}\nHere: {', '.join(file.name for file in beside.values()) or 'no model'}")
+session = onnxruntime.InferenceSession(str(models[0]))
+if str(models[0]) not in sys.argv and models[0].stem.endswith("_int8"):
+    print(f"{models[0].name} answers, the smaller and faster file; name another to have that", file=sys.stderr)
 about, failed = json.loads(session.get_modelmeta().custom_metadata_map["prediction"]), []
 about |= {"white": float(option[8:]), "black": 0.0} if (option := "".join(options)) else {}
 files, others = image_files(*named)

@@ -1,1 +1,5 @@
 """Figures and tables, from the results table alone."""
+
+from asel_lib.extras import need
+
+need("figures", "matplotlib")

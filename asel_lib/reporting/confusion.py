@@ -4,23 +4,25 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from asel_lib.reporting.style import drawn_from, styled
+from asel_lib.extras import need
+from asel_lib.reporting.style import drawn_from, short, styled
 
 
 @styled
 def confusion_matrices(table: pd.DataFrame, title: str = "") -> Figure:
     """Confusion matrices side by side: counts, and shares of each true class in per cent. table: rows (class, answer,
     images) of `accuracy.confusion`, of one checkpoint at one keep ratio."""
+    need("figures", "seaborn")
     import seaborn as sns
 
     classes = list(dict.fromkeys(table["class"]))
     counts = table.pivot_table(index="class", columns="answer", values="images", aggfunc="sum", fill_value=0)
     counts = counts.reindex(index=classes, columns=classes, fill_value=0).to_numpy()
     shares = 100 * counts / counts.sum(axis=1, keepdims=True).clip(1)
-    side = max(3.0, 0.24 * len(classes) + 1.2)
+    names = [short(name, 24, lines=1) for name in classes]
+    side = max(3.0, 0.24 * len(classes) + 0.8 + 0.06 * max(map(len, names)))
     figure = Figure(figsize=(2 * side, side), layout="constrained")
     written = len(classes) <= 15  # more are read by colour
-    names = [name.replace("_", " ") for name in classes]
     panels = zip(figure.subplots(1, 2), (counts, shares), ("images", "% of the class"), strict=True)
     for cell, matrix, what in panels:
         sns.heatmap(
@@ -38,6 +40,8 @@ def confusion_matrices(table: pd.DataFrame, title: str = "") -> Figure:
         )
         cell.set_title(what)
         cell.set(xlabel="answer", ylabel="class")
+        cell.tick_params(axis="x", rotation=90)
+        cell.tick_params(axis="y", rotation=0)
         cell.grid(False)
     if title:
         figure.suptitle(title, fontsize=9)

@@ -5,14 +5,20 @@ Figures belong to no global state (no pyplot), so that they work without a displ
 
 import functools
 import os
+import re
 import textwrap
+import unicodedata
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib
 import pandas as pd
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ft2font import FT2Font
+from matplotlib.text import Text
 
 from asel_lib.files import replace_text
 
@@ -35,9 +41,31 @@ STYLE = {
     "axes.axisbelow": True,
     "legend.frameon": False,
     "pdf.fonttype": 42,
-    "font.family": "DejaVu Sans",
 }
+# Whose glyphs are taken, in this order, where they are installed: names of classes are in any script. DejaVu comes with
+# matplotlib; the others are what Linux, macOS and Windows bring or have as packages.
+FONTS = (
+    "DejaVu Sans",
+    "Noto Sans",
+    *(f"Noto Sans {name}" for name in ("CJK JP", "CJK SC", "CJK TC", "CJK KR", "JP", "SC", "TC", "KR")),
+    *("Source Han Sans", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Droid Sans Fallback", "IPAGothic", "NanumGothic"),
+    *("Hiragino Sans", "PingFang SC", "PingFang HK", "Apple SD Gothic Neo", "Arial Unicode MS"),
+    *("Microsoft YaHei", "Yu Gothic", "Meiryo", "Malgun Gothic", "SimHei", "Nirmala UI", "Leelawadee UI"),
+    *(f"Noto Sans {name}" for name in ("Arabic", "Hebrew", "Devanagari", "Bengali", "Tamil", "Telugu", "Thai")),
+    *(f"Noto Sans {name}" for name in ("Ethiopic", "Georgian", "Armenian", "Khmer", "Myanmar", "Sinhala", "Symbols2")),
+)
 COLUMN, PAGE = 3.4, 6.9  # widths of a column and of a page, inches
+
+
+class MissingGlyphs(UserWarning):
+    """No installed font has some of a figure's characters: they are drawn as boxes."""
+
+
+@functools.cache
+def fonts() -> tuple[str, ...]:
+    """Those of FONTS that are installed."""
+    installed = set(font_manager.get_font_names())
+    return tuple(name for name in FONTS if name in installed)
 
 
 def styled(draw: Callable) -> Callable:
@@ -45,7 +73,7 @@ def styled(draw: Callable) -> Callable:
 
     @functools.wraps(draw)
     def wrapper(*args, **kwargs):
-        with matplotlib.rc_context(STYLE):
+        with matplotlib.rc_context(STYLE | {"font.family": list(fonts())}):
             return draw(*args, **kwargs)
 
     return wrapper
@@ -61,7 +89,15 @@ def drawn_from(figure: Figure, rows: pd.DataFrame) -> Figure:
 def save(figure: Figure, folder: str | os.PathLike, stem: str) -> list[Path]:
     """Write `<stem>.png` (150 dpi), `<stem>.pdf` and, where the figure draws a table, its rows as `<stem>.csv`. The
     pictures' metadata carry the footer (data set, device, commit), what is to be seen, in words (`describe`), and no
-    time, so that the same data make the same files."""
+    time, so that the same data make the same files. MissingGlyphs warns of characters that no installed font has."""
+    if missing := missing_glyphs(figure):
+        warnings.warn(
+            f"{stem}: no installed font has {' '.join(missing)}: boxes stand for them in the figure. Install one, e.g. "
+            "the packages fonts-noto-core and fonts-noto-cjk, and remove matplotlib's list of fonts "
+            f"({matplotlib.get_cachedir()}/fontlist-*.json)",
+            MissingGlyphs,
+            stacklevel=3,
+        )
     Path(folder).mkdir(parents=True, exist_ok=True)
     about = " ".join(str(figure.get_label()).split())
     metadata = {
@@ -72,13 +108,46 @@ def save(figure: Figure, folder: str | os.PathLike, stem: str) -> list[Path]:
     for kind, entries in metadata.items():
         path = Path(folder) / f"{stem}.{kind}"
         temporary = path.with_name(f".{path.name}.tmp")  # whoever reads sees the old file or the new, never half
-        figure.savefig(temporary, format=kind, dpi=150, metadata=entries)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # said once, above
+            figure.savefig(temporary, format=kind, dpi=150, metadata=entries)
         os.replace(temporary, path)
         paths.append(path)
     if (rows := getattr(figure, "rows", None)) is not None:
         paths.append(Path(folder) / f"{stem}.csv")
         replace_text(paths[-1], rows.to_csv(index=False))
     return paths
+
+
+def missing_glyphs(figure: Figure) -> list[str]:
+    """The characters of a figure's texts that none of `fonts()` has, each once."""
+    texts = "".join(text.get_text() for text in figure.findobj(Text) if text.get_visible())
+    left = {one for one in texts if not (one.isspace() or ord(one) < 128)}
+    for name in fonts():
+        left -= {one for one in left if _font(name).get_char_index(ord(one))}
+    return sorted(left)
+
+
+@functools.cache
+def _font(name: str) -> FT2Font:
+    return font_manager.get_font(font_manager.findfont(name))
+
+
+def short(name: str, letters: int = 13, lines: int = 2) -> str:
+    """A class name that fits beside others: broken between its words, cut where it is still too long.
+
+    Args:
+        name: in any script, "_" or a capital between its words.
+        letters: Latin ones a line; of a script whose letters are twice as wide half as many.
+        lines: at most; of one, the middle is cut out, so that names that begin or end alike stay apart.
+    """
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.replace("_", " "))
+    if any(unicodedata.east_asian_width(one) in "WF" for one in words):
+        letters = letters // 2
+    if lines > 1:
+        first, rest = (wrapped := textwrap.wrap(words, letters))[:lines], wrapped[lines:]
+        return "\n".join([*first[:-1], f"{first[-1][: letters - 1]}…"] if rest else first)
+    return words if len(words) <= letters else f"{words[: letters - letters // 3 - 1]}…{words[-(letters // 3) :]}"
 
 
 def say_below(figure: Figure, about: str, note: str = "") -> None:

@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from asel_lib import checkpoints, checks, paths, selection
+from asel_lib import checkpoints, checks, methods, paths, selection
 from asel_lib.configs import Profile, StageSettings
 from asel_lib.configs.profile import AGENTVIT_SETTINGS
 from asel_lib.errors import CheckpointError
@@ -15,7 +15,7 @@ from asel_lib.selection import keep_count, parse
 from asel_lib.selection.line_guided import GIVEN
 from asel_lib.training.jobs import Data, Job, Stage, described, run
 
-LINE_GUIDED = "line_guided:lines=xdog,choice=sample"  # as published
+LINE_GUIDED = methods.LINE_GUIDED  # as published
 
 
 def warm_up(

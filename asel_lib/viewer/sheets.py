@@ -1,6 +1,5 @@
 """Sheets of pictures: images, the patches kept of them, the line drawings that chose them."""
 
-import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -10,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from asel_lib.reporting.style import COLUMN, drawn_from, nothing, styled
+from asel_lib.reporting.style import COLUMN, drawn_from, nothing, short, styled
 
 _RIGHT, _WRONG = ("✓", "#00714f"), ("✗", "#b34700")
 _GROUND, _KEPT = 235, (52, 90, 120)  # where no image is: as light as a dropped patch is, and what was kept
@@ -53,16 +52,16 @@ def kept_patches_sheet(
                     answer = answers[column]
                     cell.imshow(greyed(pixels[column], kept[column], grid))
                     if labels is None:
-                        cell.set_title(_short(classes[answer]), fontsize=7, pad=2)
+                        cell.set_title(short(classes[answer]), fontsize=7, pad=2)
                     else:
                         sign, color = _RIGHT if answer == int(labels[column]) else _WRONG
-                        cell.set_title(f"{sign} {_short(classes[answer])}", color=color, fontsize=7, pad=2)
+                        cell.set_title(f"{sign} {short(classes[answer])}", color=color, fontsize=7, pad=2)
                     bare(cell)
                 row[0].set_ylabel(f"keep {ratio:g}", fontsize=8)
     finally:
         model.train(was_training)
     for cell, label in zip(axes[-1], () if labels is None else labels, strict=False):
-        cell.set_xlabel(f"is {_short(classes[int(label)])}", fontsize=7, labelpad=2)
+        cell.set_xlabel(f"is {short(classes[int(label)])}", fontsize=7, labelpad=2)
     figure.set_label(
         f"kept patches, policy {policy or 'of the model'}, keep ratios {', '.join(f'{r:g}' for r in ratios)}"
     )
@@ -148,7 +147,7 @@ def patch_sheet(
             bare(cell)
         right = row["answer"] == row["class"]
         sign, color = _RIGHT if right else _WRONG
-        said = _short(row["class"]) + ("" if right else f",\nsays {_short(row['answer'])}")
+        said = short(row["class"]) + ("" if right else f",\nsays {short(row['answer'])}")
         cells[0].set_ylabel(f"{sign} {said}", color=color, fontsize=6.5)
     for cell, title in zip(axes[0], parts, strict=True):
         cell.set_title(title, fontsize=8, pad=3)
@@ -248,7 +247,7 @@ def data_sheet(pixels: np.ndarray, labels: Sequence[int], classes: Sequence[str]
     for cell, index in zip(axes, chosen, strict=False):
         cell.set_visible(True)
         cell.imshow(pixels[index])
-        cell.set_title(_short(classes[int(labels[index])]), fontsize=7, pad=2)
+        cell.set_title(short(classes[int(labels[index])]), fontsize=7, pad=2)
         bare(cell)
     return figure
 
@@ -263,13 +262,6 @@ def greyed(pixels: np.ndarray, kept: Sequence[int], grid: tuple[int, int]) -> np
     mask = shown.reshape(grid)[rows[:, None], columns[None, :], None]
     grey = 0.25 * pixels.mean(axis=2, keepdims=True) + 0.75 * 205
     return np.where(mask, pixels, grey.astype(np.uint8))
-
-
-def _short(name: str) -> str:
-    """A class name in at most two lines of 13 letters, broken between its words."""
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name.replace("_", " "))
-    lines = textwrap.wrap(words, 13, max_lines=2, placeholder="…")
-    return "\n".join(lines)
 
 
 def bare(axes: Axes) -> None:

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from asel_lib.devices import autocast
+from asel_lib.extras import need
 from asel_lib.registry import RECIPES, Recipe
 from asel_lib.training import processes
 from asel_lib.training.agent_settings import AgentSettings
 from asel_lib.training.dqn import Agent
-from asel_lib.training.environment import PatchSelectionEnv
 from asel_lib.training.losses import cross_entropy
 from asel_lib.training.sharding import Shard, TrainBatch, zero_loss
 from asel_lib.training.supervised import SupervisedRun
@@ -42,6 +42,9 @@ class AgentRun(SupervisedRun):
     excluded = ("patch_drop.",)
 
     def __init__(self, model, *arguments, recipe_settings: AgentSettings, **options):
+        need("agent", "gymnasium")
+        from asel_lib.training.environment import PatchSelectionEnv  # here, or no recipe could do without gymnasium
+
         super().__init__(model, *arguments, **options)
         processes.check_alone(self.accelerator)
         self.agent = Agent(model.selector, recipe_settings, self.seed)
