@@ -160,7 +160,7 @@ def _device(model) -> torch.device:
 
 
 def attention_macs(architecture: str = "vit_tiny_patch16_224") -> pd.DataFrame:
-    """GMACs of an image of a plain timm model, all patches: as the authors' count by fvcore does by itself, to which the fused attention
+    """GMACs of an image of a plain timm model, all patches: as fvcore counts by itself, to which the fused attention
     operator is unknown, with that operator, and by formula. The first is the published count (1.09 at 224 px, where the
     selector's and the normalisations' operations are in it too)."""
     model = SelectiveViT(architecture, 1000, "random").eval()
