@@ -238,6 +238,7 @@ def test_the_first_page_answers_for_photographs_once_they_are_compared_and_for_s
     for there in (synthetic(), pd.concat([synthetic(), published])):
         page = first_page_of(committed=there)
         assert "On `synthetic`, glance \\(ours\\) classifies" in page and "measured on `synthetic`" in page
+    assert "random patches: 24.5 %" in page and "patches: - %" not in page, "where random patches were within no budget"
     both = first_page_of(committed=pd.concat([synthetic(), photographs()]))
     assert "On `aid`, glance \\(ours\\) classifies" in both and "measured on `aid`" in both
     assert "### `synthetic`: accuracy" in both and "### `aid`: accuracy" in both
