@@ -15,26 +15,67 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from asel_lib.reporting import claims, tables
+from asel_lib import tables
+from asel_lib.identity import ModelKey
+from asel_lib.methods import LINE_GUIDED
+from asel_lib.reporting import claims, figures, rows
 from pipeline import report
-from pipeline.report import claims_page, executed, markup
+from pipeline.report import claims_page, executed, first_page, markup
+from pipeline.report.collect import Found
 
 REPOSITORY = Path(__file__).parents[1]
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 
+FINETUNED = ModelKey("aid", "published", "learned", "masked")
+DROPPED = ModelKey("aid", "published", "learned")
+ANYTIME = ModelKey("aid", "published", "glance", "anytime")
+GLANCE = ModelKey("aid", "direct", "glance", "anytime")
+RANDOM, LINES = (ModelKey("aid", "direct", selector) for selector in ("random", LINE_GUIDED))
+
+
+def synthetic() -> pd.DataFrame:
+    """The committed results of synthetic scenes."""
+    found = tables.read(REPOSITORY / "benchmarks_results/results.csv")
+    return found[found["dataset"] == "synthetic"]
+
+
+def as_measured(key: ModelKey, like: str) -> pd.DataFrame:
+    """Rows of that model by profile compact (224 px, ImageNet weights), with the numbers of a synthetic one."""
+    there = synthetic()
+    there = there[there["checkpoint"] == like]
+    policy = there["policy"].where(there["policy"] != there["selector"], key.selector)
+    kept = (196 * there["keep_ratio"]).astype(int).clip(lower=1)
+    start = "imagenet" if key.schedule == "direct" else "cifar10_warmup from imagenet"
+    return there.assign(**key.columns(), policy=policy, kept_patches=kept, start=start, profile="compact")
+
+
+def photographs() -> pd.DataFrame:
+    """Rows as runs of profile compact leave them."""
+    models = {
+        FINETUNED: "synthetic_finetuned",
+        DROPPED: "synthetic-published-learned-s0",
+        ANYTIME: "synthetic_anytime",
+        GLANCE: "synthetic-direct-glance-anytime-s0",
+        RANDOM: "synthetic-direct-random-s0",
+        LINES: "synthetic-direct-central-s0",
+        ModelKey("eurosat", "published", "learned", "masked"): "synthetic_finetuned",
+    }
+    return pd.concat([as_measured(key, like) for key, like in models.items()], ignore_index=True)
+
 
 @pytest.fixture(scope="session")
 def place(tmp_path_factory):
-    """A checkout with the committed results and one run: two executed notebooks, one that failed, one that did not run;
-    and the report of it, built for the second time: `first` holds the pages and pictures of the first build, when other
-    files were there, and `said` what that one reported. Building takes seconds: once for all tests."""
+    """A checkout with results of synthetic scenes and photographs, and one run: executed notebooks, one that failed,
+    one that did not run; and the report of it, built for the second time: `first` holds the pages and pictures of the
+    first build, when other files were there, and `said` what it reported. Building takes seconds: once for all."""
     root = tmp_path_factory.mktemp("a checkout")
     results = root / "benchmarks_results"
     run = results / "runs/demo"
-    for name in ("rsscn7_7_methods", "paper_1_architecture", "paper_2_eurosat", "paper_3_aid"):
-        for file in (REPOSITORY / "benchmarks_results/figures").glob(f"{name}.*"):
-            _copied(file, (results if "methods" in name else run) / "figures")
-    measured = ("05_benchmark_aid_finetuned", "05_benchmark_aid_finetuned_dropped")
+    committed = pd.concat([synthetic(), photographs()], ignore_index=True)
+    figures.save(figures.draw("7_methods", committed, "synthetic"), results / "figures", "synthetic_7_methods")
+    for name in ("paper_2_eurosat", "paper_3_aid"):
+        figures.save(figures.draw(name, committed), run / "figures", name)
+    measured = [f"05_benchmark_{key.name}" for key in (FINETUNED, DROPPED, LINES)]
     for name in ("06_paper_figures", "08_claims", "07_gone", "05_benchmark.failed", *measured):
         _written(run / f"notebooks/{name}.ipynb", "1 + 1")
     (run / "notebooks/05_benchmark.failed.txt").write_text("RuntimeError: <no> & no\n```\n<script>x()</script>")
@@ -46,12 +87,12 @@ def place(tmp_path_factory):
     said = report_of("06_paper_figures")
     first = {file.relative_to(results / "report").as_posix() for file in (results / "report").rglob("*.*")}
 
-    _copied(REPOSITORY / "benchmarks_results/results.csv", results)
-    rows = tables.read(results / "results.csv")
-    own = rows[rows["checkpoint"] == "synthetic_anytime"].assign(dataset="my_scenes", checkpoint="my_scenes_anytime")
-    of_run = (rows["dataset"] == "synthetic") | (rows["checkpoint"] == "aid_finetuned")
-    rows = pd.concat([rows[of_run], own]).assign(timestamp="2030-01-01", commit="of this run")
-    tables.write(rows, run / "results.csv")
+    tables.write(committed, results / "results.csv")
+    own = synthetic()
+    own = own[own["checkpoint"] == "synthetic_anytime"].assign(dataset="my_scenes", checkpoint="my_scenes_anytime")
+    of_run = committed["checkpoint"].isin([FINETUNED.name, LINES.name]) | (committed["dataset"] == "synthetic")
+    of_run = pd.concat([committed[of_run], own]).assign(timestamp="2030-01-01", commit="of this run")
+    tables.write(of_run, run / "results.csv")
     (run / "notebooks/07_gone.ipynb").unlink()
     _written(run / "notebooks/06_paper_figures.ipynb", "40 + 2")
     for file in run.glob("figures/paper_2_eurosat.*"):
@@ -59,11 +100,6 @@ def place(tmp_path_factory):
     shutil.copy(run / "figures/paper_3_aid.png", run / "figures/50 % # of it.png")
     report_of("00_quickstart", "05_benchmark", "06_paper_figures", "08_claims")
     return SimpleNamespace(root=root, run=run, report=results / "report", first=first, said=said)
-
-
-def _copied(file: Path, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(file, folder)
 
 
 def _written(file: Path, source: str) -> None:
@@ -143,20 +179,20 @@ def linked(page) -> set[str]:
 
 def test_the_results_sort_and_filter(opened):
     page, _ = opened("results")
-    rows = page.locator("#results-table tbody tr")
-    rows.first.wait_for()
-    assert rows.count() == 15
+    lines = page.locator("#results-table tbody tr")
+    lines.first.wait_for()
+    assert lines.count() == 15
     head = page.locator("#results-table thead th", has=page.get_by_placeholder("accuracy", exact=True)).first
     column = head.evaluate("cell => cell.cellIndex")
     for ascending in (True, False):
         head.locator(".dt-column-order").click()
         page.wait_for_timeout(200)
-        shown = [float(row.locator("td").nth(column).inner_text()) for row in rows.all()]
+        shown = [float(row.locator("td").nth(column).inner_text()) for row in lines.all()]
         assert shown == sorted(shown, reverse=not ascending)
-    page.get_by_placeholder("dataset").press_sequentially("rsscn7")
+    page.get_by_placeholder("dataset").press_sequentially("eurosat")
     page.wait_for_timeout(400)
-    texts = [row.inner_text() for row in rows.all()]
-    assert texts and all("rsscn7" in text for text in texts)
+    texts = [row.inner_text() for row in lines.all()]
+    assert texts and all("eurosat" in text for text in texts)
     page.get_by_placeholder("from").press_sequentially("demo")
     page.wait_for_timeout(400)
     assert "No matching records" in page.locator("#results-table tbody").inner_text()
@@ -192,6 +228,25 @@ def test_the_first_page_shows_a_figure_that_is_not_empty(opened, place, tmp_path
     assert len(alt) > 60
 
 
+def first_page_of(**frames) -> str:
+    return first_page.page(Found(frames, {}, {}, []))
+
+
+def test_the_first_page_answers_for_photographs_once_they_are_compared_and_for_synthetic_scenes_before():
+    published = photographs()
+    published = published[published["schedule"] == "published"]
+    for there in (synthetic(), pd.concat([synthetic(), published])):
+        page = first_page_of(committed=there)
+        assert "On `synthetic`, glance \\(ours\\) classifies" in page and "measured on `synthetic`" in page
+    assert "random patches: 24.5 %" in page and "patches: - %" not in page, "where random patches were within no budget"
+    both = first_page_of(committed=pd.concat([synthetic(), photographs()]))
+    assert "On `aid`, glance \\(ours\\) classifies" in both and "measured on `aid`" in both
+    assert "### `synthetic`: accuracy" in both and "### `aid`: accuracy" in both
+    new = first_page_of(committed=synthetic(), compact=photographs())
+    assert "## `eurosat`, of this checkout" in new and "On `aid`, glance" in new
+    assert "No comparison of methods was measured yet" in first_page_of()
+
+
 def test_notebooks_are_listed_with_their_state_and_without_widgets(opened, place):
     page, _ = opened("notebooks")
     text = page.locator("body").inner_text()
@@ -218,7 +273,7 @@ def test_the_first_page_counts_the_verdicts_of_each_group(opened, place):
 def judged(place) -> pd.DataFrame:
     """The claims by all rows that the report has."""
     frames = [tables.read(place.report.parent / name) for name in ("results.csv", "runs/demo/results.csv")]
-    return claims.table(tables.pooled(pd.concat(frames, ignore_index=True)))
+    return claims.table(rows.pooled(pd.concat(frames, ignore_index=True)))
 
 
 def test_a_claim_shows_its_verdict_first_and_the_rest_on_a_click(opened, place):
@@ -250,10 +305,18 @@ def test_a_claim_leads_to_the_notebook_that_measured_it(opened, place):
     claim = page.locator("details.claim", has_text="AID: 96.1 % at 1")
     claim.locator("summary").click()
     (link,) = claim.locator("a").all()
-    assert link.inner_text() == "aid_finetuned"
+    assert link.inner_text() == FINETUNED.name
     assert link.evaluate("link => link.href").endswith("report/notebooks/demo/05_benchmark_aid_finetuned.html")
     link.click()
-    assert "05_benchmark_aid_finetuned" in page.locator("h1").inner_text()
+    assert f"05_benchmark_{FINETUNED.name}" in page.locator("h1").inner_text()
+
+
+def test_a_name_with_options_leads_to_its_notebook_too(opened):
+    page, _ = opened("claims")
+    claim = page.locator("details.claim", has_text="accuracy is flat from 1 down to 0.2")
+    claim.locator("summary").click()
+    claim.locator("a", has_text=LINES.name).click()
+    assert f"05_benchmark_{LINES.name}" in page.locator("h1").inner_text()
 
 
 def test_our_own_recipe_stands_apart_from_the_claims(opened):
@@ -266,17 +329,17 @@ def test_our_own_recipe_stands_apart_from_the_claims(opened):
 
 
 def test_only_the_notebook_that_made_a_number_is_led_to():
-    about = {"data set": "aid", "recipe": "paper", "start": "-"}
-    rows = [
-        about | {"checkpoint": "a, a_seed1", "commit": "1, 2", "notebook": "05_benchmark"},
+    about = {"data set": "aid", "recipe": "masked", "start": "-"}
+    judged = [
+        about | {"checkpoint": "a, b", "commit": "1, 2", "notebook": "05_benchmark"},
         about | {"checkpoint": "-", "commit": "3", "notebook": "08_claims"},
         about | {"checkpoint": "-", "commit": "-", "notebook": "-"},
     ]
-    made = {("a", "1"): "notebooks/demo/05_benchmark_a.html", ("a_seed1", "9"): "old.html", ("-", ""): "08.html"}
-    linked = [claims_page.linked(row, made) for row in rows]
-    assert linked[0]["checkpoints"] == [("a", "notebooks/demo/05_benchmark_a.html"), ("a_seed1", "")]
+    made = {("a", "1"): "notebooks/demo/05_benchmark_a.html", ("b", "9"): "old.html", ("-", ""): "08.html"}
+    linked = [claims_page.linked(row, made) for row in judged]
+    assert linked[0]["checkpoints"] == [("a", "notebooks/demo/05_benchmark_a.html"), ("b", "")]
     assert [row["notebook_page"] for row in linked] == ["", "08.html", ""]
-    assert linked[1]["checkpoints"] == [] and linked[2]["setting"] == "aid, recipe paper"
+    assert linked[1]["checkpoints"] == [] and linked[2]["setting"] == "aid, recipe masked"
 
 
 def test_what_is_filled_in_is_no_markup():

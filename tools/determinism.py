@@ -25,7 +25,7 @@ from pipeline.options import REPOSITORY, split_at_dashes
 
 READY = "ready"  # printed by a run by the library once everything is imported
 ACCURACY = ["accuracy", "accuracy_low", "accuracy_high", "top5", "object_kept", "kept_patches", "n_images"]
-WHICH = ["dataset", "checkpoint", "policy", "recipe", "keep_ratio", "seed"]
+WHICH = ["checkpoint", "policy", "keep_ratio"]
 TIMES = {"seconds", "images_per_second", "waiting_share"}  # columns of a history
 
 
@@ -45,7 +45,7 @@ def numbers(root: Path, profile: str) -> dict[str, object]:
     for file in sorted(run.glob("results/*.csv")):
         rows = pd.read_csv(file, dtype=str)
         for row in rows.to_dict("records"):
-            found[f"accuracy {[row[name] for name in WHICH]}"] = {name: row[name] for name in ACCURACY}
+            found[f"accuracy {[row[name] for name in WHICH]}"] = {name: row.get(name, "") for name in ACCURACY}
     return found
 
 

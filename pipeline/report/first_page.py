@@ -78,7 +78,7 @@ def recommended(frame: pd.DataFrame, dataset: str | None, by: str) -> list[dict]
     for row in found.to_dict("records"):
         budget = f"{row[by]} of the operations".replace("%", " %") if by == "operations" else f"{row[by]} as fast"
         line = {"budget": budget, "best": row["best"], "ratio": row["keep ratio"], "accuracy": row["accuracy"]}
-        lines.append(line | {"random": row.get("random", "")})
+        lines.append(line | {"random": row["random"].strip("-")})
     return lines
 
 
