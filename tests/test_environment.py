@@ -1,5 +1,6 @@
 """The files that describe the environment agree, and the scripts that build it do what they say."""
 
+import json
 import os
 import re
 import shutil
@@ -7,7 +8,8 @@ import subprocess
 import sys
 import time
 import tomllib
-from pathlib import Path
+from fnmatch import fnmatch
+from pathlib import Path, PurePath
 
 import pytest
 import yaml
@@ -15,13 +17,13 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 import asel_lib
-from pipeline.check_environment import lacking
+from pipeline.check_environment import RUN, lacking, wanted
 
 REPOSITORY = Path(__file__).parents[1]
-SCRIPTS = ("bootstrap.sh", "run_all.sh", "run_tests.sh", ".ci/run")
+SCRIPTS = ("bootstrap.sh", "run_all.sh", "run_tests.sh", ".ci/run", "binder/postBuild")
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 LOCK = (REPOSITORY / "requirements.lock").read_text()
-WANTED = [*PROJECT["dependencies"], *(one for extra in PROJECT["optional-dependencies"].values() for one in extra)]
+WANTED = [str(requirement) for requirement in wanted(tuple(PROJECT["optional-dependencies"]))]
 
 
 def locked() -> dict[str, list[str]]:
@@ -32,9 +34,9 @@ def locked() -> dict[str, list[str]]:
     return versions
 
 
-@pytest.mark.parametrize("wanted", WANTED)
-def test_lock_holds_what_the_project_asks_for(wanted):
-    requirement = Requirement(wanted)
+@pytest.mark.parametrize("asked", WANTED)
+def test_lock_holds_what_the_project_asks_for(asked):
+    requirement = Requirement(asked)
     assert requirement.name in locked(), f"lock lacks {requirement.name}: regenerate it, see its first lines"
     for version in locked()[requirement.name]:
         assert version in requirement.specifier
@@ -83,7 +85,14 @@ def test_the_pipeline_starts_without_torch():
 
 
 def test_this_environment_lacks_nothing():
-    assert lacking(("test",)) == []
+    assert lacking((*RUN, "export", "serve", "test")) == []
+
+
+def test_the_extra_all_is_all_of_them_but_test():
+    extras = set(PROJECT["optional-dependencies"])
+    assert extras > {"notebooks", "pipeline", "report", "export", "serve", "cluster", "test", "all"}
+    assert {*map(str, wanted(("all",)))} == {*map(str, wanted(tuple(extras - {"test", "all"})))}
+    assert {one.name for one in wanted(("report",))} > {one.name for one in wanted(("figures",))}, "extras name extras"
 
 
 def test_a_package_that_is_absent_or_too_old_is_named(tmp_path, monkeypatch):
@@ -173,6 +182,140 @@ def test_environment_is_built_anew_when_it_is_not_that_of_this_lock(clone, chang
     assert "Building .venv" in answer.stderr
     assert "pip sync" in (clone.parent / "uv.log").read_text()
     assert not (clone / ".venv/asel.stamp").exists(), "a build that failed must be taken up again"
+
+
+# --- PyTorch for the CPU ---
+
+CPU_UV = """
+echo "$@" >> "{folder}/uv.log"
+case "$*" in
+  --version) ;;
+  venv*) mkdir -p "{venv}/bin"
+    printf '#!/bin/sh\\ncase "$1" in -) cat >/dev/null ;; *) exec "{python}" "$@" ;; esac\\n' > "{venv}/bin/python"
+    chmod +x "{venv}/bin/python" ;;
+  *--dry-run*) {reached} ;;
+esac
+"""
+
+
+def tools_for(clone: Path, reached: bool = True) -> Path:
+    """A Python that is new enough and a uv that installs nothing, and says what it was asked for."""
+    folder = clone.parent / "tools"
+    text = CPU_UV.format(folder=folder, venv=clone / ".venv", python=sys.executable, reached=["false", "true"][reached])
+    program(folder / "python3", f'exec "{sys.executable}" "$@"')
+    program(folder / "uv", text)
+    return folder
+
+
+def test_pytorch_for_the_cpu_comes_from_its_own_index_and_the_rest_from_the_lock(clone):
+    tools = tools_for(clone)
+    answer = start(clone, tools, ASEL_TORCH="cpu")
+    assert answer.returncode == 0, answer.stderr
+    assert "with PyTorch for the CPU" in answer.stderr
+    sync, install = (tools / "uv.log").read_text().splitlines()[-2:]
+    assert "pip sync" in sync and "--require-hashes" in sync and sync.endswith(".venv/cpu.lock")
+    (torch,), (vision,) = locked()["torch"], locked()["torchvision"]
+    assert "--torch-backend cpu --no-deps" in install and install.endswith(f"torch=={torch} torchvision=={vision}")
+    rest = (clone / ".venv/cpu.lock").read_text()
+    left_out = {*re.findall(r"^([a-z0-9-]+)==", LOCK, re.M)} - {*re.findall(r"^([a-z0-9-]+)==", rest, re.M)}
+    assert {"torch", "torchvision", "triton"} < left_out
+    assert all(name.startswith(("torch", "triton", "nvidia-", "cuda-")) for name in left_out)
+    assert rest.count("--hash=") > 1000
+
+    asked = (tools / "uv.log").read_text()
+    for choice in ({}, {"ASEL_TORCH": "cpu"}):  # the choice holds until another is made
+        assert start(clone, tools, **choice).returncode == 0
+        assert (tools / "uv.log").read_text() == asked
+    start(clone, tools, ASEL_TORCH="")
+    assert (tools / "uv.log").read_text().removeprefix(asked).rstrip().endswith("requirements.lock")
+
+
+def test_where_the_index_of_cpu_wheels_cannot_be_reached_the_lock_is_installed_and_a_line_says_so(clone):
+    tools = tools_for(clone, reached=False)
+    answer = start(clone, tools, ASEL_TORCH="cpu")
+    assert answer.returncode == 0, answer.stderr
+    assert "index of PyTorch's CPU wheels cannot be reached" in answer.stderr
+    assert (tools / "uv.log").read_text().splitlines()[-1].endswith("requirements.lock")
+
+
+def test_another_torch_than_the_cpus_is_refused_by_name(clone):
+    answer = start(clone, tools_for(clone), ASEL_TORCH="rocm")
+    assert answer.returncode != 0
+    assert "ASEL_TORCH is 'rocm': expected cpu" in answer.stderr
+
+
+# --- the Dockerfile and Binder, without a daemon ---
+
+
+def instructions() -> list[tuple[str, str]]:
+    """(instruction, its words) of the Dockerfile."""
+    lines = (REPOSITORY / "Dockerfile").read_text().replace("\\\n", " ").splitlines()
+    return [tuple(line.split(maxsplit=1)) for line in lines if line and not line.startswith("#")]
+
+
+def context() -> list[str]:
+    """The files that `docker build .` sends: all that git knows of or does not ignore, less .dockerignore."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True).stdout.splitlines()
+    patterns = [line for line in (REPOSITORY / ".dockerignore").read_text().splitlines() if line[:1] not in ("", "#")]
+
+    def ignored(name: str) -> bool:
+        answer = False
+        for pattern in patterns:
+            plain = pattern.removeprefix("!").removeprefix("**/")
+            above = [PurePath(name), *PurePath(name).parents]
+            if any(each.match(plain) if "**/" in pattern else fnmatch(str(each), plain) for each in above):
+                answer = not pattern.startswith("!")
+        return answer
+
+    return [name for name in listed if (REPOSITORY / name).is_file() and not ignored(name)]
+
+
+def test_the_steps_of_the_dockerfile_work_in_an_empty_folder(tmp_path):
+    home, sent, environment = tmp_path / "project", context(), {}
+    home.mkdir()
+    tools, ran = tools_for(home), []
+    for instruction, words in instructions():
+        if instruction == "ARG":
+            name, _, value = words.partition("=")
+            environment[name] = value
+        elif instruction == "COPY":
+            *sources, target = [word for word in words.split() if not word.startswith("--")]
+            for source in sources:
+                found = [name for name in sent if source == "." or name == source or name.startswith(f"{source}/")]
+                assert found, f"COPY {source}: there is no such file in what is sent"
+                for name in found:
+                    file = home / (name if source == "." else Path(target, Path(name).name))
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    if file.suffix != ".safetensors":
+                        shutil.copy(REPOSITORY / name, file)
+        elif instruction == "RUN" and "useradd" not in words:
+            path = {"PATH": f"{tools}:/usr/bin:/bin"} | environment
+            subprocess.run(["bash", "-c", words], cwd=home, env=path, check=True)
+        elif instruction in ("ENTRYPOINT", "CMD"):
+            ran += json.loads(words)
+    assert ran == ["./run_all.sh", "--profile", "demo"]
+    built = (tools / "uv.log").read_text()
+    answer = start(home, tools, **environment)
+    assert answer.returncode == 0 and "--profile" in answer.stdout, answer.stderr
+    assert (tools / "uv.log").read_text() == built, "the environment of the first layer serves the whole"
+    assert {"saved_models/synthetic_anytime.safetensors", "data/README.md", "notebooks/00_quickstart.ipynb"} <= {*sent}
+    assert not [name for name in sent if name.startswith((".git/", "benchmarks_results/runs"))]
+
+
+def test_binder_builds_the_projects_environment_as_the_kernel_of_the_notebooks(clone):
+    shutil.copytree(REPOSITORY / "binder", clone / "binder")
+    plain = yaml.safe_load((clone / "binder/environment.yml").read_text())["dependencies"]
+    python = next(Requirement(entry.replace("=", "==", 1)) for entry in plain if entry.startswith("python="))
+    assert SpecifierSet(PROJECT["requires-python"]).contains(f"{next(iter(python.specifier)).version}.0")
+    tools, server = tools_for(clone), clone.parent / "server"
+    own = {"PATH": f"{tools}:/usr/bin:/bin", "CONDA_PREFIX": str(server), "HOME": str(clone.parent)}
+    subprocess.run([clone / "binder/postBuild"], cwd=clone, env=own, check=True)
+    kernel = json.loads((server / "share/jupyter/kernels/python3/kernel.json").read_text())
+    assert "ipykernel_launcher" in kernel["argv"]
+    notebooks = [json.loads(file.read_text())["metadata"] for file in REPOSITORY.glob("notebooks/*.ipynb")]
+    used = {about["kernelspec"]["name"] for about in notebooks}
+    assert used == {"python3"}
 
 
 def test_an_old_python_is_refused_by_name(clone):
