@@ -53,11 +53,6 @@ def test_half_precision_halves_the_file_and_barely_moves_the_logits(saved):
         torch.testing.assert_close(loaded(images), model(images), atol=5e-3, rtol=0)
 
 
-def test_names(workplace):
-    assert paths.checkpoint_name("aid", "finetuned", "paper") == "aid_finetuned"
-    assert paths.checkpoint_name("aid", "finetuned", "dropped", 2) == "aid_finetuned_dropped_seed2"
-
-
 def test_an_unknown_name_lists_what_there_is(saved):
     with pytest.raises(
         CheckpointError, match="no checkpoint 'tiny_warmpu': there are tiny_warmup.*Did you mean 'tiny_warmup'"

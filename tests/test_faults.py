@@ -88,13 +88,13 @@ def test_a_training_process_killed_in_mid_epoch_goes_on_and_ends_as_if_it_had_no
         assert process.wait() == -signal.SIGKILL
     run = paths.run("smoke")
     assert not list(run.rglob("checkpoints/*.safetensors"))
-    state = read_state(run / "state/synthetic_closeups_warmup_dropped.safetensors")
+    state = read_state(run / "state/synthetic_closeups-warmup-learned-s0.safetensors")
     assert (state["epoch"], len(state["history"])) == (1, 1)
 
     with training(0.0) as process:
         said = process.stdout.read()
     assert "going on from epoch 2" in said and "step 0 0" not in said
-    resumed = asel_lib.load("synthetic_closeups_warmup_dropped", profile="smoke")
+    resumed = asel_lib.load("synthetic_closeups-warmup-learned-s0", profile="smoke")
     assert not list((run / "state").iterdir())
 
     monkeypatch.setenv("ASEL_ROOT", str(workplace / "again"))

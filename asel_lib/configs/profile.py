@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from asel_lib import checks
 from asel_lib.configs.settings import (
@@ -182,16 +182,8 @@ def made(kind: type, values: dict, where: str):
         checks.one_of(f"setting in {where}", key, known)
     try:
         return kind(**values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        if first["type"] == "missing":
-            raise ValueError(f"{where} lacks {place}: add it") from None
-        if first["type"] == "value_error":
-            raise ValueError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
-        raise ValueError(
-            f"{place} of {where} is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
-        ) from None
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def _part(annotation: object) -> type | None:

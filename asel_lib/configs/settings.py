@@ -1,9 +1,10 @@
 """The settings of a run, part by part. Each field has its line; a value that cannot hold is a ValueError that names it
 when the settings are made, not an hour later."""
 
+import functools
 from typing import Annotated, Literal, get_args
 
-from pydantic import ConfigDict, Field, Strict
+from pydantic import ConfigDict, Field, Strict, ValidationError
 from pydantic.dataclasses import dataclass
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -25,7 +26,39 @@ def several(kind: object) -> object:
 
 
 CHECKED = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-settings = dataclass(frozen=True, config=CHECKED)
+
+
+def settings(kind: type) -> type:
+    """Class decorator: a frozen dataclass whose values are checked when it is made.
+
+    Raises:
+        ValueError: on making one, names the field, its value and what was expected.
+    """
+    checked = dataclass(kind, frozen=True, config=CHECKED)
+    make = checked.__init__
+
+    @functools.wraps(make)
+    def __init__(self, *values, **named):
+        try:
+            make(self, *values, **named)
+        except ValidationError as error:
+            raise ValueError(_said(error)) from None
+
+    checked.__init__ = __init__
+    return checked
+
+
+def _said(error: ValidationError) -> str:
+    """The first of pydantic's findings in one line."""
+    first = error.errors()[0]
+    place, message = ".".join(map(str, first["loc"])), first["msg"]
+    if first["type"] == "missing":
+        return f"{place} is missing: add it"
+    if first["type"] == "value_error":
+        return message.removeprefix("Value error, ")
+    if first["type"] == "unexpected_keyword_argument":
+        return f"unknown setting {place!r}"
+    return f"{place} is {first['input']!r}: {message[0].lower()}{message[1:]}"
 
 
 @settings

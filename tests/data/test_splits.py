@@ -76,7 +76,7 @@ def test_the_published_protocol_has_no_val():
     found = split(protocol="published")
     assert [len(found.train), len(found.val), len(found.test)] == [240, 0, 60]
     assert found.test.tolist() == split().test.tolist()
-    with pytest.raises(ValueError, match="unknown protocol 'publshed'"):
+    with pytest.raises(ValueError, match="unknown split protocol 'publshed'"):
         split(protocol="publshed")
 
 

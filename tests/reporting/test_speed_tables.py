@@ -40,7 +40,7 @@ def test_profiles_and_sizes_stand_in_rows_and_panels_of_their_own(committed):
 def trainings(committed):
     """Made-up speeds of the authors' loop and two recipes, one of which nobody listed."""
     row = committed.iloc[0].to_dict() | {"task": "training", "dataset": "aid", "latency_iqr_ms": 0.1, "floor_ms": 1.0}
-    return pd.DataFrame([row | {"recipe": name} for name in ("masked", "published", "strange")])
+    return pd.DataFrame([row | {"recipe": name} for name in ("masked", "author_loop", "strange")])
 
 
 def test_of_two_data_sets_both_trainings_stay(trainings):

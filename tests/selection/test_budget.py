@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from asel_lib.models import SelectiveViT
 from asel_lib.selection.budget import average_of, factor_for, lengths, levels
@@ -55,13 +56,14 @@ def test_adaptive_answers_are_those_of_each_image_alone_with_its_own_number_of_p
 
 def test_predict_takes_auto_and_lists_as_many_patches_as_were_kept(vit):
     vit.calibrate([(images(), None)], [0.3])
-    vit.classes, vit.transform = tuple("abcde"), lambda image: image
-    answers = vit.predict(list(images()), "auto")
+    pictures = [Image.new("RGB", (8, 8), (number, 0, 0)) for number in range(len(images()))]
+    vit.classes, vit.transform = tuple("abcde"), lambda picture: images()[picture.getpixel((0, 0))[0]]
+    answers = vit.predict(pictures, "auto")
     assert [len(one.kept) for one in answers] == (vit(images(), "auto", return_selection=True)[1].kept >= 0).sum(
         1
     ).tolist()
     assert {one.label for one in answers} <= set("abcde")
-    assert np.mean([len(one.kept) for one in vit.predict(list(images()), 0.5)]) == 32
+    assert np.mean([len(one.kept) for one in vit.predict(pictures, 0.5)]) == 32
 
 
 @pytest.mark.parametrize("wrong", ["aut", "auto:", "auto:2", "auto:x", "0.5"])

@@ -234,9 +234,9 @@ def test_ratios_of_a_step_are_one_from_each_part_of_the_scale():
     [
         (dict(groups=0), "groups is 0"),
         (dict(whole=1.5), "whole is 1.5"),
-        (dict(ratio_low=0.6), "ratio_high is 0.5"),
-        (dict(spread="cubic"), "unknown spread 'cubic'"),
-        (dict(signal="gradient"), "expected one of policy_gradient"),
+        (dict(ratio_low=0.6), "ratio_high, 0.5"),
+        (dict(spread="cubic"), "spread is 'cubic': input should be 'log' or 'linear'"),
+        (dict(signal="gradient"), "signal is .*should be 'policy_gradient'"),
     ],
 )
 def test_settings_that_cannot_hold_are_refused(wrong, message):
