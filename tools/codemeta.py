@@ -1,10 +1,9 @@
-"""Write codemeta.json, which describes the software and its results to catalogues, from pyproject.toml, CITATION.cff
-and the committed tables:
+"""Write codemeta.json, which describes the software and its results to catalogues.
 
     python -m tools.codemeta
 
-Run it after one of these has changed. CodeMeta 3.0 is a vocabulary of schema.org, as JSON-LD. (An RO-Crate would say
-the same with a library and six packages that it needs.)
+It is made from pyproject.toml, CITATION.cff and the columns of the committed tables: run it after one of these has
+changed. CodeMeta 3.0 is a vocabulary of schema.org, as JSON-LD; an RO-Crate would say the same, and needs a library.
 """
 
 import csv

@@ -252,7 +252,13 @@ def _step(model: SelectiveViT, images: Tensor, labels: Tensor, recipe: str, rati
         with fast_backward(model, images.device):
             with autocast(images.device, precision):
                 loss, _ = objectives.loss(
-                    model, images, labels, mode=RECIPES[recipe].run.mode, ratio=ratio, sparsity=0.0, noise=generator(0, "noise")
+                    model,
+                    images,
+                    labels,
+                    mode=RECIPES[recipe].run.mode,
+                    ratio=ratio,
+                    sparsity=0.0,
+                    noise=generator(0, "noise"),
                 )
             loss.backward()
         model.zero_grad(set_to_none=True)

@@ -1,6 +1,7 @@
 """codemeta.json and CITATION.cff say what the project says of itself."""
 
 import json
+import re
 from pathlib import Path
 
 import yaml
@@ -30,3 +31,14 @@ def test_the_citation_names_the_project_and_the_papers_and_no_made_up_people():
         assert paper in titles
     names = {author["family-names"] for reference in citation["references"] for author in reference["authors"]}
     assert {"Benali Khodja", "Cauteruccio", "Husain"} <= names and not {"Author", "Doe"} & names
+
+
+def test_what_the_pages_for_contributors_name_is_there():
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text()
+    named = set(re.findall(r"\b(?:asel_lib|tests|docs|data)/[\w/.]*[\w/]", text))
+    assert len(named) > 10
+    assert sorted(name for name in named if "mine" not in name and not (REPOSITORY / name).exists()) == []
+    assert all((REPOSITORY / f"tools/{name}.py").is_file() for name in re.findall(r"python -m tools\.(\w+)", text))
+    changes = (REPOSITORY / "CHANGELOG.md").read_text()
+    assert re.findall(r"^## \[(\S+)\]", changes, re.M)[0] == "Unreleased"
+    assert f"## [{json.loads(codemeta.FILE.read_text())['version']}]" in changes
