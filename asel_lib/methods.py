@@ -82,9 +82,11 @@ def parse(text: str) -> Method:
 
 
 def recipes(selector: str) -> tuple[str, ...]:
-    """The recipes that train models with that selector, the usual one first."""
-    entry = _entry(selector)
-    return (entry.recipes if entry else ()) or (default_recipe(selector),)
+    """The recipes that train models with that selector: those that it names itself, the usual one first, and those
+    that name it."""
+    name, entry = selector.partition(":")[0], _entry(selector)
+    own = (entry.recipes if entry else ()) or (default_recipe(selector),)
+    return (*own, *(one.name for one in RECIPES if name in one.selectors and one.name not in own))
 
 
 def policy_label(policy: str) -> str:

@@ -158,7 +158,7 @@ def check_trains(recipe: str, selector: str, keep_ratio: float | None = None) ->
     """
     entry, kind = RECIPES[recipe], parse(selector)[0]
     any_selector = (one.name for one in RECIPES if one.any_selector and (one.reducers or not kind.reduces_tokens()))
-    trained_by = selection.entry(kind.name).recipes or tuple(any_selector)
+    trained_by = methods.recipes(kind.name) if selection.entry(kind.name).recipes else tuple(any_selector)
     if recipe not in trained_by:
         raise ValueError(
             f"recipe {recipe!r} does not train selector {selector!r}: use recipe {' or '.join(map(repr, trained_by))}"
