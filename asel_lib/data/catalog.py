@@ -10,6 +10,7 @@ from pathlib import Path
 
 from asel_lib import paths
 from asel_lib.data import download as downloads
+from asel_lib.data import unpack as archives
 from asel_lib.data.layout import LAYOUTS, ImageSet, class_folders, read_folder
 from asel_lib.data.names import name_of
 from asel_lib.errors import DatasetError, DatasetMissing
@@ -238,7 +239,7 @@ def _locate(known: DatasetSpec) -> Path | None:
 
 def _download(known: DatasetSpec) -> Path:
     folder = paths.data() / known.folders[0]
-    unpack = downloads.unpack_cifar10 if known.name == "cifar10" else downloads.unpack
+    unpack = archives.unpack_cifar10 if known.name == "cifar10" else archives.unpack
     try:
         downloads.obtain(known.url, folder, md5=known.md5, inner=known.inner, unpack=unpack)
     except DatasetMissing as error:

@@ -15,8 +15,6 @@ from asel_lib.selection import keep_count, parse
 from asel_lib.selection.line_guided import GIVEN
 from asel_lib.training.jobs import Data, Job, Stage, described, run
 
-LINE_GUIDED = methods.LINE_GUIDED  # as published
-
 
 def warm_up(
     profile: Profile,
@@ -85,7 +83,7 @@ def direct(
     profile: Profile,
     dataset: str = "",
     *,
-    selector: str = LINE_GUIDED,
+    selector: str = methods.LINE_GUIDED,
     recipe: str = "",
     drawings: str = "",
     keep_ratio: float | None = None,
