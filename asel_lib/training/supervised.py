@@ -117,8 +117,8 @@ def train(
 class SupervisedRun:
     """One training, from its start to its end. Its arguments are those of `train`; `files`: where its state is kept.
 
-    A subclass makes the gradients of a batch (`compute_gradients`, by `backward`), and may have its own of those methods
-    that are said to be a recipe's.
+    A subclass makes the gradients of a batch (`compute_gradients`, by `backward`), and may have its own of those
+    methods that are said to be a recipe's.
     """
 
     summed: tuple[str, ...] = ("loss", "correct", "images", "seconds", "waiting", "ratio")  # over an epoch
