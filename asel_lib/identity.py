@@ -109,9 +109,14 @@ class ModelKey:
         return {"checkpoint": self.name} | found
 
 
+def selector_name(policy: str) -> str:
+    """The name of a selector without its options: "line_guided" of "line_guided:lines=xdog"."""
+    return policy.partition(":")[0]
+
+
 def default_recipe(selector: str) -> str:
     """The recipe that goes without saying in the name of a model with that selector."""
-    return "agent" if selector.partition(":")[0] == "agent" else RECIPE
+    return "agent" if selector_name(selector) == "agent" else RECIPE
 
 
 _PUBLISHED = {

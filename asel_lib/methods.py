@@ -4,7 +4,7 @@ from what selector and recipe say of themselves, for those that nobody listed to
 import zlib
 from dataclasses import dataclass
 
-from asel_lib.identity import default_recipe
+from asel_lib.identity import default_recipe, selector_name
 from asel_lib.registry import RECIPES
 
 LINE_GUIDED = "line_guided:lines=xdog,choice=sample"  # the published variant of line guidance
@@ -82,9 +82,11 @@ def parse(text: str) -> Method:
 
 
 def recipes(selector: str) -> tuple[str, ...]:
-    """The recipes that train models with that selector, the usual one first."""
-    entry = _entry(selector)
-    return (entry.recipes if entry else ()) or (default_recipe(selector),)
+    """The recipes that train models with that selector: those that it names itself, the usual one first, and those
+    that name it."""
+    name, entry = selector_name(selector), _entry(selector)
+    own = (entry.recipes if entry else ()) or (default_recipe(selector),)
+    return (*own, *(one.name for one in RECIPES if name in one.selectors and one.name not in own))
 
 
 def policy_label(policy: str) -> str:
@@ -95,7 +97,7 @@ def policy_label(policy: str) -> str:
 def _entry(selector: str):
     from asel_lib import selection  # torch: seconds to import
 
-    name = selector.partition(":")[0]
+    name = selector_name(selector)
     return selection.entry(name) if name in selection.names() else None
 
 

@@ -89,6 +89,7 @@ class Recipe:
         purpose: one sentence for the documents.
         linestyle: matplotlib's, of lines in figures.
         selector: what it trains on the published schedule, "" for the profile's own.
+        selectors: names of selectors with weights that it trains, besides those that name it themselves.
         any_selector: whether it also trains a model whose selector has no weights.
         reducers: whether that holds for selectors that take tokens out between the blocks, too.
         one_ratio: whether it can train for one keep ratio alone.
@@ -104,6 +105,7 @@ class Recipe:
     purpose: str = ""
     linestyle: str = "-"
     selector: str = ""
+    selectors: tuple[str, ...] = ()
     any_selector: bool = False
     reducers: bool = False
     one_ratio: bool = True

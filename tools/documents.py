@@ -25,6 +25,7 @@ from asel_lib import configs, methods, paths, tables
 from asel_lib.errors import AselError
 from asel_lib.evaluation import answers, paired
 from asel_lib.files import replace_text
+from asel_lib.identity import selector_name
 from asel_lib.reporting import comparison, method_tables
 from asel_lib.reporting.rows import pooled
 from asel_lib.reporting.summaries import objects_kept, to_markdown
@@ -110,8 +111,12 @@ def selectors(*datasets: str) -> pd.DataFrame:
     """Line-guided choosing, ASEL's selector and random patches, each by the models trained with it."""
     found = selectors_table(pooled(_results())).drop(columns="setting", errors="ignore")
     found = found[found["data set"].isin(datasets) & (found["recipe"] == "dropped")]
-    kept = found["selector"].isin(("learned", "random")) | found["selector"].str.startswith("line_guided")
-    found = found[kept].assign(last=found["selector"] == "random").sort_values(["data set", "last", "selector"])
+    kept = ("learned", "random", selector_name(methods.LINE_GUIDED))
+    found = (
+        found[found["selector"].map(selector_name).isin(kept)]
+        .assign(last=found["selector"] == "random")
+        .sort_values(["data set", "last", "selector"])
+    )
     return found.assign(selector=found["selector"].map(methods.policy_label)).drop(columns=["recipe", "last"])
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from asel_lib import paths
 from asel_lib.data import download as downloads
+from asel_lib.data import unpack as archives
 from asel_lib.data.layout import LAYOUTS, ImageSet, class_folders, read_folder
 from asel_lib.data.names import name_of
 from asel_lib.errors import DatasetError, DatasetMissing
@@ -19,10 +20,20 @@ from asel_lib.errors import DatasetError, DatasetMissing
 class DatasetSpec:
     """An entry of the catalogue.
 
-    classes: how many it must have. folders: where it may lie below data/ or the checkout, ours first, then
-    the published names; none: it is generated. origin: who publishes it. url: a public archive, if any;
-    inner: the folder in it that holds the class or part folders; images: how many it should have; md5: None
-    for the archive of a moving branch, which nothing can be checked against.
+    Args:
+        name: by which it is asked for.
+        title: for people.
+        classes: how many it must have.
+        folders: where it may lie below data/ or the checkout, ours first, then the published names; none: it is
+            generated.
+        layout: of the files below such a folder.
+        origin: who publishes it.
+        url: of a public archive, "" where there is none.
+        inner: the folder in the archive that holds the class or part folders.
+        images: how many the archive should have.
+        md5: of the archive; None for that of a moving branch, which nothing can be checked against.
+        seed: of a generated set's scenes (`data.synthetic`); sets of different seeds share no scene.
+        closeup: whether a generated set's scenes are seen from close up.
     """
 
     name: str
@@ -35,6 +46,8 @@ class DatasetSpec:
     inner: str = ""
     images: int = 0
     md5: str | None = None
+    seed: int = 0
+    closeup: bool = False
 
 
 _IMAGENET = {"layout": "{train,val}/<class>/*.JPEG", "origin": "https://image-net.org"}
@@ -43,8 +56,9 @@ _IMAGENET = {"layout": "{train,val}/<class>/*.JPEG", "origin": "https://image-ne
 _SPECS = {
     entry.name: entry
     for entry in (
-        DatasetSpec("synthetic", "synthetic aerial scenes", 10),
-        DatasetSpec("synthetic_closeups", "synthetic aerial close-ups", 10),
+        # Of different seeds: no scene is a warm-up picture seen from further away.
+        DatasetSpec("synthetic", "synthetic aerial scenes", 10, seed=0),
+        DatasetSpec("synthetic_closeups", "synthetic aerial close-ups", 10, seed=1, closeup=True),
         DatasetSpec(
             "cifar10",
             "CIFAR-10",
@@ -225,7 +239,7 @@ def _locate(known: DatasetSpec) -> Path | None:
 
 def _download(known: DatasetSpec) -> Path:
     folder = paths.data() / known.folders[0]
-    unpack = downloads.unpack_cifar10 if known.name == "cifar10" else downloads.unpack
+    unpack = archives.unpack_cifar10 if known.name == "cifar10" else archives.unpack
     try:
         downloads.obtain(known.url, folder, md5=known.md5, inner=known.inner, unpack=unpack)
     except DatasetMissing as error:

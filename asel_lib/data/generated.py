@@ -5,18 +5,15 @@ import hashlib
 import numpy as np
 from tqdm.auto import tqdm
 
-from asel_lib.data import synthetic
-
-# Close-ups and scenes come from different seeds: no scene is a warm-up picture seen from further away.
-SEEDS = {"synthetic": 0, "synthetic_closeups": 1}
+from asel_lib.data import catalog, synthetic
 
 
 class Scenes:
-    """Scenes 0 ... count - 1 of a set. `pixels` uint8 (n, H, W, 3) and `masks` bool (n, H, W) are indexed like
-    arrays; each scene is drawn once, in the process that asks for it (about 5 ms)."""
+    """Scenes 0 ... count - 1 of a generated set of the catalogue. `pixels` uint8 (n, H, W, 3) and `masks` bool
+    (n, H, W) are indexed like arrays; each scene is drawn once, in the process that asks for it (about 5 ms)."""
 
     def __init__(self, name: str, count: int, image_size: int):
-        self.seed, self.closeup = SEEDS[name], name == "synthetic_closeups"
+        self.spec = catalog.spec(name)
         self.image_size = image_size
         self._drawn = np.zeros(count, dtype=bool)
         # np.empty takes no memory until a scene is written.
@@ -26,7 +23,7 @@ class Scenes:
     def draw(self, indices: np.ndarray) -> None:
         missing = np.unique(indices[~self._drawn[indices]])
         for index in tqdm(missing, "drawing scenes", unit="img", leave=False, disable=len(missing) < 200):
-            drawn = synthetic.scene(int(index), self.seed, self.image_size, self.closeup)
+            drawn = synthetic.scene(int(index), self.spec.seed, self.image_size, self.spec.closeup)
             self.pixels.store[index], self.masks.store[index] = drawn.image, drawn.mask
             self._drawn[index] = True
 
@@ -59,5 +56,5 @@ def identities(name: str, count: int) -> tuple[tuple[str, ...], tuple[str, ...]]
 
 def identity(name: str, index: int) -> tuple[str, str]:
     """(name, digest) of one scene."""
-    scene = f"{name}/{SEEDS[name]}/{index:06d}"
+    scene = f"{name}/{catalog.spec(name).seed}/{index:06d}"
     return scene, hashlib.sha256(f"version {synthetic.VERSION}/{scene}".encode()).hexdigest()[:16]

@@ -13,7 +13,7 @@ from asel_lib.data.read_image import Reading, read_image
 from asel_lib.data.sets import open_recorded
 from asel_lib.errors import AselError, DatasetError
 
-SEED = 2  # synthetic scenes of a seed of their own: none was trained on
+SEED = 2  # synthetic scenes of a seed of their own: no set of the catalogue has it
 
 
 def some_images(record: dict, folder: str | Path = "", count: int = 8) -> list[Image.Image]:
@@ -26,8 +26,7 @@ def some_images(record: dict, folder: str | Path = "", count: int = 8) -> list[I
         reading = Reading.of(record.get("transform", {}))
         return [Image.fromarray(read_image(file, reading)) for file in _image_files(Path(folder))[:count]]
     if catalog.is_generated(record["dataset"]):
-        closeup = record["dataset"] == "synthetic_closeups"
-        size = record["transform"]["size"]
+        closeup, size = catalog.spec(record["dataset"]).closeup, record["transform"]["size"]
         return [Image.fromarray(synthetic.scene(i, SEED, size, closeup).image) for i in range(count)]
     images, split = open_recorded(record)
     chosen = split.test[np.linspace(0, len(split.test) - 1, count).astype(int)]
@@ -54,7 +53,8 @@ def _scene(name: str, image: str, digest: str, size: int) -> np.ndarray | None:
     number = image.rpartition("/")[2]
     if not number.isdigit() or (image, digest) != generated.identity(name, int(number)):
         return None
-    return synthetic.scene(int(number), generated.SEEDS[name], size, name == "synthetic_closeups").image
+    spec = catalog.spec(name)
+    return synthetic.scene(int(number), spec.seed, size, spec.closeup).image
 
 
 def _file(file: Path, digest: str, size: int) -> np.ndarray | None:

@@ -6,12 +6,12 @@ from functools import cache
 import pandas as pd
 
 from asel_lib.evaluation.cost import gmacs
+from asel_lib.methods import LINE_GUIDED
 from asel_lib.models import SelectiveViT
 from asel_lib.models.agent_vit import AgentViT
 from asel_lib.selection import keep_count
 
 RATIOS = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
-LINE_GUIDED = "line_guided:lines=xdog,choice=sample"
 # Name -> (the untrained model, side of its images in pixels, the policy that it is asked with).
 MODELS: dict[str, tuple[Callable, int, str]] = {
     "asel": (lambda: SelectiveViT("vit_tiny_patch16_224", 10, "learned"), 224, "learned"),

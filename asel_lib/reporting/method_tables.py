@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from asel_lib import checks
+from asel_lib.identity import selector_name
 from asel_lib.methods import LINE_GUIDED, Method, method, parse
 from asel_lib.reporting.rows import MEASURED, alike, latest, over_seeds, own_choice
 from asel_lib.reporting.summaries import accuracy_cell, seeds_cell
@@ -32,7 +33,7 @@ def found(frame: pd.DataFrame, dataset: str) -> dict[Method, pd.DataFrame]:
     if mine.empty:
         return {}
     rows = alike(rows, mine, (*MEASURED, "start"))
-    rows = rows[~rows["selector"].str.startswith("line_guided") | (rows["selector"] == LINE_GUIDED)]
+    rows = rows[(rows["selector"].map(selector_name) != selector_name(LINE_GUIDED)) | (rows["selector"] == LINE_GUIDED)]
     groups = {method(*pair): group for pair, group in rows.groupby(["selector", "recipe"], sort=True)}
     order = [one for one in (ours, *ours.compared_with) if one in groups]
     order += [one for one in groups if one not in order]

@@ -30,12 +30,10 @@ def asel(dataset: str) -> pd.DataFrame:
 
 
 def comparison(dataset: str) -> pd.DataFrame:
-    """method ("ASEL", "AgentViT"), keep_ratio, accuracy of the published comparison's picture."""
+    """policy ("learned": ASEL's, "agent": AgentViT's), keep_ratio, accuracy of the published comparison's picture."""
     rows = _read("asel_figures.csv").query("dataset == @dataset and figure == 'comparison_figure'")
-    names = rows["series"].map({"asel": "ASEL", "agentvit": "AgentViT"})
-    return rows.assign(method=names, accuracy=rows["accuracy_pct"] / 100)[
-        ["dataset", "method", "keep_ratio", "accuracy"]
-    ].reset_index(drop=True)
+    rows = rows.assign(policy=rows["series"], accuracy=rows["accuracy_pct"] / 100)
+    return rows[["dataset", "policy", "keep_ratio", "accuracy"]].reset_index(drop=True)
 
 
 def line_guided() -> pd.DataFrame:
@@ -47,7 +45,7 @@ def line_guided() -> pd.DataFrame:
 
 
 def costs() -> pd.DataFrame:
-    """method ("ASEL", "AgentViT"), keep_ratio, gmacs, how (it was counted, or that it was not), source."""
+    """policy (as of `comparison`), keep_ratio, gmacs, how (it was counted, or that it was not), source."""
     return _read("costs.csv")
 
 

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from asel_lib.identity import selector_name
 from asel_lib.methods import LINE_GUIDED
 
 
@@ -14,7 +15,7 @@ def confused(pairs: pd.DataFrame) -> list[str]:
     """
     shown = []
     for _, rows in pairs.groupby("dataset", sort=True):
-        guided = rows[rows["selector"].str.startswith("line_guided")]
+        guided = rows[rows["selector"].map(selector_name) == selector_name(LINE_GUIDED)]
         guided = guided.iloc[(guided["selector"] != LINE_GUIDED).argsort(kind="stable")]
         ours = rows[rows["recipe"] == "anytime"]
         shown += [part["checkpoint"].iloc[0] for part in (guided, ours) if len(part)] or [rows["checkpoint"].iloc[0]]
@@ -33,7 +34,7 @@ def patch_sheets(chosen: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """
     shown = []
     for _, rows in chosen.groupby("dataset", sort=True):
-        by_lines = rows["policy"].str.startswith("line_guided")
+        by_lines = rows["policy"].map(selector_name) == selector_name(LINE_GUIDED)
         order = pd.DataFrame({"other": rows["selector"] != LINE_GUIDED, "schedule": rows["schedule"] != "direct"})
         order = order.assign(recipe=rows["recipe"] != "dropped", name=rows["checkpoint"])[by_lines]
         if len(order):

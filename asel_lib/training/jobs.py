@@ -23,6 +23,7 @@ from asel_lib.files import check_writable, replace_text
 from asel_lib.identity import ModelKey
 from asel_lib.models import SelectiveViT, build
 from asel_lib.registry import RECIPES
+from asel_lib.selection import parse
 from asel_lib.training import processes as together
 from asel_lib.training.start import load_start
 from asel_lib.training.supervised import train
@@ -90,7 +91,7 @@ class Job:
         parts += [self.key.seed, start]
         if self.recipe_settings is not None:
             parts.append(chosen(self.recipe_settings))
-        if self.model.selector.startswith("line_guided"):
+        if "lines" in parse(self.model.selector)[1]:
             parts.append(lines.VERSION if drawn is None else digest(drawn))
         return parts
 

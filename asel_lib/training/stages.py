@@ -15,8 +15,6 @@ from asel_lib.selection import keep_count, parse
 from asel_lib.selection.line_guided import GIVEN
 from asel_lib.training.jobs import Data, Job, Stage, described, run
 
-LINE_GUIDED = methods.LINE_GUIDED  # as published
-
 
 def warm_up(
     profile: Profile,
@@ -85,7 +83,7 @@ def direct(
     profile: Profile,
     dataset: str = "",
     *,
-    selector: str = LINE_GUIDED,
+    selector: str = methods.LINE_GUIDED,
     recipe: str = "",
     drawings: str = "",
     keep_ratio: float | None = None,
@@ -158,7 +156,7 @@ def check_trains(recipe: str, selector: str, keep_ratio: float | None = None) ->
     """
     entry, kind = RECIPES[recipe], parse(selector)[0]
     any_selector = (one.name for one in RECIPES if one.any_selector and (one.reducers or not kind.reduces_tokens()))
-    trained_by = selection.entry(kind.name).recipes or tuple(any_selector)
+    trained_by = methods.recipes(kind.name) if selection.entry(kind.name).recipes else tuple(any_selector)
     if recipe not in trained_by:
         raise ValueError(
             f"recipe {recipe!r} does not train selector {selector!r}: use recipe {' or '.join(map(repr, trained_by))}"

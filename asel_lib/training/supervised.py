@@ -1,9 +1,8 @@
 """The training loop, which every recipe, data set and stage goes through: `train`.
 
-A recipe is a subclass of `SupervisedRun` that makes the gradients of one batch (`compute_gradients`): see `objectives`,
-`anytime` and `reinforcement`. What the loop needs besides has a file each: its state and how it is resumed (`state`), a
-process's share of a batch (`sharding`), what is done where memory runs out (`memory`), how processes work together
-(`processes`).
+A recipe (`training/recipes/`) is a subclass of `SupervisedRun` that makes the gradients of one batch. What the loop
+needs besides has a file each: its state and how it is resumed (`state`), a process's share of a batch (`sharding`),
+what is done where memory runs out (`memory`), how processes work together (`processes`).
 
 All randomness of a step derives from (seed, use, epoch or step), so that a training that was killed and resumed ends
 with the weights of an uninterrupted one, bit for bit on a CPU in float32.
@@ -118,14 +117,12 @@ def train(
 class SupervisedRun:
     """One training, from its start to its end. Its arguments are those of `train`; `files`: where its state is kept.
 
-    A subclass makes the gradients of a batch (`compute_gradients`, by `backward`). It may also say what else is summed
-    over an epoch (`summed`), which parameters are not the classifier's optimiser's (`excluded`, by how their names
-    begin), which settings of its own make a training another one (`described`), what it keeps besides to go on
-    (`extra_state`, `load_extra`), and what it does with the trained model (`finish`).
+    A subclass makes the gradients of a batch (`compute_gradients`, by `backward`), and may have its own of those
+    methods that are said to be a recipe's.
     """
 
-    summed: tuple[str, ...] = ("loss", "correct", "images", "seconds", "waiting", "ratio")
-    excluded: tuple[str, ...] = ()
+    summed: tuple[str, ...] = ("loss", "correct", "images", "seconds", "waiting", "ratio")  # over an epoch
+    excluded: tuple[str, ...] = ()  # how the names of parameters begin that the classifier's optimiser leaves alone
 
     def __init__(
         self, model, batches, val, settings, *, seed, precision, val_ratios, identity, files, accumulation_steps=None
@@ -293,7 +290,7 @@ class SupervisedRun:
         processes.check_same_place((self.state.epoch, self.state.step_in_epoch), self.accelerator)
 
     def finish(self) -> None:
-        """Called at the end, with the best weights and in eval mode."""
+        """What a recipe does at the end with the best weights, in eval mode."""
 
     def extra_state(self) -> dict:
         """What a recipe needs besides to go on."""

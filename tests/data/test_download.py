@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from asel_lib.data import download
-from asel_lib.data.download import fetch, obtain, unpack
+from asel_lib.data.download import fetch, obtain
+from asel_lib.data.unpack import unpack, unpack_cifar10
 from asel_lib.errors import DatasetError, DatasetMissing
 
 CONTENT = bytes(range(256)) * 400  # 102,400 bytes
@@ -354,7 +354,7 @@ def test_cifar10_batches_become_images_in_class_folders(tmp_path):
     files = {"data_batch_2.bin": second, "data_batch_1.bin": first, "test_batch.bin": tested}
     files |= {"batches.meta.txt": b"airplane\ncat\n\n", "readme.html": b"<html>"}
     archive = make_tar(tmp_path / "archive", {f"bin/{name}": content for name, content in files.items()}, mode="w:gz")
-    download.unpack_cifar10(archive, tmp_path / "cifar10", "bin")
+    unpack_cifar10(archive, tmp_path / "cifar10", "bin")
     found = sorted(path.relative_to(tmp_path / "cifar10").as_posix() for path in tmp_path.rglob("*.png"))
     assert found == [
         "test/airplane/00000.png",
@@ -375,5 +375,5 @@ def test_cifar10_batches_that_are_none_leave_nothing_behind(tmp_path, change):
     files = {"data_batch_1.bin": cifar10([1])[0], "test_batch.bin": cifar10([0])[0], "batches.meta.txt": b"a\nb\n"}
     archive = make_tar(tmp_path / "archive", files | change)
     with pytest.raises(DatasetError, match="archive does not hold CIFAR-10's binary batches"):
-        download.unpack_cifar10(archive, tmp_path / "out" / "cifar10")
+        unpack_cifar10(archive, tmp_path / "out" / "cifar10")
     assert os.listdir(tmp_path / "out") == []

@@ -166,7 +166,7 @@ def test_what_was_published_is_read_as_it_was_logged():
     with pytest.raises(KeyError, match="0.15"):
         paper_numbers.value(log, 0.15, policy="learned")
     counted = paper_numbers.costs()
-    assert paper_numbers.value(counted, 1.0, "gmacs", method="ASEL") == 1.09
+    assert paper_numbers.value(counted, 1.0, "gmacs", policy="learned") == 1.09
     assert set(paper_numbers.agentvit()["accuracy"].round(4)) == {0.7939, 0.7580, 0.7331}
     table = paper_numbers.line_guided()
     assert paper_numbers.value(table, 0.3, "gflops") / paper_numbers.value(table, 1.0, "gflops") < 0.32

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 import asel_lib
-from asel_lib import checkpoints, configs, paths
+from asel_lib import checkpoints, configs, methods, paths
 from asel_lib.data import lines
 from asel_lib.data.informative import Generator
 from asel_lib.data.sets import open_recorded, open_set, recorded_batches
@@ -114,7 +114,7 @@ def test_a_run_folder_that_cannot_be_written_is_an_error_before_training(smoke, 
 @pytest.mark.parametrize(
     ("selector", "name"),
     [
-        (stages.LINE_GUIDED, "line_guided,lines=xdog,choice=sample"),
+        (methods.LINE_GUIDED, "line_guided,lines=xdog,choice=sample"),
         ("line_guided:lines=sobel,choice=top", "line_guided,lines=sobel,choice=top"),
         ("random", "random"),
         ("learned", "learned"),
@@ -140,7 +140,7 @@ def test_selectors_start_from_the_same_backbone(smoke, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(jobs, "train", train)
-    for selector in (stages.LINE_GUIDED, "line_guided:lines=xdog,choice=top", "random", "learned"):
+    for selector in (methods.LINE_GUIDED, "line_guided:lines=xdog,choice=top", "random", "learned"):
         with pytest.raises(KeyboardInterrupt):
             stages.direct(smoke, selector=selector, progress=False)
     for other in started[1:]:

@@ -58,7 +58,7 @@ def costs(frame: pd.DataFrame, dataset: str) -> Figure:
             faint(
                 axes,
                 "keep_ratio",
-                _published_costs(dataset, "ASEL"),
+                _published_costs(dataset, "learned"),
                 "learned",
                 f"{policy_label('learned')}, published",
                 y,
@@ -97,8 +97,8 @@ def against_agentvit(frame: pd.DataFrame, dataset: str) -> Figure:
             axes = panels[row][column]
             line(axes, x, ours, OWN[recipe], method(OWN[recipe], recipe).label, y)
             line(axes, x, agent, "agent", policy_label("agent"), y)
-            for name, policy in (("ASEL", "learned"), ("AgentViT", "agent")):
-                faint(axes, x, _published_costs(dataset, name), policy, f"{name}, published", y)
+            for policy in ("learned", "agent"):
+                faint(axes, x, _published_costs(dataset, policy), policy, f"{policy_label(policy)}, published", y)
             titled(axes, "abcd"[row], dataset, recipe, ours)
             if y in names:
                 logarithmic(axes, names[y])
@@ -114,14 +114,14 @@ def against_agentvit(frame: pd.DataFrame, dataset: str) -> Figure:
     return finished(figure, panels, used, dataset, note)
 
 
-def _published_costs(dataset: str, method: str) -> pd.DataFrame:
-    """keep_ratio, accuracy (of the published comparison), throughput, latency_ms (of 64 images), gmacs of "ASEL" or
-    "AgentViT", NaN where it was not published."""
-    rows = paper_numbers.comparison(dataset).query("method == @method")[["keep_ratio", "accuracy"]]
-    if method == "ASEL":
+def _published_costs(dataset: str, policy: str) -> pd.DataFrame:
+    """keep_ratio, accuracy (of the published comparison), throughput, latency_ms (of 64 images), gmacs of ASEL
+    ("learned") or AgentViT ("agent"), NaN where it was not published."""
+    rows = paper_numbers.comparison(dataset).query("policy == @policy")[["keep_ratio", "accuracy"]]
+    if policy == "learned":
         log = paper_numbers.asel(dataset).query("policy == 'learned'")[["keep_ratio", "throughput"]]
         rows = rows.merge(log.assign(latency_ms=64e3 / log["throughput"]), on="keep_ratio", how="outer")
-    counted = paper_numbers.costs().query("method == @method")[["keep_ratio", "gmacs"]]
+    counted = paper_numbers.costs().query("policy == @policy")[["keep_ratio", "gmacs"]]
     wanted = ["keep_ratio", "accuracy", "throughput", "latency_ms", "gmacs"]
     return rows.merge(counted, on="keep_ratio", how="outer").reindex(columns=wanted)
 
