@@ -126,7 +126,7 @@ def make_plan(
     others = {name: source for name, source in datasets.items() if name != warmup_set}
     settings = ("published", "equal") if agentvit else profile.agentvit_runs
     wanted = [methods.parse(text) for text in (*profile.methods, *(BESIDE_AGENTVIT if agentvit else ()))]
-    chains = [(recipe, selector_of(profile, recipe), seed) for recipe in recipes for seed in seeds]
+    chains = [(recipe, profile.selector_for(recipe), seed) for recipe in recipes for seed in seeds]
 
     def warmup(recipe: str, selector: str, seed: int) -> ModelKey:
         return ModelKey(warmup_set, "warmup", selector, recipe, seed=seed)
@@ -155,11 +155,6 @@ def make_plan(
 def agentvit_key(dataset: str, seed: int = 0) -> ModelKey:
     """The model of AgentViT as published."""
     return ModelKey(dataset, "agentvit", "agent", "agent", seed=seed)
-
-
-def selector_of(profile: Profile, recipe: str) -> str:
-    """The selector that the published schedule trains by a recipe: the recipe's own, or else the profile's."""
-    return RECIPES[recipe].selector or profile.model.selector
 
 
 def figure_files(plan: Plan, table: str = "results") -> list[str]:

@@ -127,6 +127,10 @@ class Profile:
         there = self.recipe_settings_on.get(dataset, {}).get(recipe, {})
         return changed(own, there, f"recipe_settings_on of {dataset}, {recipe}")
 
+    def selector_for(self, recipe: str) -> str:
+        """The selector that a recipe trains on the published schedule: the recipe's own, or else the profile's."""
+        return RECIPES[recipe].selector or self.model.selector
+
     def for_direct(self) -> "Profile":
         """This profile with the direct schedule's network as its own."""
         return dataclasses.replace(self, model=self.direct_model or self.model)

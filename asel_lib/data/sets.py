@@ -12,10 +12,8 @@ from asel_lib.data import lines
 from asel_lib.data.batches import Batches
 from asel_lib.data.decode import ImageArray, load
 from asel_lib.data.read_image import Reading
-from asel_lib.data.splits import Split, fingerprint_of, imbalance, make_split
+from asel_lib.data.splits import BY_NAME, Split, fingerprint_of, imbalance, make_split
 from asel_lib.errors import CheckpointError
-
-BY_NAME = "by name"  # the split protocol of another copy of a data set, see `split_by_name`
 
 
 def open_set(

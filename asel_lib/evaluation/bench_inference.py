@@ -152,7 +152,7 @@ def training(
     for name, row in found.iterrows():
         authors = name == bench_training.AUTHORS
         recipe, precision = RECIPES["masked" if authors else name], "float32" if authors else here
-        model = model_of(profile, recipe.selector or profile.model.selector, device)
+        model = model_of(profile, profile.selector_for(recipe.name), device)
         batch = pixels(model, stage.batch_size, device)
         macs = _training_gmacs(model, recipe, profile.settings_of(recipe.name, dataset), ratio)
         machine = roofline.measure(device, precision, profile.speed.seconds)

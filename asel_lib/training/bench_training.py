@@ -102,7 +102,7 @@ def _trainings(profile: Profile, dataset: str) -> dict[str, _Training]:
     found = {}
     for recipe in RECIPES:
         own = profile.settings_of(recipe.name, dataset)
-        model = replace(profile.model, selector=recipe.selector or profile.model.selector)
+        model = replace(profile.model, selector=profile.selector_for(recipe.name))
         found[recipe.name] = _Training(recipe.run_class(own), model, schedule)
     return found | {"agentvit": replace(found["agent"], model=profile.agentvit_model, settings=profile.agentvit)}
 

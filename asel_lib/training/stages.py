@@ -167,7 +167,7 @@ def check_trains(recipe: str, selector: str, keep_ratio: float | None = None) ->
 
 def _for_recipe(profile: Profile, recipe: str) -> Profile:
     """With the selector that the recipe trains on the published schedule."""
-    selector = RECIPES[recipe].selector or profile.model.selector
+    selector = profile.selector_for(recipe)
     check_trains(recipe, selector)
     return replace(profile, model=replace(profile.model, selector=selector))
 
