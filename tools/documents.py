@@ -26,7 +26,7 @@ from asel_lib.errors import AselError
 from asel_lib.evaluation import answers, paired
 from asel_lib.files import replace_text
 from asel_lib.identity import selector_name
-from asel_lib.reporting import comparison, method_tables
+from asel_lib.reporting import claims, comparison, method_tables, paper_numbers
 from asel_lib.reporting.rows import pooled
 from asel_lib.reporting.summaries import objects_kept, to_markdown
 from asel_lib.reporting.summaries import selectors as selectors_table
@@ -35,9 +35,12 @@ from asel_lib.training import ablations
 
 MARK = re.compile(r"<!-- table: (\S+)((?: \S+)*) -->\n+((?:\|.*\n)*)")
 SEEDS = (0, 1, 2)
+ALL = "all"  # in place of a data set: all that were measured
 OURS = "glance/anytime"  # the method that others are compared with
 SAME = "@"  # before a policy: the very models of OURS, choosing by that policy
 MARGIN = 0.01  # of `paired.non_inferior`: one point
+PUBLISHED = ("aid", "cifar10", "eurosat", "rsscn7")  # data sets that the authors' log has
+SUMMARISED = (1.0, 0.5, 0.2)  # keep ratios of `summary`
 FEW = (1.0, 0.5, 0.2, 0.1)
 CHOICES = {"glance:choice=sample": "`sample`", "glance:choice=top": "`top`", "random": "random"}
 
@@ -84,20 +87,53 @@ def _results() -> pd.DataFrame:
 
 
 def summary() -> pd.DataFrame:
-    """The shipped models of the chain of warm-up and transfer, each by its own selector."""
+    """The shipped models of the chain of warm-up and transfer, each by its own selector, and what the authors' log says
+    of the published one."""
     frame = _results()
     chain = frame["schedule"].isin(("warmup", "published"))
-    return summary_table(frame[chain & (frame["seed"] == 0)]).drop(columns=["seeds", "setting"], errors="ignore")
+    ours = summary_table(frame[chain & (frame["seed"] == 0)]).drop(columns=["seeds", "setting"], errors="ignore")
+    logs = [_logged(dataset) for dataset in PUBLISHED]
+    found = pd.concat([ours, pd.DataFrame(logs)[ours.columns]])
+    return found.sort_values("data set", kind="stable", key=lambda names: names == "synthetic")
+
+
+def _logged(dataset: str) -> dict[str, str]:
+    """A row of `summary`: the published model as the authors' log has it; 1 / 0.5 / 0.2 as there."""
+    log = paper_numbers.asel(dataset).query("source == 'log' and policy == 'learned'").set_index("keep_ratio")
+    line = {"data set": dataset, "test images": "-", "recipe": "masked, the authors' log", "GMACs": "-"}
+    line |= {f"accuracy at {ratio:g}, %": f"{100 * log.at[ratio, 'accuracy']:.1f}" for ratio in SUMMARISED}
+    speeds = [log.at[ratio, "throughput"] / log.at[1.0, "throughput"] for ratio in SUMMARISED]
+    return line | {"speed-up": " / ".join(f"{speed:.2f}x" for speed in speeds)}
+
+
+def judged() -> pd.DataFrame:
+    """Every claim of the papers with its verdict, in its own setting and in others."""
+    table = claims.table(_results())
+    return table[["verdict", "claim", "claimed", "its own record", "measured", "data set", "start", "why"]]
+
+
+def verdicts() -> pd.DataFrame:
+    """How many claims of each group have which verdict; verdicts that no claim has are left out."""
+    table = claims.groups(claims.table(_results()))
+    return table.loc[:, table.sum() > 0].replace(0, "").rename_axis("claims about").reset_index()
 
 
 def compared(dataset: str) -> pd.DataFrame:
     """Every method by its own model, on the direct schedule."""
-    return method_tables.table(pooled(_results()), dataset).drop(columns="data set", errors="ignore")
+    return _each(method_tables.table, dataset)
 
 
 def advice(dataset: str, by: str) -> pd.DataFrame:
     """Which method to use when."""
-    return method_tables.advice(pooled(_results()), dataset, by).drop(columns="data set", errors="ignore")
+    return _each(method_tables.advice, dataset, by)
+
+
+def _each(table: Callable[..., pd.DataFrame], dataset: str, *arguments: str) -> pd.DataFrame:
+    """A table of one data set; of ALL, with a column that says which."""
+    frame = pooled(_results())
+    if dataset != ALL:
+        return table(frame, dataset, *arguments).drop(columns="data set", errors="ignore")
+    return pd.concat([table(frame, one, *arguments) for one in sorted(frame["dataset"].unique())])
 
 
 def agentvit(setting: str) -> pd.DataFrame:
@@ -110,13 +146,9 @@ def agentvit(setting: str) -> pd.DataFrame:
 def selectors(*datasets: str) -> pd.DataFrame:
     """Line-guided choosing, ASEL's selector and random patches, each by the models trained with it."""
     found = selectors_table(pooled(_results())).drop(columns="setting", errors="ignore")
-    found = found[found["data set"].isin(datasets) & (found["recipe"] == "dropped")]
-    kept = ("learned", "random", selector_name(methods.LINE_GUIDED))
-    found = (
-        found[found["selector"].map(selector_name).isin(kept)]
-        .assign(last=found["selector"] == "random")
-        .sort_values(["data set", "last", "selector"])
-    )
+    found = found[(datasets == (ALL,) or found["data set"].isin(datasets)) & (found["recipe"] == "dropped")]
+    kept = found["selector"].map(selector_name).isin(("learned", "random", selector_name(methods.LINE_GUIDED)))
+    found = found[kept].assign(last=found["selector"] == "random").sort_values(["data set", "last", "selector"])
     return found.assign(selector=found["selector"].map(methods.policy_label)).drop(columns=["recipe", "last"])
 
 
@@ -216,6 +248,8 @@ TABLES: dict[str, Callable[..., pd.DataFrame]] = {
     "differences": differences,
     "ablation": ablation,
     "choices": choices,
+    "claims": judged,
+    "verdicts": verdicts,
 }
 
 
