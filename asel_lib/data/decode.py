@@ -135,7 +135,7 @@ def digest_of(content: bytes) -> str:
 
 
 def resize(pixels: np.ndarray, size: int) -> np.ndarray:
-    """(h, w, 3) uint8 -> (size, size, 3) uint8, bicubic with antialiasing: as files are resized when they are decoded."""
+    """(h, w, 3) uint8 -> (size, size, 3) uint8, bicubic with antialiasing, as files are when they are decoded."""
     import torch
     from torchvision.transforms.v2 import InterpolationMode
     from torchvision.transforms.v2 import functional as F
