@@ -16,17 +16,24 @@ WRAPPERS = ("model_state_dict", "state_dict", "model")
 
 
 def load_published(path: str | Path, classes: tuple[str, ...] | None = None, num_heads: int | None = None):
-    """A SelectiveViT with a published checkpoint's weights, in eval mode. Three kinds are known by their entries:
+    """A SelectiveViT with a published checkpoint's weights, in eval mode.
 
-    ASEL: `backbone.<timm names>` and `patch_selector.{0,1,3}.{weight,bias}`, the selector is "learned".
-    Line-guided: `vit.<timm names>`, the selector is "line_guided" with sampling, as published.
-    AgentViT: `model_state`, `dqn_state` and `config`; an AgentViT. The memory of its agent was not published: it
-    is zero, as it was when its authors loaded the file.
-    Size, patch, depth and classes are read off the tensors, of AgentViT the image size off its config.
+    Three kinds are known by their entries:
+        ASEL: `backbone.<timm names>` and `patch_selector.{0,1,3}.{weight,bias}`; the selector is "learned".
+        Line-guided: `vit.<timm names>`; the selector is "line_guided" with sampling, as published.
+        AgentViT: `model_state`, `dqn_state` and `config`; an AgentViT. The memory of its agent was not published: it is
+            zero, as it was when its authors loaded the file.
 
-    classes: their names, in the order of the head (the sorted folder names, in the papers); numbers where not given.
-    num_heads: only for a width that is not ViT-Tiny's, -Small's or -Base's (default: width / 64).
-    Nothing of the file but tensors is read (`weights_only=True`). CheckpointError where it is of another kind.
+    Size, patch, depth and classes are read off the tensors, of AgentViT the image size off its config. Nothing of the
+    file but tensors is read (`weights_only=True`).
+
+    Args:
+        path: of the .pth file.
+        classes: their names, in the order of the head (the sorted folder names, in the papers); None: numbers.
+        num_heads: only for a width that is not ViT-Tiny's, -Small's or -Base's; None: width / 64.
+
+    Raises:
+        CheckpointError: where the file is of another kind.
     """
     try:
         return _loaded(path, classes, num_heads)

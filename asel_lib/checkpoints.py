@@ -25,9 +25,13 @@ from asel_lib.records import FORMAT
 def load(name: str | Path, device: str | torch.device = "cpu", profile: str | None = None):
     """A trained SelectiveViT in eval mode, float32, with `classes`, `transform`, `record` and `predict`.
 
-    name: a shipped checkpoint (saved_models/), one of your own runs, or the path of a .safetensors file.
-    profile: look in that profile's run first.
-    CheckpointError where there is none, or where it is damaged or of another architecture.
+    Args:
+        name: a shipped checkpoint (saved_models/), one of your own runs, or the path of a .safetensors file.
+        device: where the model goes.
+        profile: whose run is looked in first.
+
+    Raises:
+        CheckpointError: where there is none, or where it is damaged or of another architecture.
     """
     from asel_lib.data.batches import transform
     from asel_lib.data.read_image import Reading
@@ -100,10 +104,19 @@ def available_in(profile: str) -> list[str]:
 
 
 def save(model, stem: Path, record: dict, half: bool = False) -> Path:
-    """Write <stem>.safetensors and <stem>.json. `half`: 16-bit floats, for shipping.
+    """Write <stem>.safetensors and <stem>.json.
 
     Both are on the disk before either takes its place, and the record names the weights' digest, so that no mixed pair
-    is ever taken for a checkpoint. CheckpointError where they cannot be written; the old ones stay.
+    is ever taken for a checkpoint.
+
+    Args:
+        model: whose weights are written.
+        stem: the files' path without ending.
+        record: how the model was made.
+        half: whether weights are written as 16-bit floats, for shipping.
+
+    Raises:
+        CheckpointError: where they cannot be written; the old ones stay.
     """
     weights = {
         key: (value.half() if half and value.is_floating_point() else value).detach().cpu().contiguous()

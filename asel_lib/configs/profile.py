@@ -178,6 +178,11 @@ def changed(values, changes: dict, where: str):
 def made(kind: type, values: dict, where: str):
     """Settings of a kind from plain values.
 
+    Args:
+        kind: the settings' class.
+        values: setting -> value.
+        where: names them in an error.
+
     Raises:
         ValueError: names the value, where it stands and what was expected.
     """

@@ -106,12 +106,18 @@ def normalised(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> T
 def augment(
     images: Tensor, kind: str, generator: Noise | None = None, lines: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None]:
-    """Augment (B, C, h, w), drawn for each image by itself (torchvision's transforms draw once a batch).
+    """Augment a batch, drawn for each image by itself (torchvision's transforms draw once a batch).
 
-    "flip": left-right. "dihedral": both flips and the transpose, the eight symmetries of a square. "crop_jitter": the
-    line-guided system's: random resized crop (area 0.8-1, sides 3:4-4:3), flip, colour jitter 0.2 / 0.2 / 0.1
-    (brightness, contrast, saturation), for uint8 images of three channels. lines (B, 1, h', w') get the same crops,
-    flips and transposes and no jitter. -> (images, lines)
+    Args:
+        images: (B, C, h, w).
+        kind: "none"; "flip": left-right; "dihedral": both flips and the transpose, the eight symmetries of a square;
+            "crop_jitter", the line-guided system's: random resized crop (area 0.8-1, sides 3:4-4:3), flip, colour
+            jitter 0.2 / 0.2 / 0.1 (brightness, contrast, saturation), for uint8 images of three channels.
+        generator: what is drawn with; None: torch's global one.
+        lines: (B, 1, h', w'), which get the same crops, flips and transposes and no jitter.
+
+    Returns:
+        Images and lines.
     """
     if checks.one_of("augmentation", kind, AUGMENTATIONS) == "none" or not len(images):
         return images, lines
@@ -167,8 +173,12 @@ def _jitter(images: Tensor, generator: Noise | None) -> Tensor:
 class Transform:
     """From a PIL image or a path to (3, size, size) float32: what `Batches` makes of the same file, the whole image.
 
-    resized: the shorter side becomes that long and the middle size x size of it is cut out. reading: how files are
-    read, as those were that the model learnt from.
+    Args:
+        size: side of what comes out, pixels.
+        mean: of the normalisation, a number a channel.
+        std: of the normalisation.
+        resized: the shorter side becomes that long, and the middle size x size of it is cut out; None: the whole image.
+        reading: how files are read: as those were that the model learnt from.
     """
 
     size: int

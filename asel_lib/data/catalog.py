@@ -159,17 +159,22 @@ def missing_message(name: str) -> str:
 
 
 def find(name_or_path: str | Path, download: bool = False) -> ImageSet:
-    """The image set of that name in the catalogue (in any case), or in that folder.
+    """The image set of that name in the catalogue, or in that folder.
 
-    A relative path is looked for below the working folder, the checkout and data/. `download`: fetch a set
-    that is not there, if it is public. Hidden files and folders are ignored; files that lie outside the class
-    folders or are no images (`pixels.is_image_file`) are counted in `left_out`. A folder is called by its last name,
-    or by more of its path where that name stands for another set (`names`).
+    Hidden files and folders are ignored; files that lie outside the class folders or are no images
+    (`pixels.is_image_file`) are counted in `left_out`. A folder is called by its last name, or by more of its path
+    where that name stands for another set (`names`). A model must not get an output for a class that nobody can see,
+    nor lose one in silence: what leaves that open is an error.
 
-    Raises DatasetMissing, with `missing_message`, if the set is not there; DatasetError if the name is
-    unknown or the folder is no image set: no images, one class, an empty class folder, or classes that look like
-    parts. A model must not get an output for a class that nobody can see, nor lose one in silence, so that is for
-    the user to settle.
+    Args:
+        name_or_path: a name in any case, or a path; a relative one is looked for below the working folder, the checkout
+            and data/.
+        download: whether to fetch a set that is not there, if it is public.
+
+    Raises:
+        DatasetMissing: with `missing_message`, where the set is not there.
+        DatasetError: where the name is unknown, or the folder is no image set: no images, one class, an empty class
+            folder, or classes that look like parts.
     """
     known = _in_catalog(name_or_path)
     if known is None:

@@ -36,11 +36,19 @@ VERSION = 2  # of reading and resizing: raised whenever the same file gives othe
 
 @dataclass(frozen=True)
 class ImageArray:
-    """A data set in memory (or memory-mapped): pixels uint8 (n, h, w, 3), labels int64 (n,).
+    """A data set in memory, or memory-mapped.
 
-    names and digests (of the files' bytes) identify the images, parts are the data set's own, if it has some;
-    masks bool (n, h, w) mark the object that decides the class, where it is known. reading: how the files were read;
-    transparent: whether its background is seen in any of them.
+    Args:
+        name: the data set's.
+        pixels: uint8 (n, h, w, 3).
+        labels: int64 (n,), positions in `classes`.
+        classes: their names.
+        names: of the images.
+        digests: of the images' files.
+        parts: of each image "train", "val" or "test", where the set has parts of its own.
+        masks: bool (n, h, w), the object that decides the class, where it is known.
+        reading: how the files were read.
+        transparent: whether the background is seen in any of them.
     """
 
     name: str
@@ -77,14 +85,20 @@ class ImageArray:
 def load(
     name: str | Path, image_size: int, *, synthetic_images: int = 4000, download: bool = False, reading: Reading = PLAIN
 ) -> ImageArray:
-    """The data set of that name (see `catalog.names()`) or image folder, at `image_size` pixels or, where all its
-    images are smaller than that and of one size, at their own. Progress bar where it has to be decoded first.
+    """The images of a data set, with a progress bar where they have to be decoded first.
 
-    reading: what is white in images of more than 8 bits (None: the usual range that holds the numbers of the whole
-    set, which is then the set's `reading`), and what lies behind transparent pixels. How many images are read in
-    such a way, and what is left out, is printed when they are decoded.
+    Args:
+        name: in the catalogue (`catalog.names`), or the path of an image folder.
+        image_size: side in pixels. Images that share one smaller size are not enlarged.
+        synthetic_images: how many scenes a generated set has.
+        download: whether a public set that is not there is fetched.
+        reading: what is white in images of more than 8 bits (None: the usual range that holds the numbers of the whole
+            set, which is then the set's `reading`), and what lies behind transparent pixels. It is printed how many
+            images needed that, and which were left out.
 
-    DatasetMissing where it is not there (the message says what to put where); DatasetError where it cannot be used.
+    Raises:
+        DatasetMissing: where it is not there; the message says what to put where.
+        DatasetError: where it cannot be used.
     """
     if catalog.is_generated(name):
         return _generated(catalog.spec(name).name, image_size, synthetic_images)
@@ -121,7 +135,7 @@ def digest_of(content: bytes) -> str:
 
 
 def resize(pixels: np.ndarray, size: int) -> np.ndarray:
-    """(h, w, 3) uint8 -> (size, size, 3) uint8, bicubic with antialiasing: the one resize of the project."""
+    """(h, w, 3) uint8 -> (size, size, 3) uint8, bicubic with antialiasing, as files are when they are decoded."""
     import torch
     from torchvision.transforms.v2 import InterpolationMode
     from torchvision.transforms.v2 import functional as F

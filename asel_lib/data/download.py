@@ -33,13 +33,23 @@ def fetch(
     timeout: float = 30.0,
     pause: float = 1.0,
 ) -> Path:
-    """Download `url` to the file `destination`; a file that is there already is only checked.
+    """Download a file; one that is there already is only checked.
 
-    Bytes arrive in `<destination>.part`, and a later call goes on where the last one was cut. `timeout`
-    and `pause` are in seconds; the pause doubles after each of the `attempts`.
+    Bytes arrive in `<destination>.part`, and a later call goes on where the last one was cut.
 
-    Raises DatasetMissing if the server cannot be reached, refuses, or breaks off; DatasetError if the
-    digest is wrong (the download is removed then) or the disk cannot be written.
+    Args:
+        url: an http(s) address.
+        destination: the file.
+        sha256: its digest, where it is known.
+        md5: the same by MD5.
+        progress: whether a bar is shown.
+        attempts: how often the server is asked.
+        timeout: of one wait for the server, seconds.
+        pause: between the first two attempts, seconds; it doubles from one to the next.
+
+    Raises:
+        DatasetMissing: where the server cannot be reached, refuses, or breaks off.
+        DatasetError: where the digest is wrong (the download is removed then) or the disk cannot be written.
     """
     if not url.startswith(("http://", "https://")):
         raise ValueError(f"cannot fetch {url!r}: expected an http:// or https:// address")
@@ -66,9 +76,19 @@ def fetch(
 
 
 def obtain(url: str, destination: Path, *, md5: str | None, inner: str, unpack: Unpacker) -> Path:
-    """Fetch the archive at `url` and `unpack` it into the folder `destination`; the archive is not kept.
+    """Fetch an archive and unpack it into a folder; the archive is not kept.
 
     Processes that ask for the same folder wait for each other: the first one does the work.
+
+    Args:
+        url: of the archive.
+        destination: the folder.
+        md5: of the archive; None: unknown.
+        inner: the folder in the archive that becomes `destination`.
+        unpack: called with archive, destination and inner.
+
+    Raises:
+        DatasetMissing, DatasetError: as of `fetch` and of `unpack`.
     """
     from filelock import FileLock
 

@@ -47,10 +47,14 @@ def checked(images: Sequence, on_error: str = "raise") -> Sequence:
 def batched(
     images: Sequence, transform: Callable, batch_size: int, failed: dict[int, str], white: float | None = None
 ) -> Iterator[tuple[list[int], Tensor]]:
-    """The images that can be read, batch by batch: (their places in the list, (B, 3, S, S) as `transform` makes them
-    of RGB PIL images). Why others cannot be read is put into `failed`.
+    """The images that can be read, batch by batch: (their places in the list, (B, 3, S, S)).
 
-    white: the number that is white in images of more than 8 bits; None: as the model's own images were read.
+    Args:
+        images: paths, PIL images or arrays.
+        transform: RGB PIL image -> (3, S, S).
+        batch_size: images a batch.
+        failed: gets place -> why that image cannot be read.
+        white: the number that is white in images of more than 8 bits; None: as the model's own images were read.
     """
     reading: Reading = getattr(transform, "reading", PLAIN)
     if white is not None:

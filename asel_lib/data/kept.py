@@ -14,12 +14,17 @@ from asel_lib.files import replace_file, replace_text
 def kept_on_disk(
     stem: str, key: dict, make: Callable[[], tuple[dict, dict]], check: Callable[[dict, dict], bool] = lambda *_: True
 ) -> tuple[dict[str, np.ndarray], dict]:
-    """Arrays and facts from the cache where they were made for the same `key`, else made and written; one line says so
-    where others were there, or damaged ones. check: whether arrays and facts can be what `make` gives; it
-    may raise Changed.
+    """Arrays and facts from the cache where they were made for the same key, else made and written.
 
-    <cache>/<stem>/<array>.npy and about.json, which is written last: without it, or with another key in it, or an
-    array that does not fit it, the folder counts as not there.
+    One line says so where others were there, or damaged ones. <cache>/<stem>/ holds <array>.npy and about.json, which
+    is written last: without it, or with another key in it, or an array that does not fit it, the folder counts as not
+    there.
+
+    Args:
+        stem: the folder's name.
+        key: what they depend on.
+        make: -> (arrays, facts).
+        check: (arrays, facts) -> whether they can be what `make` gives; it may raise Changed.
     """
     key = json.loads(json.dumps(key))
     folder = paths.cache() / stem

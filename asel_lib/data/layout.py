@@ -27,9 +27,14 @@ FILLERS = frozenset("data dataset folder image images img imgs part photos pictu
 class ImageSet:
     """Files of one image set, sorted by their name below `root`. Nothing is decoded yet.
 
-    name: for result files. files: n paths. labels: (n,) int64, positions in `classes` (folder names,
-    sorted). parts: for each file "train", "val" or "test" where the set has its own split, else None.
-    left_out: why files are not among them -> how many.
+    Args:
+        name: for result files.
+        root: the folder.
+        files: n paths.
+        labels: (n,) int64, positions in `classes`.
+        classes: the folders' names, sorted.
+        parts: for each file "train", "val" or "test" where the set has its own split, else None.
+        left_out: why files are not among them -> how many.
     """
 
     name: str

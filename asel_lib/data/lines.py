@@ -39,10 +39,19 @@ XDOG = {"sigma": 0.8, "k": 1.6, "sharpness": 20.0, "threshold": 0.1, "slope": 3.
 
 
 def draw(images: Tensor, extractor: str = "xdog", size: int = SIZE) -> Tensor:
-    """Line drawings of images (B, 3 or 1, H, W) in [0, 1] -> (B, 1, size, size) in [0, 1], high = line.
+    """Line drawings of images; one does not depend on the rest of its batch.
 
-    An image's drawing does not depend on the rest of the batch. The whole image is drawn, also one that is not
-    square. ValueError for an unknown extractor or another shape; CheckpointError where `informative` lacks its file.
+    Args:
+        images: (B, 3 or 1, H, W) in [0, 1]. The whole image is drawn, also one that is not square.
+        extractor: one of EXTRACTORS.
+        size: side of the drawings, pixels.
+
+    Returns:
+        (B, 1, size, size) in [0, 1], high where a line is.
+
+    Raises:
+        ValueError: for an unknown extractor or another shape.
+        CheckpointError: where `informative` lacks its file.
     """
     checks.one_of("line extractor", extractor, EXTRACTORS)
     # In float32 also under autocast: a difference of two blurs loses its strokes in eight bits.
@@ -71,10 +80,17 @@ def grey_of(images: Tensor, mean: Sequence[float] = (0, 0, 0), std: Sequence[flo
 
 
 def xdog(grey: Tensor, sigma: float, k: float, sharpness: float, threshold: float, slope: float) -> Tensor:
-    """Extended difference of Gaussians (Winnemoeller et al. 2012): 1 - T(S), for grey (B, 1, h, w) in [0, 1].
+    """Extended difference of Gaussians (Winnemoeller et al. 2012): 1 - T(S).
 
-    S = (1 + p) G_sigma - p G_(k sigma), p the sharpness; T(S) = 1 where S >= threshold, else
-    1 + tanh(slope (S - threshold)). sigma in pixels of the drawing.
+    S = (1 + p) G_sigma - p G_(k sigma); T(S) = 1 where S >= threshold, else 1 + tanh(slope (S - threshold)).
+
+    Args:
+        grey: (B, 1, h, w) in [0, 1].
+        sigma: pixels of the drawing.
+        k: ratio of the two Gaussians.
+        sharpness: p.
+        threshold: of S.
+        slope: of the tanh.
     """
     narrow, wide = _blur(grey, sigma), _blur(grey, k * sigma)
     difference = narrow.mul_(1 + sharpness).sub_(wide, alpha=sharpness)
@@ -176,11 +192,18 @@ def precomputed(images: ImageArray, extractor: str, image_size: int, size: int =
 def from_folder(
     folder: str | Path, images: ImageArray, size: int = SIZE, threshold: float | None = None, invert: bool | None = None
 ) -> np.ndarray:
-    """Drawings made elsewhere, uint8 (n, size, size), 255 = line, in the order of `images`.
+    """Drawings made elsewhere, uint8 (n, size, size), 255 where a line is, in the order of `images`.
 
-    A drawing has its image's path below the folder, with any image suffix. invert: whether lines are dark; None: they
-    are where the drawings are bright on average, since most of a drawing is paper.
-    DatasetError names the images without a drawing, or a file that cannot be read.
+    Args:
+        folder: a drawing has its image's path below it, with any image suffix.
+        images: the data set.
+        size: side of the drawings, pixels.
+        threshold: in [0, 1]: what is above it is all line, the rest none; None: as drawn.
+        invert: whether lines are dark; None: they are where the drawings are bright on average, since most of a drawing
+            is paper.
+
+    Raises:
+        DatasetError: names the images without a drawing, or a file that cannot be read.
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():

@@ -55,8 +55,14 @@ PLAIN = Reading()
 
 
 def read_image(source: str | Path | bytes | Image.Image, reading: Reading = PLAIN) -> np.ndarray:
-    """Any image -> (h, w, 3) uint8 RGB, upright. Grey, palette, CMYK and 16-bit images are converted, transparency is
-    laid over the background, of an animation the first frame is read.
+    """Any image as (h, w, 3) uint8 RGB, upright.
+
+    Grey, palette, CMYK and 16-bit images are converted, transparency is laid over the background, of an animation the
+    first frame is read.
+
+    Args:
+        source: a path, a file's bytes, or a PIL image.
+        reading: what is white, and what lies behind transparent pixels.
 
     Raises:
         DatasetError: names the file that cannot be read, is of none of `pixels.FORMATS`, or does not say what is white.

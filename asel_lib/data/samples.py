@@ -17,10 +17,17 @@ SEED = 2  # synthetic scenes of a seed of their own: no set of the catalogue has
 
 
 def some_images(record: dict, folder: str | Path = "", count: int = 8) -> list[Image.Image]:
-    """Up to `count` RGB images: the first of `folder` (searched below too), or, where that is "", images of the
-    checkpoint's data set that it was not trained on: new synthetic scenes, or spread over its test part.
+    """A few RGB images to show a model.
 
-    DatasetError where the folder holds no image or one cannot be read; DatasetMissing where the set is not there.
+    Args:
+        record: the checkpoint's.
+        folder: whose first images are taken (it is searched below, too); "": images of the checkpoint's data set that
+            it was not trained on: new synthetic scenes, or spread over its test part.
+        count: at most so many.
+
+    Raises:
+        DatasetError: where the folder holds no image or one cannot be read.
+        DatasetMissing: where the set is not there.
     """
     if folder:
         reading = Reading.of(record.get("transform", {}))

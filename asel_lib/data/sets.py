@@ -30,13 +30,18 @@ def open_set(
 
 
 def open_recorded(record: dict, dataset: str | Path = "") -> tuple[ImageArray, Split]:
-    """The data and split of a checkpoint's record, and no other. `dataset`: where the images lie, if they moved.
+    """The data and split of a checkpoint's record, and no other.
 
     Where the files are others (another copy of a public set: other sizes, some more images), and the record says by
     name which images it was trained and chosen on, these are the train and val parts, and the test part is all that it
     never saw: `split.protocol` is BY_NAME then.
 
-    CheckpointError where neither holds, so that no training image can come up in a test.
+    Args:
+        record: the checkpoint's.
+        dataset: where the images lie, if they moved.
+
+    Raises:
+        CheckpointError: where neither holds, so that no training image can come up in a test.
     """
     reading = Reading.of(record["transform"])
     source, size = dataset or record["source"], record["transform"]["size"]

@@ -56,13 +56,17 @@ def make_split(
     protocol: str = "train-val-test",
     seed: int = 42,
 ) -> Split:
-    """Split n images into train, val and test.
+    """Split n images into train, val and test, whatever the order in which they are given.
 
-    names: file names below the data set's root; digests: of their bytes, so that byte-identical files share a part;
-    parts: the data set's own parts ("train" | "val" | "test") where it has some. Its test part (else its val part)
-    is our test part, and training files with a twin there are left out.
-    protocol "train-val-test": 70/10/20, or 90/10 of the own training part. "published": 80/20 without val.
-    The order in which the files are given does not matter.
+    Args:
+        names: file names below the data set's root.
+        labels: (n,), positions in `classes`.
+        classes: their names.
+        digests: of the files' bytes, so that byte-identical files share a part.
+        parts: the data set's own ("train", "val" or "test"), where it has some. Its test part (else its val part) is
+            our test part, and training files with a twin there are left out.
+        protocol: "train-val-test": 70/10/20, or 90/10 of the own training part; "published": 80/20 without val.
+        seed: of the split.
 
     Raises:
         DatasetError: a class has fewer than LEAST different images to be split.

@@ -19,11 +19,16 @@ if TYPE_CHECKING:
 
 
 def unpack(archive: Path, destination: Path, inner: str = "") -> Path:
-    """Unpack a zip or tar (plain, gz, bz2, xz) so that `destination` holds what lies below `inner` in it.
+    """Unpack a zip or tar (plain, gz, bz2, xz), all or nothing: the folder appears in one rename.
 
-    All or nothing: `destination` appears in one rename, and must not exist before or be empty. Refused,
-    as a DatasetError, are members that are absolute, climb out by `..`, or are neither file nor folder
-    (an archive of images needs no links), and archives that are damaged.
+    Args:
+        archive: the file.
+        destination: the folder, which must not exist before, or be empty.
+        inner: the folder in the archive whose content it gets; "": all.
+
+    Raises:
+        DatasetError: where the archive is damaged, or has a member that is absolute, climbs out by `..`, or is neither
+            file nor folder (an archive of images needs no links).
     """
     with staged(destination) as stage:
         try:
@@ -45,9 +50,13 @@ def unpack(archive: Path, destination: Path, inner: str = "") -> Path:
 
 
 def unpack_cifar10(archive: Path, destination: Path, inner: str = "") -> Path:
-    """CIFAR-10's binary batches as `{train,test}/<class>/NNNNN.png`, numbered as in the batches. (Its Python version
-    holds pickles, which nothing here runs.) DatasetError where a batch is not made of records of label and 32 x 32
-    pixels, or a label has no name."""
+    """CIFAR-10's binary batches as `{train,test}/<class>/NNNNN.png`, numbered as in the batches.
+
+    (Its Python version holds pickles, which nothing here runs.) Arguments as of `unpack`.
+
+    Raises:
+        DatasetError: where a batch is not made of records of label and 32 x 32 pixels, or a label has no name.
+    """
     from PIL import Image
     from tqdm.auto import tqdm
 

@@ -21,11 +21,21 @@ def compare(
     precision: str = "float32",
     rounds: int = 3,
 ) -> pd.DataFrame:
-    """Two rows an average: "auto", and "fixed" with the fewest patches that cost an image at least what "auto" costs on
-    average. Columns: keep_ratio (asked), choice, kept (patches an image, mean), accuracy and its interval, gmacs (mean
-    of an image), throughput (img/s over all batches; median of the rounds, both in turn), and on the row of "auto" the
-    `difference` of the two with its 95 % interval `low`, `high` (paired). averages None: all that the model is prepared
-    for (`calibrate`)."""
+    """A number of patches for each image ("auto") against the same number for all ("fixed"), at equal cost.
+
+    Args:
+        model: a SelectiveViT with budgets (`calibrate`).
+        batches: re-iterable, of (images, labels) or (images, labels, lines).
+        averages: average keep ratios; None: all that the model is prepared for.
+        precision: as resolved by `devices`.
+        rounds: of timing, both in turn.
+
+    Returns:
+        Two rows an average, "fixed" with the fewest patches that cost an image at least what "auto" costs on average:
+        keep_ratio (asked), choice, kept (patches an image, mean), accuracy and its interval, gmacs (mean of an image),
+        throughput (img/s over all batches, median of the rounds), and on the row of "auto" the `difference` of the two
+        with its paired 95 % interval `low`, `high`.
+    """
     batches = list(batches)
     size = tuple(batches[0][0].shape[-2:])
     patches = int(np.prod(model.patch_embed.dynamic_feat_size(size)))

@@ -136,10 +136,25 @@ def choosing(
     rounds: int = 7,
     lines: Tensor | None = None,
 ) -> pd.DataFrame:
-    """What choosing takes of a forward: for each policy the time of `select` (drawing lines, scoring, ranking; of
-    "learned" also embedding all patches, which it reads) over that of the ViT on as many patches, chosen for next to
-    nothing ("central"). Both in turn, round after round; the share is the median of the rounds' ratios, share_low and
-    share_high its quartiles. ms: of the batch.
+    """What choosing takes of a forward: the time of `select` over that of the ViT on as many patches.
+
+    The time of `select` is that of drawing lines, scoring and ranking; of "learned" also of embedding all patches,
+    which it reads. The ViT's patches are chosen for next to nothing ("central"). Both are timed in turn, round after
+    round.
+
+    Args:
+        model: a SelectiveViT.
+        images: (B, C, H, W), on the model's device.
+        ratio: keep ratio.
+        policies: those that are timed.
+        precision: as resolved by `devices`.
+        seconds: for each policy.
+        rounds: of timing.
+        lines: (B, 1, h, w), of a policy that is given them.
+
+    Returns:
+        A row a policy: share is the median of the rounds' ratios, share_low and share_high its quartiles; ms: of the
+        batch.
     """
     was_training = model.training
     model.eval()
@@ -200,8 +215,17 @@ def latencies(
 ) -> dict[tuple[str | None, float], timing.Latency]:
     """Time every (policy, ratio) in turn, round after round, so that a drift of the machine hits all alike.
 
-    seconds: what each pair gets over all rounds, at least one forward a round. Warm-up forwards are not
-    counted; torch's Timer waits for the device before and after. -> one Latency a pair.
+    Warm-up forwards are not counted; torch's Timer waits for the device before and after.
+
+    Args:
+        model: a SelectiveViT.
+        images: (B, C, H, W), on the model's device.
+        ratios: keep ratios.
+        policies: None: the model's own.
+        precision: as resolved by `devices`.
+        seconds: what each pair gets over all rounds, at least one forward a round.
+        rounds: of timing.
+        lines: (B, 1, h, w), of a policy that is given them.
     """
     pairs = list(dict.fromkeys(itertools.product(policies, ratios)))
     # With all patches kept nothing is chosen: one measurement stands for every policy.

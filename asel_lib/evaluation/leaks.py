@@ -28,13 +28,21 @@ def leaks(
     batch_size: int = 32,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Score one checkpoint on its own test part and on that of a second 80/20 split of the same images, as another
-    process without a seed would have drawn it (`second_seed` stands for that).
+    """Score one checkpoint on its own test part, and on that of a second 80/20 split of the same images, as another
+    process without a seed would have drawn it.
 
-    model: of `checkpoints.load`, with the agent or another selector as its own. -> a row a (split, labels, mask) and
-    keep ratio: n_images, trained_on (the share of them that the model was trained on or chosen by), accuracy with its
-    interval. The labels' rows are there only where the selector is an agent that remembers a mask of every class: no
-    other can be told them.
+    Args:
+        model: of `checkpoints.load`, with the agent or another selector as its own.
+        ratios: keep ratios.
+        second_seed: stands for that process.
+        precision: as resolved by `devices`.
+        batch_size: images that share a mask.
+        progress: whether bars are shown.
+
+    Returns:
+        A row a (split, labels, mask) and keep ratio: n_images, trained_on (the share of them that the model was trained
+        on or chosen by), accuracy with its interval. The labels' rows are there only where the selector is an agent
+        that remembers a mask of every class: no other can be told them.
     """
     record = model.record
     images, split = open_recorded(record)
@@ -74,11 +82,21 @@ def leaks(
 def cached_split(
     images: int, seed: int = 42, warmup_images: int = 50_000, epochs: int = 15, batch_size: int = 64
 ) -> dict:
-    """The published notebook's third leak, played through: one generator shuffles the warm-up's batches and then draws
-    the 80/20 split of the scenes. Where the warm-up's checkpoint is cached nothing is shuffled, and the same seed gives
-    another split. (In the cached run, too, the fine-tuned checkpoint was trained on the first run's part.)
+    """The published notebook's third leak, played through.
 
-    -> test_images; moved, those that are not in the first run's test part; trained_on, their share.
+    One generator shuffles the warm-up's batches and then draws the 80/20 split of the scenes. Where the warm-up's
+    checkpoint is cached nothing is shuffled, and the same seed gives another split. (In the cached run, too, the
+    fine-tuned checkpoint was trained on the first run's part.)
+
+    Args:
+        images: how many scenes there are.
+        seed: of the generator.
+        warmup_images: of the warm-up's set.
+        epochs: of the warm-up.
+        batch_size: of the warm-up.
+
+    Returns:
+        test_images; moved, those that are not in the first run's test part; trained_on, their share.
     """
     first = _published_split(images, seed, warmup_images, epochs, batch_size)[1]
     again = _published_split(images, seed)[1]
@@ -107,13 +125,23 @@ def moved_split(
     batch_size: int = 64,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """What the third leak does to an accuracy: score one checkpoint on its own test part, and on the one that the
-    published notebook draws of the same images where the warm-up is cached, which is then not the part that the
-    checkpoint was kept from.
+    """What the third leak does to an accuracy: score one checkpoint, by its own selector, on two test parts.
 
-    model: of `checkpoints.load`; by its own selector. -> a row a part and keep ratio: trained_on (the share of its
-    images that the model was trained on or chosen by), n_images, accuracy with its interval. The moved part is also
-    told apart into what was trained on and what was not; a row is left out where there is no such image.
+    They are its own, and the one that the published notebook draws of the same images where the warm-up is cached,
+    which is not the part that the checkpoint was kept from.
+
+    Args:
+        model: of `checkpoints.load`.
+        ratios: keep ratios.
+        seed: of the published split.
+        precision: as resolved by `devices`.
+        batch_size: images a forward.
+        progress: whether bars are shown.
+
+    Returns:
+        A row a part and keep ratio: trained_on (the share of its images that the model was trained on or chosen by),
+        n_images, accuracy with its interval. The moved part is also told apart into what was trained on and what was
+        not; a row is left out where there is no such image.
     """
     record = model.record
     images, split = open_recorded(record)

@@ -27,9 +27,19 @@ class Ratio(NamedTuple):
 def in_turn(
     calls: dict[Hashable, Callable[[], object]], seconds: float = 1.0, rounds: int = 5
 ) -> dict[Hashable, np.ndarray]:
-    """ms of each call, one number a round (rounds,). seconds: what each gets over all rounds, at least one call a
-    round. Two calls first are not counted: they pay for allocation and for the choice of algorithms. torch's Timer
-    waits for the device before and after."""
+    """Time calls in turn, round after round.
+
+    Two calls first are not counted: they pay for allocation and for the choice of algorithms. torch's Timer waits for
+    the device before and after.
+
+    Args:
+        calls: name -> what is called.
+        seconds: what each gets over all rounds, at least one call a round.
+        rounds: of timing.
+
+    Returns:
+        name -> ms of a call, (rounds,).
+    """
     from torch.utils.benchmark import Timer  # here: seconds to import, and not every notebook times
 
     # Timer takes one thread unless told; a user's forward takes torch's setting.

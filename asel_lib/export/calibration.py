@@ -21,9 +21,16 @@ def calibration_images(
 ) -> tuple[list[np.ndarray], str]:
     """Images as the graph takes them, and what they are, in words.
 
-    wanted: how many images of the val part in the model's record, spread over it (of train, where the split has no
-    val), and never of test; or PIL images or paths. data: where the image set lies, if it moved.
-    ExportError for a number of a model without a record; errors of `open_recorded`, which refuses other images.
+    Args:
+        model: the exported one.
+        graph: what its file computes.
+        wanted: how many images of the val part in the model's record, spread over it (of train, where the split has no
+            val), and never of test; or PIL images or paths.
+        data: where the image set lies, if it moved.
+
+    Raises:
+        ExportError: for a number of a model without a record.
+        CheckpointError: as of `open_recorded`, which refuses other images.
     """
     if not isinstance(wanted, int):
         return [as_taken(graph, _fitted(model, image)) for image in wanted], f"{len(wanted)} images that were given"

@@ -14,19 +14,25 @@ CHOICE = "TopK"  # the operator that chooses patches
 
 
 def quantised(model, images: Sequence[np.ndarray], same_choice: bool = True):
-    """An fp32 ModelProto -> one whose products with weights are in int8: weights with a scale for each column, in
-    seven bits, activations in eight, their ranges the lowest and highest of the calibration images (each as the graph
-    takes them, without the batch dimension).
+    """A float32 ModelProto with its products with weights in int8.
 
-    Products of two activations (in attention), normalisation, activation functions and convolutions stay in float32,
-    and so do the outputs of the products. Seven bits for weights, because processors without VNNI add pairs of products
-    of eight bits in 16, which overflows. Chosen on val of RSSCN7 (rsscn7_anytime at 1 / 0.5 / 0.2; 123 images that it
-    was not calibrated on; root mean square by which the logits move): 0.029 / 0.034 / 0.036; with the products' outputs
-    in int8 0.038 / 0.043 / 0.051; with every operator 0.147 / 0.155 / 0.203, and 4, 1 and 3 answers fewer right. The
-    eighth bit (0.029 / 0.033 / 0.033), ranges by percentile or entropy, and ranges taken anew for each batch are level.
+    Weights have a scale for each column and seven bits, activations eight, their ranges the lowest and highest of the
+    calibration images. Products of two activations (in attention), normalisation, activation functions and convolutions
+    stay in float32, and so do the outputs of the products.
 
-    same_choice: what patches are chosen by stays in float32, so that the same ones are kept.
-    ExportError without an image.
+    Seven bits for weights, because processors without VNNI add pairs of products of eight bits in 16, which overflows.
+    Chosen on val of RSSCN7 (rsscn7_anytime at 1 / 0.5 / 0.2; 123 images that it was not calibrated on; root mean square
+    by which the logits move): 0.029 / 0.034 / 0.036; with the products' outputs in int8 0.038 / 0.043 / 0.051; with
+    every operator 0.147 / 0.155 / 0.203, and 4, 1 and 3 answers fewer right. The eighth bit (0.029 / 0.033 / 0.033),
+    ranges by percentile or entropy, and ranges taken anew for each batch are level.
+
+    Args:
+        model: the ModelProto.
+        images: of the calibration, each as the graph takes them, without the batch dimension.
+        same_choice: whether what patches are chosen by stays in float32, so that the same ones are kept.
+
+    Raises:
+        ExportError: without an image.
     """
     from onnxruntime import quantization
 

@@ -48,18 +48,28 @@ def export(
     name: str = "",
 ) -> Exported:
     """Write `<name>[_<policy>]_<ratio>.onnx`, with int8 also `..._int8.onnx`, and what a user needs beside them:
-    predict.py, pixels.py, README.md, the licence. Any number of images goes in; an image's answer does not depend on
-    the others.
+    predict.py, pixels.py, README.md, the licence.
 
-    model: a checkpoint's name or path, or a model with `classes`. keep_ratio: a number in (0, 1]. policy: None for the
-    model's own selector; one that draws at random keeps, in the file, each image's first draw.
-    preprocessing: the file takes uint8 images (B, H, W, 3) of the model's size and normalises them; else float32
-    (B, 3, H, W), normalised. Resizing is predict.py's, by Pillow.
-    calibration: of int8: how many images of the checkpoint's own val part, spread over it (its training part, where the
-    split has no val), never of test; or a list of images or paths. data: where the image set lies, if it moved.
-    name: of a model without a record.
-    ExportError where the extra `export` is not installed, a graph cannot be captured, or onnxruntime's logits are not
-    the model's to 1e-4; ValueError for a bad ratio or policy; errors of `checkpoints.load` and `open_recorded`.
+    Any number of images goes in; an image's answer does not depend on the others.
+
+    Args:
+        model: a checkpoint's name or path, or a model with `classes`.
+        keep_ratio: a number in (0, 1].
+        folder: where to.
+        policy: None: the model's own selector; one that draws at random keeps, in the file, each image's first draw.
+        int8: whether the smaller file is written too.
+        preprocessing: whether the file takes uint8 images (B, H, W, 3) of the model's size and normalises them; else
+            float32 (B, 3, H, W), normalised. Resizing is predict.py's, by Pillow.
+        calibration: of int8: how many images of the checkpoint's own val part, spread over it (its training part, where
+            the split has no val), never of test; or a list of images or paths.
+        data: where the image set lies, if it moved.
+        name: of a model without a record.
+
+    Raises:
+        ExportError: where the extra `export` is not installed, a graph cannot be captured, or onnxruntime's logits are
+            not the model's to 1e-4.
+        ValueError: for a bad ratio or policy.
+        CheckpointError: as of `checkpoints.load` and `open_recorded`.
     """
     require()
     model = model if isinstance(model, SelectiveViT) else checkpoints.load(model)

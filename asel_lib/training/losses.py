@@ -21,9 +21,13 @@ def class_weights(labels: Tensor, classes: int) -> Tensor:
 def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None, reduction: str = "mean") -> Tensor:
     """Cross entropy in float32, each image's times the weight of its class.
 
-    logits (B, classes), labels (B,), weights (classes,) or None. reduction "mean": over the images of the batch, not
-    over their weights as torch has it, by which a batch of rare classes alone would count no more than any other and
-    the parts of a batch would not add up to it; "sum"; "none": (B,).
+    Args:
+        logits: (B, classes).
+        labels: (B,).
+        weights: (classes,), of the classes; None: all alike.
+        reduction: "mean": over the images of the batch, not over their weights as torch has it, by which a batch of
+            rare classes alone would count no more than any other and the parts of a batch would not add up to it;
+            "sum"; "none": (B,).
     """
     if weights is None:
         return F.cross_entropy(logits.float(), labels, reduction=reduction)

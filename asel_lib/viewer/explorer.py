@@ -15,7 +15,7 @@ from asel_lib.data import samples
 from asel_lib.data.read_image import read_image
 from asel_lib.errors import AselError, DatasetError
 from asel_lib.selection import keep_count
-from asel_lib.viewer.look import View, look, policies, sheet
+from asel_lib.viewer.look import Seen, look, policies, sheet
 from asel_lib.viewer.markup import sentence
 from asel_lib.viewer.panel import Panel, line
 
@@ -87,7 +87,7 @@ class Explorer:
             raise ValueError(f"no image {name!r}: expected one of {', '.join(self.choices)}")
         self._chosen = name
 
-    def view(self) -> View:
+    def view(self) -> Seen:
         """What is to be seen at the present setting."""
         return look(self.model, self._tensor(), self.keep_ratio, self.policy)
 

@@ -31,14 +31,20 @@ _COUNTED: WeakKeyDictionary = WeakKeyDictionary()  # model -> {(size, ratio, pol
 
 
 @dataclass(frozen=True)
-class View:
+class Seen:
     """What `look` saw.
 
-    shown: the image with dropped patches greyed; heat: what patches are kept by, from low (dark blue) to high (yellow),
-    the kept ones framed, or None; heat_of: what that is, or why there is none; kept, patches: how many were kept, of
-    how many (of a policy that takes tokens out between the blocks, those left at the end); top: the three most probable
-    classes and their probabilities, best first; gmacs: of this image, 1e9 multiply-accumulates; share: that over the
-    GMACs of all patches; ms: of one forward of this image, median.
+    Args:
+        shown: the image with dropped patches greyed.
+        heat: what patches are kept by, from low (dark blue) to high (yellow), the kept ones framed; None: there is
+            nothing.
+        heat_of: what that is, or why there is none.
+        kept: how many patches were kept; of a policy that takes tokens out between the blocks, those left at the end.
+        patches: of how many.
+        top: the three most probable classes and their probabilities, best first.
+        gmacs: of this image, 1e9 multiply-accumulates.
+        share: that over the GMACs of all patches.
+        ms: of one forward of this image, median.
     """
 
     shown: Image.Image
@@ -52,10 +58,17 @@ class View:
     ms: float
 
 
-def look(model, image: Image.Image | Tensor, keep_ratio: float, policy: str | None = None) -> View:
-    """model: as from `asel_lib.load`; image: a PIL image, or what model.transform made of it, (3, S, S).
+def look(model, image: Image.Image | Tensor, keep_ratio: float, policy: str | None = None) -> Seen:
+    """One image through a model at one keep ratio.
 
-    ValueError for a keep ratio outside (0, 1], an unknown policy or one that does not suit the model.
+    Args:
+        model: as from `asel_lib.load`.
+        image: a PIL image, or what model.transform made of it, (3, S, S).
+        keep_ratio: in (0, 1].
+        policy: None: the model's own.
+
+    Raises:
+        ValueError: for a keep ratio outside (0, 1], an unknown policy or one that does not suit the model.
     """
     kept = keep_count(model.patch_embed.num_patches, keep_ratio)  # a bad ratio is an error before any work
     tensor = image if isinstance(image, Tensor) else model.transform(image)
@@ -74,7 +87,7 @@ def look(model, image: Image.Image | Tensor, keep_ratio: float, policy: str | No
     pixels = _pixels(tensor, model.patch_drop.mean, model.patch_drop.std)
     probabilities, winners = logits[0].softmax(dim=0).topk(min(BEST, logits.shape[1]))
     gmacs = _gmacs(model, tuple(images.shape[-2:]), keep_ratio, policy)
-    return View(
+    return Seen(
         shown=Image.fromarray(greyed(pixels, places, grid)),
         heat=None if scores is None else _heat(scores[0], grid, pixels.shape[:2], places),
         heat_of=heat_of,

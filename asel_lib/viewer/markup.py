@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 from PIL import Image
 
-from asel_lib.viewer.look import View
+from asel_lib.viewer.look import Seen
 
 _TEMPLATES = Environment(loader=PackageLoader(__package__), autoescape=True)
 
@@ -22,19 +22,19 @@ def style() -> str:
     return Markup("<style>{}</style>").format(Markup(css))
 
 
-def kept(view: View, image: str) -> str:
+def kept(view: Seen, image: str) -> str:
     said = f"{view.kept} of {view.patches} patches kept"
     return _picture(view.shown, alt=f"{image}: {said}, the others greyed", said=said)
 
 
-def heat(view: View) -> str:
+def heat(view: Seen) -> str:
     if view.heat is None:
         return _filled("no_picture.html", why=view.heat_of)
     alt = f"heat map of the patches: {view.heat_of}"
     return _picture(view.heat, alt=alt, said=view.heat_of, colours=True, framed=view.kept < view.patches)
 
 
-def answer(view: View) -> str:
+def answer(view: Seen) -> str:
     """The most probable classes and what the answer cost, with a bar each; the numbers stand beside the bars."""
     return _filled(
         "answer.html",
@@ -51,7 +51,7 @@ def message(text: str) -> str:
     return _filled("message.html", text=text)
 
 
-def sentence(checkpoint: str, image: str, keep_ratio: float, view: View) -> str:
+def sentence(checkpoint: str, image: str, keep_ratio: float, view: Seen) -> str:
     label, probability = view.top[0]
     return (
         f"{checkpoint}, {image}, keep ratio {keep_ratio:g}: {label} {probability:.1%} from {view.kept} of "

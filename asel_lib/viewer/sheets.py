@@ -26,12 +26,17 @@ def kept_patches_sheet(
     policy: str | None = None,
     lines=None,
 ) -> Figure:
-    """Images as columns, keep ratios as rows: dropped patches greyed, the prediction above (✓ right, ✗ wrong; without
-    labels the prediction alone).
+    """Images as columns, keep ratios as rows: dropped patches greyed, the prediction above. The first 8 are shown.
 
-    images (n, C, S, S) normalised, on the model's device; pixels (n, S', S', 3) uint8, the same images to
-    look at; labels (n,) numbers of `classes`; lines (n, 1, h, w) for a selector that does not draw them itself. The
-    first 8 are shown.
+    Args:
+        model: a SelectiveViT.
+        images: (n, C, S, S), normalised, on the model's device.
+        pixels: (n, S', S', 3) uint8, the same images to look at.
+        labels: (n,), numbers of `classes`: predictions are marked ✓ right or ✗ wrong; None: they are not.
+        classes: their names.
+        ratios: keep ratios.
+        policy: None: the model's own.
+        lines: (n, 1, h, w), for a selector that does not draw them itself.
     """
     import torch
 
@@ -70,11 +75,17 @@ def kept_patches_sheet(
 
 @styled
 def weights_sheet(model, images, pixels: np.ndarray, ratio: float = 0.2, average: float | None = None) -> Figure:
-    """How a trained selector chooses: a row an image, colour | log-weights | kept patches, and with `average` what
-    keep_ratio="auto:<average>" keeps. The first 6 are shown.
+    """How a trained selector chooses: a row an image, colour | log-weights | kept patches. The first 6 are shown.
 
-    images (n, C, S, S) normalised, on the model's device; pixels (n, S', S', 3) uint8, the same to look at. Each
-    image's log-weights from its lowest (dark) to its highest. ValueError where the selector has none.
+    Args:
+        model: a SelectiveViT.
+        images: (n, C, S, S), normalised, on the model's device.
+        pixels: (n, S', S', 3) uint8, the same to look at.
+        ratio: keep ratio.
+        average: of a further picture a row, what keep_ratio="auto:<average>" keeps; None: none.
+
+    Raises:
+        ValueError: where the selector has no log-weights.
     """
     import torch
 
@@ -122,9 +133,11 @@ def patch_sheet(
     """What a policy keeps, a row an image: colour | line drawing, of a line-guided one | scores | kept patches, the
     drawing's centre of gravity marked by a cross. The first 6 are shown.
 
-    table: rows of `evaluation.patches.kept_patches`, of one policy of one checkpoint; pixels: image -> (S, S, 3)
-    uint8. An image that is not among them is not drawn: its kept patches are shown on a neutral ground, and the sheet
-    says so. drawn: image -> its line drawing (h, w) in [0, 1]; None: `xdog` and `sobel` are drawn of the pixels.
+    Args:
+        table: rows of `evaluation.patches.kept_patches`, of one policy of one checkpoint.
+        pixels: image -> (S, S, 3) uint8. An image that is not among them is not drawn: its kept patches are shown on a
+            neutral ground, and the sheet says so.
+        drawn: image -> its line drawing (h, w) in [0, 1]; None: `xdog` and `sobel` are drawn of the pixels.
     """
     rows = table.head(6).to_dict("records")
     if not rows:

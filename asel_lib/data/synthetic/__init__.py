@@ -44,9 +44,12 @@ VERSION = 1  # of the drawing: raised whenever the same (seed, index) gives anot
 
 @dataclass(frozen=True)
 class Scene:
-    """image (H, W, 3) uint8; label: index into CLASSES; mask (H, W) bool, every pixel that the object touches.
+    """A scene and what decides its class.
 
-    The object includes its shadow, and for a ship the foam around it.
+    Args:
+        image: (H, W, 3) uint8.
+        label: index into CLASSES.
+        mask: (H, W) bool, every pixel that the object touches, with its shadow, and for a ship the foam around it.
     """
 
     image: np.ndarray

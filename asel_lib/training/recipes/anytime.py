@@ -24,7 +24,7 @@ from asel_lib.training.losses import cross_entropy
 from asel_lib.training.sharding import Shard, TrainBatch, batch_generator, zero_loss
 from asel_lib.training.supervised import SupervisedRun
 
-VALUES = 3.0  # how far apart the log-weights of patches are for a difference of 1 in log-likelihood, N patches alike
+VALUES = 3.0  # signal "values": the loss is (VALUES * (error_2 - error_1) - (sum_1 - sum_2) / N)^2, sums of log-weights
 
 
 @settings
@@ -187,8 +187,8 @@ class AnytimeRun(SupervisedRun):
 
         policy_gradient: REINFORCE, each set's baseline the other, and a bonus for weights that leave the choice open.
         against_random: the same, but the second set, the baseline, is drawn uniformly.
-        values: the difference of the sums of the weights is to be that of the log-likelihoods times VALUES / N, so that
-        a weight becomes what a patch adds on average (as FastSHAP's Shapley values, Jethani et al. 2022).
+        values: (VALUES * (error_2 - error_1) - (sum_1 - sum_2) / N)^2, with the sums of the two sets' log-weights, so
+        that a weight becomes what a patch adds on average (as FastSHAP's Shapley values, Jethani et al. 2022).
         """
         better = errors[1] - errors[0]  # how much the first set's reward is above the second's
         if self.anytime.signal == "values":
