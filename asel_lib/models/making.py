@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from timm.data import create_transform, resolve_model_data_config
 from torch import nn
 
+from asel_lib.data.batches import Transform
 from asel_lib.data.batches import transform as own_transform
 from asel_lib.models.families import family_of
 from asel_lib.models.kept_embed import KeptPatchEmbed
@@ -44,6 +45,8 @@ def make_selective(
         raise ValueError(f"classes is {classes!r}: expected the names of the head's {model.num_classes} outputs")
     made.classes = None if classes is None else tuple(map(str, classes))
     made.transform = transform or _transform(made)
+    if isinstance(transform, Transform):
+        made.patch_drop.mean, made.patch_drop.std = transform.mean, transform.std
     vars(model).clear()
     vars(model).update(vars(made))
     model.__class__ = type(made)

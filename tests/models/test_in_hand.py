@@ -1,7 +1,6 @@
 """What people do with a timm model, done with one that was made selective; what cannot work is a named error."""
 
 import copy
-import importlib.util
 
 import numpy as np
 import pytest
@@ -188,10 +187,8 @@ def test_an_adapter_around_the_embedding_counts_where_only_kept_patches_are_embe
     torch.testing.assert_close(model(images(), kept=kept), expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="peft is not installed: pip install peft")
 def test_pefts_lora_trains_adapters_and_the_model_stays_selective():
-    import peft
-
+    peft = pytest.importorskip("peft", reason="peft is not installed: pip install peft", exc_type=ImportError)
     model = peft.get_peft_model(made(), peft.LoraConfig(r=2, target_modules=["qkv", "proj"]))
     model(images(), keep_ratio=0.5).sum().backward()
     assert all("lora_" in name for name, p in model.named_parameters() if p.grad is not None)
