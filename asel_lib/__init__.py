@@ -15,6 +15,7 @@ _PUBLIC = {
     "load": "asel_lib.checkpoints",
     "load_published": "asel_lib.author_checkpoints",
     "SelectiveViT": "asel_lib.models",
+    "make_selective": "asel_lib.models",
 }
 __all__ = ["__version__", *_PUBLIC]
 

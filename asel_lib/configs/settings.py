@@ -76,6 +76,18 @@ class ModelSettings:
     selector: str = "learned"
     """The policy that is trained along, and used where no other is asked for."""
 
+    def __post_init__(self):
+        if (channels := self.timm.get("in_chans", 3)) != 3:
+            raise ValueError(
+                f"in_chans is {channels!r}: image files are read as RGB, and a profile trains models of 3 channels; "
+                "one of others is trained from your own tensors (asel_lib.make_selective)"
+            )
+        if rate := self.timm.get("patch_drop_rate"):
+            raise ValueError(
+                f"patch_drop_rate is {rate!r}: the selector chooses patches in timm's slot for dropping them; leave it "
+                "out, and give the training's keep ratios as ratio_low and ratio_high"
+            )
+
 
 @settings
 class StageSettings:

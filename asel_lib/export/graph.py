@@ -1,7 +1,6 @@
 """A model at one keep ratio, laid out so that a runtime for inference finds little to do beside the arithmetic."""
 
 import torch
-from timm.layers import Attention
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
@@ -9,6 +8,7 @@ from asel_lib.data.batches import normalised
 from asel_lib.models.at_ratio import AtRatio
 from asel_lib.models.kept_embed import KeptPatchEmbed
 from asel_lib.selection import Call, keep_count, policy_string
+from asel_lib.selection._blocks import is_plain
 from asel_lib.selection.call import Tokens
 
 
@@ -41,24 +41,26 @@ class Deployed(AtRatio):
         if reduces:
             chooser.check(model)
             self.reducer = chooser
-        plain = all(_is_plain(block) for block in model.blocks) and not reduces
+        plain = all(_is_open(block) for block in model.blocks) and not reduces
         by_class = plain and model.global_pool == "token" and model.attn_pool is None
         last = len(model.blocks) - 1
-        self.blocks = nn.ModuleList(
-            OpenBlock(block, only_first=by_class and number == last) if plain else block
-            for number, block in enumerate(model.blocks)
-        )
+        self.opened = None
+        if plain:
+            opened = (OpenBlock(block, by_class and number == last) for number, block in enumerate(model.blocks))
+            self.opened = nn.ModuleList(opened)
 
     def forward(self, images: Tensor) -> Tensor:
         if self.preprocessing:
             images = normalised(images.permute(0, 3, 1, 2), self.model.patch_drop.mean, self.model.patch_drop.std)
-        tokens = self.tokens(images)
+        tokens, rotary = self.tokens(images)
         if self.reducer is not None:
             places = torch.arange(self.patches, device=images.device).expand(images.shape[0], -1)
             held = Tokens(tokens, self.model.num_prefix_tokens, places)
             tokens = self.reducer.reduce(self.model.blocks, held, Call(self.asked)).all
+        elif self.opened is None:
+            tokens = self.model.run_blocks(tokens, rotary)
         else:
-            for block in self.blocks:
+            for block in self.opened:
                 tokens = block(tokens)
         return self.model.forward_head(self.model.norm(tokens))
 
@@ -114,6 +116,9 @@ def _linear(weight: Tensor, bias: Tensor | None, scale: float = 1.0) -> nn.Linea
     return made
 
 
-def _is_plain(block: nn.Module) -> bool:
-    """Whether it is what OpenBlock writes out."""
-    return type(block) is Block and type(block.attn).forward is Attention.forward
+def _is_open(block: nn.Module) -> bool:
+    """Whether it does what OpenBlock writes out. Where something was put around a part that is read there (LoRA's
+    adapters, hooks, parametrisations), the block itself is traced."""
+    if not is_plain(block) or type(block.attn.qkv) is not nn.Linear:
+        return False
+    return not any(part._forward_hooks or part._forward_pre_hooks for part in (block, block.attn, block.attn.qkv))

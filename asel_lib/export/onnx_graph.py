@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -13,13 +14,15 @@ OPSET = 20  # the first with Gelu as one operator
 TOLERANCE = 1e-4  # of the logits, float32
 
 
-def traced(module: nn.Module, images: Tensor, what: str):
+def traced(module: nn.Module, images: Tensor, what: str, model: Callable[[Tensor], Tensor] | None = None):
     """The ONNX model (a ModelProto, no metadata yet) of `module`, for any number of images like `images` (B >= 2).
 
-    ExportError names `what` where its graph cannot be captured, or answers otherwise than the module does.
+    model: images -> the logits that the file must give, of the model that `module` was made of; None: `module`'s own.
+    ExportError names `what` where its graph cannot be captured, or answers otherwise than the model does.
     """
     with torch.inference_mode():
-        expected = module(images).numpy()  # also lays ready what a first call lays ready
+        expected = module(images)  # also lays ready what a first call lays ready
+        expected = (expected if model is None else model(images)).numpy()
     try:
         with warnings.catch_warnings(), quiet("torch.onnx", "onnxscript", "torch._export", "torch.export"):
             warnings.simplefilter("ignore")
@@ -45,8 +48,9 @@ def traced(module: nn.Module, images: Tensor, what: str):
         gap = float(np.abs(answers(model, part.numpy()) - expected[: len(part)]).max())
         if not gap <= TOLERANCE:
             raise ExportError(
-                f"{what}: onnxruntime's logits differ from torch's by {gap:.2g}, more than {TOLERANCE:g}; export it "
-                "with another policy, or with another version of torch or onnxruntime"
+                f"{what}: onnxruntime's logits differ from torch's by {gap:.2g}, more than {TOLERANCE:g}; merge it "
+                "into the weights, where something was put around the model's parts; else export it with another "
+                "policy, or with another version of torch or onnxruntime"
             )
     return model
 

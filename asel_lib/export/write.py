@@ -12,6 +12,7 @@ import torch
 
 from asel_lib import __version__, checkpoints, paths, reproducibility
 from asel_lib.data import pixels
+from asel_lib.data.batches import Transform, normalised
 from asel_lib.errors import ExportError
 from asel_lib.export.calibration import IMAGES, calibration_images
 from asel_lib.export.describe import metadata, readme
@@ -67,7 +68,7 @@ def export(
 
     Raises:
         ExportError: where the extra `export` is not installed, a graph cannot be captured, or onnxruntime's logits are
-            not the model's to 1e-4.
+            not those of `model(images, keep_ratio, policy)` to 1e-4, or predict.py could not prepare its images.
         ValueError: for a bad ratio or policy.
         CheckpointError: as of `checkpoints.load` and `open_recorded`.
     """
@@ -78,12 +79,21 @@ def export(
             f"model.classes is {model.classes!r}: expected the names of its {model.num_classes} classes, which go into "
             "the file; set them, or load the model with asel_lib.load(name)"
         )
-    graph = Deployed(copy.deepcopy(model).cpu().float(), keep_ratio, policy, preprocessing).eval()
+    _check_images(model)
+    held = copy.deepcopy(model).cpu().float().eval()
+    graph = Deployed(held, keep_ratio, policy, preprocessing).eval()
     name = name or (model.record or {}).get("name") or "model"
     about = metadata(model, graph, name)
     # First of all, so that a missing image set is an error before any work.
     images, source = calibration_images(model, graph, calibration, data) if int8 else ([], "")
-    plain = traced(graph, _noise(graph), f"{name} with {about['selector']!r} at keep ratio {keep_ratio:g}")
+
+    def asked(images: torch.Tensor) -> torch.Tensor:
+        """What the model itself answers, to whose parts the graph may not do justice."""
+        if preprocessing:
+            images = normalised(images.permute(0, 3, 1, 2), held.patch_drop.mean, held.patch_drop.std)
+        return held(images, keep_ratio, policy)
+
+    plain = traced(graph, _noise(graph), f"{name} with {about['selector']!r} at keep ratio {keep_ratio:g}", asked)
     chosen_by = "_" + re.sub(r"[^A-Za-z0-9.]+", "_", policy) if policy else ""
     file = Path(folder, f"{name}{chosen_by}_{keep_ratio:g}.onnx")
     small = file.with_name(f"{file.stem}_int8.onnx") if int8 else None
@@ -116,12 +126,28 @@ def require() -> None:
         )
 
 
+def _check_images(model: SelectiveViT) -> None:
+    """ExportError where predict.py could not prepare images as this model has them."""
+    channels = model.patch_embed.proj.weight.shape[1] if hasattr(model.patch_embed.proj, "weight") else 3
+    if channels != 3:
+        raise ExportError(
+            f"the model takes images of {channels} channels, and the exported predict.py reads RGB: export "
+            "asel_lib.models.at_ratio.AtRatio(model, keep_ratio) with torch.onnx.export yourself"
+        )
+    if model.transform is not None and not isinstance(model.transform, Transform):
+        raise ExportError(
+            f"model.transform is a {type(model.transform).__name__}, which the exported predict.py cannot repeat: it "
+            "resizes by Pillow's bicubic to a square and normalises; set model.transform = "
+            "asel_lib.data.batches.transform(size, mean, std), if that is what the model was trained with"
+        )
+
+
 def _noise(graph: Deployed) -> torch.Tensor:
     """Three images as the graph takes them."""
     chance, (height, width) = reproducibility.generator("export"), graph.model.patch_embed.img_size
     if graph.preprocessing:
         return torch.randint(0, 256, (3, height, width, 3), dtype=torch.uint8, generator=chance)
-    return torch.randn(3, graph.model.patch_embed.proj.in_channels, height, width, generator=chance)
+    return torch.randn(3, 3, height, width, generator=chance)
 
 
 def _with(model, about: dict[str, str]):

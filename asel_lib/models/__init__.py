@@ -2,9 +2,10 @@
 
 from asel_lib.models.agent_vit import AgentViT
 from asel_lib.models.line_guided_vit import SelectiveMagnoViT
+from asel_lib.models.making import make_selective
 from asel_lib.models.selective_vit import SelectiveViT
 
-__all__ = ["AgentViT", "SelectiveMagnoViT", "SelectiveViT", "build"]
+__all__ = ["AgentViT", "SelectiveMagnoViT", "SelectiveViT", "build", "make_selective"]
 
 
 def build(

@@ -4,11 +4,11 @@ import torch
 from timm.layers import Attention
 from torch import Tensor, nn
 
+from asel_lib.models.families.vision_transformer import SelectiveVisionTransformer
 from asel_lib.models.kept_embed import KeptPatchEmbed, take_patches
-from asel_lib.models.selective_vit import SelectiveViT
 
 
-class AgentViT(SelectiveViT):
+class AgentViT(SelectiveVisionTransformer):
     """The published network on timm's VisionTransformer, so that all of SelectiveViT's methods are its own.
 
     dim 128, 6 blocks, 8 heads of 64 (wider inside than `dim`), MLP 512, fixed 2-d sine-cosine positions, no class

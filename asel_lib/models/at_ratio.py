@@ -46,19 +46,18 @@ class AtRatio(nn.Module):
         with torch.no_grad():
             shape = self.grid if model.dynamic_img_size else (self.patches,)
             empty = next(model.parameters()).new_zeros(1, *shape, model.embed_dim)
-            placed = model._pos_embed(empty)  # what timm's own adds to nothing: prefix tokens, position embeddings
+            placed = model.placed(empty)  # what timm's own adds to nothing: prefix tokens, position embeddings
         prefix, places = placed.split([model.num_prefix_tokens, self.patches], dim=1)
         self.register_buffer("prefix", prefix, persistent=False)
         self.register_buffer("places", places[0], persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        tokens = self.tokens(images)
-        for block in self.model.blocks:
-            tokens = block(tokens)
+        tokens = self.model.run_blocks(*self.tokens(images))
         return self.model.forward_head(self.model.norm(tokens))
 
-    def tokens(self, images: Tensor) -> Tensor:
-        """What the first block sees: prefix tokens and the kept patches, (B, P + K, D)."""
+    def tokens(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What the first block sees: prefix tokens and the kept patches, (B, P + K, D), and the latter's rotary
+        positions, where the model has some."""
         model, pixels = self.model, images.to(self.places.dtype)
 
         def embed() -> Tensor:
@@ -66,6 +65,7 @@ class AtRatio(nn.Module):
 
         if self.keep == self.patches:
             tokens = embed()
+            kept = torch.arange(self.patches, device=images.device).expand(images.shape[0], -1)
         else:
             view = View(
                 images,
@@ -81,7 +81,7 @@ class AtRatio(nn.Module):
                 tokens = gather_patches(view.tokens()[1], kept)
         # shape[0], here and in what is called: len() would make a tracer take the batch for a constant
         tokens = torch.cat([self.prefix.expand(images.shape[0], -1, -1).to(tokens.dtype), tokens], dim=1)
-        return model.norm_pre(tokens)
+        return model.norm_pre(tokens), model.rotary(self.grid, kept)
 
     def embed(self, pixels: Tensor) -> Tensor:
         """All patches, (B, N, D), without their positions."""

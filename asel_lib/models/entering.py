@@ -46,5 +46,5 @@ def _positions(model, patches: Tensor, grid: tuple[int, int]) -> tuple[Tensor, T
     """The prefix tokens (B, P, D) and the position embeddings of all patches (B, N, D), for embedded `patches`."""
     # What timm's own method adds to nothing is the position embedding, resampled if need be, behind the prefix.
     shape = grid if model.dynamic_img_size else (prod(grid),)
-    added = model._pos_embed(patches.new_zeros(1, *shape, model.embed_dim)).expand(patches.shape[0], -1, -1)
+    added = model.placed(patches.new_zeros(1, *shape, model.embed_dim)).expand(patches.shape[0], -1, -1)
     return added.split([model.num_prefix_tokens, prod(grid)], dim=1)

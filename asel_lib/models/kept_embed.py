@@ -38,7 +38,11 @@ class KeptPatchEmbed(PatchEmbed):
 
     def project(self, patches: Tensor) -> Tensor:
         """Pixels of patches (B, K, C, h, w) -> tokens (B, K, D)."""
-        return self.norm(F.linear(patches.flatten(2), self.proj.weight.flatten(1), self.proj.bias))
+        if type(self.proj) is nn.Conv2d:
+            return self.norm(F.linear(patches.flatten(2), self.proj.weight.flatten(1), self.proj.bias))
+        # What was put around the convolution, an adapter say, is asked itself.
+        embedded = self.proj(patches.flatten(0, 1)).flatten(1)
+        return self.norm(embedded.unflatten(0, (patches.shape[0], patches.shape[1])))
 
 
 def take_patches(images: Tensor, kept: Tensor, patch_size: tuple[int, int]) -> Tensor:

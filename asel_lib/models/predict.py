@@ -58,7 +58,10 @@ def predict_images(
         UnreadableImages: names the images that cannot be read by their places in the list, and carries the answers.
     """
     if model.transform is None or model.classes is None:
-        raise ValueError("predict needs the model's transform and classes: load it with asel_lib.load(name)")
+        raise ValueError(
+            "predict needs the model's transform and classes: load it with asel_lib.load(name), or give them to "
+            "asel_lib.make_selective(model, transform=..., classes=...); without either call model(images, keep_ratio)"
+        )
     device, failed = next(model.parameters()).device, {}
     found: list[Prediction | None] = [None] * len(inputs.checked(images, on_error))
     with evaluating(model):

@@ -1,28 +1,27 @@
-"""SelectiveViT: a timm VisionTransformer whose blocks see only the patches that a selector keeps."""
+"""SelectiveViT: a timm Vision Transformer whose blocks see only the patches that a selector keeps."""
 
 from collections.abc import Iterable, Sequence
 from math import prod
 
 import timm
 import torch
-from timm.models import checkpoint_seq
-from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 
 from asel_lib.models.adaptive import adaptive
 from asel_lib.models.entering import entering
-from asel_lib.models.kept_embed import KeptPatchEmbed, grid_of
+from asel_lib.models.kept_embed import grid_of
+from asel_lib.models.making import taken_over
 from asel_lib.models.predict import evaluating, predict_images
-from asel_lib.selection import Call, PatchSelector, Selection, View, budget, create, keep_count, stable_topk
+from asel_lib.selection import Call, PatchSelector, Selection, View, budget, keep_count, stable_topk
 from asel_lib.selection.call import Tokens
 from asel_lib.selection.slot import PatchSelection, choose
 
 
-class SelectiveViT(VisionTransformer):
-    """Any timm model of class VisionTransformer, by name; position embedding, class and register tokens,
+class SelectiveViT(nn.Module):
+    """Any timm model of a family in `models.families`, by name; position embedding, class and register tokens,
     `dynamic_img_size`, `forward_head` and the rest of its methods are timm's own. Where a selector does not look at the
     patches (random, central, line_guided, glance), only the kept ones are embedded. A call changes nothing in the
-    model, so that several threads can use it.
+    model, so that several threads can use it. The object is of its family's subclass, and of timm's class.
 
         SelectiveViT("vit_tiny_patch16_224", num_classes=10, selector="learned")
 
@@ -36,32 +35,25 @@ class SelectiveViT(VisionTransformer):
         timm_kwargs: go to timm.
 
     Raises:
-        ValueError: the model is not of class VisionTransformer, or does not suit the selector.
+        ValueError: the model is of no known family, or does not suit the selector.
     """
 
     classes: tuple[str, ...] | None = None
     transform = None
     record: dict | None = None
     budgets: dict[float, float] = {}  # keep ratio on average -> factor, see selection.budget.lengths
+    slot = PatchSelection  # what fills timm's `patch_drop`
 
     def __init__(
         self, architecture: str, num_classes: int, selector: str = "learned", pretrained: bool = False, **timm_kwargs
     ):
+        # timm builds by name through a factory; taking over what it built makes this very object that model, without a
+        # wrapper (state-dict names stay timm's) and without a copy of its constructor's arguments.
         built = timm.create_model(architecture, num_classes=num_classes, pretrained=pretrained, **timm_kwargs)
-        if type(built) is not VisionTransformer:
-            raise ValueError(
-                f"{architecture!r} is a {type(built).__name__}: expected a timm model of class VisionTransformer "
-                "(vit_*, deit_* without 'distilled', deit3_*, dinov2 ...)"
-            )
-        # timm builds by name through a factory; taking over what it built makes this very object that model,
-        # without a wrapper (state-dict names stay timm's) and without a copy of its constructor's arguments.
-        self.__dict__.update(built.__dict__)
-        self.architecture = architecture
-        normalised_by = self.pretrained_cfg["mean"], self.pretrained_cfg["std"]
-        self.patch_drop = PatchSelection(create(selector, self.embed_dim), self.embed_dim, *normalised_by)
-        if KeptPatchEmbed.fits(self.patch_embed):
-            self.patch_embed = KeptPatchEmbed.taking_over(self.patch_embed)
-        self.selector.attach(self)
+        made = taken_over(built, selector, architecture)
+        vars(self).update(vars(made))
+        if not isinstance(self, type(made)):
+            self.__class__ = type(made)
 
     @property
     def selector(self) -> PatchSelector:
@@ -107,12 +99,8 @@ class SelectiveViT(VisionTransformer):
                 take, drawings or indices of a wrong shape or range.
         """
         if isinstance(keep_ratio, str):
-            if self.training or kept is not None or lines is not None or mode != "gather" or not len(images):
-                raise ValueError(
-                    f"keep_ratio={keep_ratio!r} is for images of a model in eval mode, without kept, lines or mode: "
-                    "call model.eval(), and leave these out"
-                )
-            logits, selection = adaptive(self, images, budget.average_of(keep_ratio), policy, draw_index)
+            call = Call(1.0, policy, lines, draw_index, kept, mode)
+            logits, selection = adaptive(self, images, keep_ratio, call)
         else:
             call = Call(keep_ratio, policy, lines, draw_index, kept, mode, generator)
             features, selection = self._features(images, call)
@@ -148,11 +136,22 @@ class SelectiveViT(VisionTransformer):
             raise ValueError("attn_mask and is_causal are for all patches: leave out keep_ratio and kept")
         return super().forward_features(images, attn_mask, is_causal)
 
-    def run_blocks(self, tokens: Tensor) -> Tensor:
+    def placed(self, embedded: Tensor) -> Tensor:
+        """What timm makes of all embedded patches: positions added, prefix tokens first, (B, P + N, D)."""
+        return self._pos_embed(embedded)
+
+    def rotary(self, grid: tuple[int, int], places: Tensor) -> Tensor | None:
+        """What the blocks get beside tokens that are the patches `places` (B, n) of a grid; None: nothing."""
+
+    def run_blocks(self, tokens: Tensor, rotary: Tensor | None = None) -> Tensor:
         """(B, T, D) tokens through all blocks, as timm runs them."""
-        if self.grad_checkpointing and not torch.jit.is_scripting():
-            return checkpoint_seq(self.blocks, tokens)
-        return self.blocks(tokens)
+        raise NotImplementedError  # the family's
+
+    def reset_classifier(self, num_classes: int, *arguments, **options) -> None:
+        """timm's; names of classes that are no longer the head's are forgotten."""
+        super().reset_classifier(num_classes, *arguments, **options)
+        if self.classes is not None and len(self.classes) != num_classes:
+            self.classes = self.record = None
 
     def view(
         self,
@@ -176,9 +175,9 @@ class SelectiveViT(VisionTransformer):
 
         def embed() -> Tensor:
             if train_embedding:
-                return self._pos_embed(self.patch_embed(images))
+                return self.placed(self.patch_embed(images))
             with torch.no_grad():
-                tokens = self._pos_embed(self.patch_embed(images))
+                tokens = self.placed(self.patch_embed(images))
             torch.clear_autocast_cache()  # or the passes to come would take over weights without a gradient
             return tokens
 
@@ -235,7 +234,7 @@ class SelectiveViT(VisionTransformer):
 
     def patch_tokens(self, images: Tensor) -> Tensor:
         """All patches of images (B, C, H, W) as the first block would see them, with their positions, (B, N, D)."""
-        return self._pos_embed(self.patch_embed(images))[:, self.num_prefix_tokens :]
+        return self.placed(self.patch_embed(images))[:, self.num_prefix_tokens :]
 
     def select(
         self,
@@ -296,5 +295,6 @@ class SelectiveViT(VisionTransformer):
         if kept is None and (scores := chooser.score_before_blocks(view)) is not None:
             kept, weights = choose(scores, keep, call.mode, call.generator)
         x, places = entering(self, images, view, kept, weights)
-        tokens = chooser.run_blocks(self, Tokens(self.norm_pre(x), self.num_prefix_tokens, places), call)
+        entered = Tokens(self.norm_pre(x), self.num_prefix_tokens, places, self.rotary(grid, places))
+        tokens = chooser.run_blocks(self, entered, call)
         return self.norm(tokens.all), Selection(scores, tokens.places if kept is None else kept)

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from asel_lib.selection._blocks import check_plain
 from asel_lib.selection.base import PatchSelector
 from asel_lib.selection.registry import register
 from asel_lib.selection.view import View, at_least_single
@@ -27,6 +28,9 @@ class AgentSelector(PatchSelector):
         super().__init__()
 
     def attach(self, model: nn.Module) -> None:
+        check_plain(model, model.blocks[:1], "agent")
+        if not model.num_classes:
+            raise ValueError("agent remembers masks by class, and this model has no classes: give it a head first")
         patches = model.patch_embed.num_patches
         widths = (2 * patches, *HIDDEN, patches)
         layers = [nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False)]
@@ -58,15 +62,15 @@ class AgentSelector(PatchSelector):
                 "size that the model was made with"
             )
         layer = block.attn
-        tokens = block.norm1(patches.to(layer.qkv.weight.dtype))
+        tokens = block.norm1(patches.to(block.norm1.weight.dtype))
         width = layer.num_heads * layer.head_dim
-        bias = None if layer.qkv.bias is None else layer.qkv.bias[: 2 * width]
         # Of queries, keys and values only the first two; the values play no part in the weights.
-        query, key = (
-            F.linear(tokens, layer.qkv.weight[: 2 * width], bias)
-            .unflatten(2, (2, layer.num_heads, layer.head_dim))
-            .permute(2, 0, 3, 1, 4)
-        )
+        if type(layer.qkv) is nn.Linear:
+            bias = None if layer.qkv.bias is None else layer.qkv.bias[: 2 * width]
+            pairs = F.linear(tokens, layer.qkv.weight[: 2 * width], bias)
+        else:  # an adapter around it is asked itself
+            pairs = layer.qkv(tokens)[..., : 2 * width]
+        query, key = pairs.unflatten(2, (2, layer.num_heads, layer.head_dim)).permute(2, 0, 3, 1, 4)
         query, key = at_least_single(layer.q_norm(query)), at_least_single(layer.k_norm(key))
         weights = (query * layer.scale @ key.transpose(-2, -1)).softmax(dim=-1)
         return weights.mean(dim=(1, 2))

@@ -116,7 +116,7 @@ class PatchSelector(nn.Module):
             tokens: what enters the first block.
             call: the call's settings.
         """
-        return Tokens(model.run_blocks(tokens.all), tokens.prefix, tokens.places)
+        return Tokens(model.run_blocks(tokens.all, tokens.rotary), tokens.prefix, tokens.places)
 
     @classmethod
     def reads_lines(cls) -> bool:

@@ -80,11 +80,13 @@ class Tokens:
         all: (B, P + n, D), the P prefix tokens (class, registers) first.
         prefix: P.
         places: (B, n), the patch that each token was, -1 for one made of several; None where the method merges.
+        rotary: the patches' rotary positions, as the model's blocks take them; None: they take none.
     """
 
     all: Tensor
     prefix: int
     places: Tensor | None = None
+    rotary: Tensor | None = None
 
     @property
     def patches(self) -> Tensor:

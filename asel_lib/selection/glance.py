@@ -51,6 +51,11 @@ class GlanceSelector(PatchSelector):
         nn.init.zeros_(last.bias)
         self.network = nn.Sequential(*layers, _layer(channels[-1], channels[-1], size=3, stride=1), last)
 
+    def attach(self, model: nn.Module) -> None:
+        conv, channels = self.network[0][0], model.patch_embed.proj.in_channels
+        if channels != conv.in_channels:
+            self.network[0] = _layer(channels, conv.out_channels, size=4, stride=2)
+
     def forward(self, view: View) -> Tensor:
         return self.ranked(self.log_weights(view), view)
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from asel_lib.selection._blocks import check_plain
 from asel_lib.selection.base import PatchSelector
 from asel_lib.selection.call import Call, Tokens
 from asel_lib.selection.view import View
@@ -31,11 +31,7 @@ class TokenReducer(PatchSelector):
         Raises:
             ValueError: names what the model has, or lacks.
         """
-        if any(type(block) is not Block for block in model.blocks):
-            raise ValueError(
-                f"{self.name} runs through timm's plain blocks, and {model.architecture} has "
-                f"{type(model.blocks[0]).__name__}: use another model, or a policy that chooses before the blocks"
-            )
+        check_plain(model, model.blocks, self.name)
 
     def reduce(self, blocks: nn.Sequential, tokens: Tokens, call: Call) -> Tokens:
         """Run the blocks and take tokens out on the way.

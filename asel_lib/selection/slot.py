@@ -79,6 +79,11 @@ class PatchSelection(nn.Module):
         none."""
         if not chooser.reads_lines():
             return None
+        if images.shape[1] not in (1, 3):
+            raise ValueError(
+                f"policy {chooser.name!r} draws the lines of grey or RGB images, and these have {images.shape[1]} "
+                "channels: pass lines (B, 1, h, w), or use a policy that reads none, e.g. 'glance' or 'central'"
+            )
         # In float32 also under autocast, as the scores that are made of them.
         with torch.autocast(images.device.type, enabled=False):
             return chooser.draw_lines(grey_of(images.float(), self.mean, self.std))
