@@ -146,6 +146,7 @@ def test_the_readmes_second_python_makes_a_model_of_ones_own():
 
     held = {"asel_lib": asel_lib, "images": torch.zeros(2, 3, 224, 224)}
     exec(blocks(PAGES[0], "python")[1].replace("pretrained=True", "pretrained=False"), held)
+    assert held["model"] is held["mine"]
     assert held["logits"].shape == (2, 10)
 
 
