@@ -1,5 +1,6 @@
-"""What goes wrong on a user's machine, provoked for real: kills, full disks, forbidden folders. docs/faults.md lists
-all of it with the test of each; that those tests exist is the first one here."""
+"""What goes wrong on a user's machine, provoked for real: kills, full disks, forbidden folders.
+
+docs/results/faults.md lists all of it with the test of each; that those tests exist is the first one here."""
 
 import contextlib
 import errno
@@ -31,11 +32,11 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 def named_tests() -> list[str]:
-    return re.findall(r"`(tests/[\w/]+\.py::test_\w+)`", (REPOSITORY / "docs/faults.md").read_text())
+    return re.findall(r"`(tests/[\w/]+\.py::test_\w+)`", (REPOSITORY / "docs/results/faults.md").read_text())
 
 
 def test_every_row_of_the_table_of_faults_names_a_test_that_is_there():
-    rows = [line for line in (REPOSITORY / "docs/faults.md").read_text().splitlines() if line.startswith("| ")]
+    rows = [line for line in (REPOSITORY / "docs/results/faults.md").read_text().splitlines() if line.startswith("| ")]
     rows = [line for line in rows if not line.startswith(("| ---", "| fault |", "| file |"))]
     assert len(rows) > 25
     for row in rows:

@@ -78,8 +78,9 @@ def _replaced(whole: str, kind: str, arguments: list[str], before: str) -> str:
         raise AselError(f"{asked}: {error}") from None
     if table.empty:
         raise AselError(f"{asked}: nothing was measured for it")
-    head = whole.removesuffix(before) if before else whole
-    return head + to_markdown(table) + "\n"
+    if before:
+        return whole.removesuffix(before) + to_markdown(table) + "\n"
+    return f"{whole.rstrip()}\n\n{to_markdown(table)}\n\n"  # the mark took the empty line below it
 
 
 def _results() -> pd.DataFrame:
