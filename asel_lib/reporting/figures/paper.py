@@ -97,8 +97,8 @@ def against_agentvit(frame: pd.DataFrame, dataset: str) -> Figure:
             axes = panels[row][column]
             line(axes, x, ours, OWN[recipe], method(OWN[recipe], recipe).label, y)
             line(axes, x, agent, "agent", policy_label("agent"), y)
-            for policy in ("learned", "agent"):
-                faint(axes, x, _published_costs(dataset, policy), policy, f"{policy_label(policy)}, published", y)
+            for policy, name in (("learned", policy_label("learned")), ("agent", "AgentViT")):
+                faint(axes, x, _published_costs(dataset, policy), policy, f"{name}, published", y)
             titled(axes, "abcd"[row], dataset, recipe, ours)
             if y in names:
                 logarithmic(axes, names[y])
