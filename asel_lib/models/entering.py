@@ -10,7 +10,7 @@ from asel_lib.selection import View, gather_patches
 
 
 def entering(
-    model, images: Tensor, view: View, kept: Tensor | None, weights: Tensor | None = None
+    model, images: Tensor, view: View, kept: Tensor | None, weights: Tensor | None = None, masked: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Embed what enters the blocks: the kept patches alone, where nobody has looked at the others.
 
@@ -19,7 +19,9 @@ def entering(
         images: (B, C, H, W), normalised.
         view: what the selector saw of them.
         kept: indices (B, K) of patches; None: all enter.
-        weights: what patches are multiplied by, (B, K) of the kept ones, or (B, N) of all, which then all enter.
+        weights: what patches are multiplied by: (B, K) of the kept ones in their order, or, masked, (B, N) of all in
+            raster order.
+        masked: whether all patches enter, multiplied by `weights`.
 
     Returns:
         Tokens (B, P + n, D), the P prefix tokens first, and which patches they are, (B, n).
@@ -27,7 +29,6 @@ def entering(
     every = torch.arange(view.num_patches, device=view.device).expand(view.batch_size, -1)
     if kept is None:
         return torch.cat(view.tokens(), dim=1), every
-    masked = weights is not None and weights.shape[1] == view.num_patches
     # Dropout on positions would also drop from the position embedding's shares.
     few = isinstance(model.patch_embed, KeptPatchEmbed) and not (model.training and model.pos_drop.p)
     if few and view.embedded is None and not masked:

@@ -294,7 +294,7 @@ class SelectiveViT(nn.Module):
         scores, kept, weights = None, call.kept, None
         if kept is None and (scores := chooser.score_before_blocks(view)) is not None:
             kept, weights = choose(scores, keep, call.mode, call.generator)
-        x, places = entering(self, images, view, kept, weights)
+        x, places = entering(self, images, view, kept, weights, masked=weights is not None and call.mode == "mask")
         entered = Tokens(self.norm_pre(x), self.num_prefix_tokens, places, self.rotary(grid, places))
         tokens = chooser.run_blocks(self, entered, call)
         return self.norm(tokens.all), Selection(scores, tokens.places if kept is None else kept)

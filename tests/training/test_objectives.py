@@ -110,3 +110,15 @@ def test_the_loss_takes_class_weights(tiny):
         loss, logits = objectives.loss(model, images, labels, noise=generator(0), **options)
     torch.testing.assert_close(loss, losses.cross_entropy(logits, labels, weights))
     assert loss != F.cross_entropy(logits, labels)
+
+
+@pytest.mark.parametrize("ratio", [1.0, 0.9])
+def test_with_all_patches_both_ways_of_training_give_the_selector_the_same_gradient(tiny, ratio):
+    """With all patches nothing is left out: in whichever order they were drawn, each is weighed by its own score."""
+    images, labels, gradients = torch.randn(8, 3, 32, 32, generator=generator(1)), torch.arange(8) % 4, []
+    for mode in (MaskedRun.mode, DroppedRun.mode):
+        model = tiny().train()
+        objectives.loss(model, images, labels, mode=mode, ratio=ratio, sparsity=0.0, noise=generator(0))[0].backward()
+        gradients.append(model.selector.mlp[0].weight.grad)
+    same = torch.allclose(*gradients, rtol=1e-3, atol=1e-7)
+    assert same == (ratio == 1), "at fewer patches the two are different methods"
