@@ -74,7 +74,7 @@ def taken_over(built: nn.Module, selector: str, architecture: str = ""):
     made = kind.__new__(kind)
     vars(made).update(vars(built))
     made._modules = built._modules.copy()
-    made.architecture = architecture or _name(settings) or type(built).__name__
+    made.architecture = architecture or timm_name(settings) or type(built).__name__
     data = resolve_model_data_config(built, pretrained_cfg=settings)
     made.patch_drop = kind.slot(create(selector, built.embed_dim), built.embed_dim, data["mean"], data["std"])
     if KeptPatchEmbed.fits(built.patch_embed):
@@ -84,7 +84,7 @@ def taken_over(built: nn.Module, selector: str, architecture: str = ""):
     return made
 
 
-def _name(settings) -> str:
+def timm_name(settings) -> str:
     """timm's name of a model with its tag: "vit_tiny_patch16_224.augreg_in21k"."""
     return ".".join(filter(None, (settings.get("architecture", ""), settings.get("tag", ""))))
 

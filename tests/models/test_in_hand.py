@@ -192,9 +192,10 @@ def test_pefts_lora_trains_adapters_and_the_model_stays_selective():
     model = peft.get_peft_model(made(), peft.LoraConfig(r=2, target_modules=["qkv", "proj"]))
     model(images(), keep_ratio=0.5).sum().backward()
     assert all("lora_" in name for name, p in model.named_parameters() if p.grad is not None)
-    with pytest.raises(ValueError, match="make it selective first"):
-        asel_lib.make_selective(model)
     assert model.merge_and_unload()(images(), 0.5).shape == (2, 4)
+    plain = timm.create_model(ARCHITECTURES["vit"], img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=3)
+    with pytest.raises(ValueError, match="make it selective first"):
+        asel_lib.make_selective(peft.get_peft_model(plain, peft.LoraConfig(r=2, target_modules=["qkv"])))
 
 
 @pytest.mark.parametrize("channels", [1, 4])
