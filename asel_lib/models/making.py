@@ -91,7 +91,7 @@ def timm_name(settings) -> str:
 
 def _transform(model) -> Callable | None:
     """What timm prepares images by for this model, at the size that it has; None: it takes no RGB images."""
-    if model.patch_embed.proj.in_channels != 3:
+    if model.in_chans != 3:
         return None
     size = tuple(model.patch_embed.img_size or (0, 0))
     data = resolve_model_data_config(model) | ({"input_size": (3, *size)} if all(size) else {})

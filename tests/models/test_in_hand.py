@@ -263,3 +263,12 @@ def test_predict_answers_once_there_are_classes():
     with torch.no_grad():
         winner = own(images(1), 0.5).argmax(dim=1).item()
     assert own.predict([picture], 0.5)[0].label == "abcd"[winner]
+
+
+@torch.no_grad()
+def test_a_model_with_a_convolutional_stem_takes_rgb():
+    torch.manual_seed(0)
+    model = timm.create_model("vit_tiny_r_s16_p8_224", img_size=64, depth=1, num_classes=3).eval()
+    model = asel_lib.make_selective(model, "glance", classes=list("abc"))
+    assert model(images(size=64), 0.5).shape == (2, 3)
+    assert model.predict([Image.new("RGB", (80, 70))], 0.5)[0].label in "abc"
