@@ -16,6 +16,7 @@ _PUBLIC = {
     "load_published": "asel_lib.author_checkpoints",
     "SelectiveViT": "asel_lib.models",
     "make_selective": "asel_lib.models",
+    "train": "asel_lib.training.one_call",
 }
 __all__ = ["__version__", *_PUBLIC]
 

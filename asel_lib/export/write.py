@@ -128,10 +128,9 @@ def require() -> None:
 
 def _check_images(model: SelectiveViT) -> None:
     """ExportError where predict.py could not prepare images as this model has them."""
-    channels = model.patch_embed.proj.weight.shape[1] if hasattr(model.patch_embed.proj, "weight") else 3
-    if channels != 3:
+    if model.in_chans != 3:
         raise ExportError(
-            f"the model takes images of {channels} channels, and the exported predict.py reads RGB: export "
+            f"the model takes images of {model.in_chans} channels, and the exported predict.py reads RGB: export "
             "asel_lib.models.at_ratio.AtRatio(model, keep_ratio) with torch.onnx.export yourself"
         )
     if model.transform is not None and not isinstance(model.transform, Transform):

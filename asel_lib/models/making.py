@@ -74,7 +74,7 @@ def taken_over(built: nn.Module, selector: str, architecture: str = ""):
     made = kind.__new__(kind)
     vars(made).update(vars(built))
     made._modules = built._modules.copy()
-    made.architecture = architecture or _name(settings) or type(built).__name__
+    made.architecture = architecture or timm_name(settings) or type(built).__name__
     data = resolve_model_data_config(built, pretrained_cfg=settings)
     made.patch_drop = kind.slot(create(selector, built.embed_dim), built.embed_dim, data["mean"], data["std"])
     if KeptPatchEmbed.fits(built.patch_embed):
@@ -84,14 +84,14 @@ def taken_over(built: nn.Module, selector: str, architecture: str = ""):
     return made
 
 
-def _name(settings) -> str:
+def timm_name(settings) -> str:
     """timm's name of a model with its tag: "vit_tiny_patch16_224.augreg_in21k"."""
     return ".".join(filter(None, (settings.get("architecture", ""), settings.get("tag", ""))))
 
 
 def _transform(model) -> Callable | None:
     """What timm prepares images by for this model, at the size that it has; None: it takes no RGB images."""
-    if model.patch_embed.proj.in_channels != 3:
+    if model.in_chans != 3:
         return None
     size = tuple(model.patch_embed.img_size or (0, 0))
     data = resolve_model_data_config(model) | ({"input_size": (3, *size)} if all(size) else {})

@@ -52,7 +52,7 @@ class GlanceSelector(PatchSelector):
         self.network = nn.Sequential(*layers, _layer(channels[-1], channels[-1], size=3, stride=1), last)
 
     def attach(self, model: nn.Module) -> None:
-        conv, channels = self.network[0][0], model.patch_embed.proj.in_channels
+        conv, channels = self.network[0][0], model.in_chans
         if channels != conv.in_channels:
             self.network[0] = _layer(channels, conv.out_channels, size=4, stride=2)
 

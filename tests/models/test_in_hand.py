@@ -192,9 +192,10 @@ def test_pefts_lora_trains_adapters_and_the_model_stays_selective():
     model = peft.get_peft_model(made(), peft.LoraConfig(r=2, target_modules=["qkv", "proj"]))
     model(images(), keep_ratio=0.5).sum().backward()
     assert all("lora_" in name for name, p in model.named_parameters() if p.grad is not None)
-    with pytest.raises(ValueError, match="make it selective first"):
-        asel_lib.make_selective(model)
     assert model.merge_and_unload()(images(), 0.5).shape == (2, 4)
+    plain = timm.create_model(ARCHITECTURES["vit"], img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=3)
+    with pytest.raises(ValueError, match="make it selective first"):
+        asel_lib.make_selective(peft.get_peft_model(plain, peft.LoraConfig(r=2, target_modules=["qkv"])))
 
 
 @pytest.mark.parametrize("channels", [1, 4])
@@ -262,3 +263,12 @@ def test_predict_answers_once_there_are_classes():
     with torch.no_grad():
         winner = own(images(1), 0.5).argmax(dim=1).item()
     assert own.predict([picture], 0.5)[0].label == "abcd"[winner]
+
+
+@torch.no_grad()
+def test_a_model_with_a_convolutional_stem_takes_rgb():
+    torch.manual_seed(0)
+    model = timm.create_model("vit_tiny_r_s16_p8_224", img_size=64, depth=1, num_classes=3).eval()
+    model = asel_lib.make_selective(model, "glance", classes=list("abc"))
+    assert model(images(size=64), 0.5).shape == (2, 3)
+    assert model.predict([Image.new("RGB", (80, 70))], 0.5)[0].label in "abc"
