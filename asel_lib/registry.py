@@ -1,4 +1,5 @@
-"""What can be added in a file of its own: recipes, metrics, figures. (Selectors have theirs in `selection`.)
+"""What can be added in a file of its own: recipes, metrics, figures, families of models. (Selectors have theirs in
+`selection`.)
 
 A registry finds its entries by importing every module of one package when it is first asked, so that an entry stands
 beside what it describes and nobody else lists it.
@@ -179,3 +180,6 @@ class FigureEntry:
 
 
 FIGURES: Registry[FigureEntry] = Registry("figure", "asel_lib.reporting.figures")
+
+# timm's classes whose models can become selective: name of timm's class -> the class that is both.
+FAMILIES: Registry[type] = Registry("family", "asel_lib.models.families")

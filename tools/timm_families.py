@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from asel_lib import make_selective, selection
-from asel_lib.models.families import FAMILIES
+from asel_lib.registry import FAMILIES
 
 PAGE = Path(__file__).parents[1] / "docs" / "your_model.md"
 MARKS = "<!-- families: begin -->", "<!-- families: end -->"

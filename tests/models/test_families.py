@@ -11,7 +11,7 @@ from torch import nn
 
 import asel_lib
 from asel_lib.models import SelectiveViT
-from asel_lib.models.families import FAMILIES
+from asel_lib.registry import FAMILIES
 
 TINY = dict(img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=3)
 MODELS = {

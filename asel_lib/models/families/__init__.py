@@ -6,9 +6,7 @@ places its patches and runs its blocks.
 
 from torch import nn
 
-from asel_lib.registry import Registry
-
-FAMILIES = Registry("family", "asel_lib.models.families")
+from asel_lib.registry import FAMILIES
 
 # Near relatives, and why they are no family.
 REFUSED = {

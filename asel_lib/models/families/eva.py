@@ -5,8 +5,8 @@ from timm.models import checkpoint
 from timm.models.eva import Eva
 from torch import Tensor
 
-from asel_lib.models.families import FAMILIES
 from asel_lib.models.selective_vit import SelectiveViT
+from asel_lib.registry import FAMILIES
 from asel_lib.selection.slot import PatchSelection
 
 

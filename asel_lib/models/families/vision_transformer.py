@@ -5,8 +5,8 @@ from timm.models import checkpoint_seq
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from asel_lib.models.families import FAMILIES
 from asel_lib.models.selective_vit import SelectiveViT
+from asel_lib.registry import FAMILIES
 
 
 class SelectiveVisionTransformer(SelectiveViT, VisionTransformer):
