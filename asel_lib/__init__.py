@@ -1,7 +1,7 @@
 """Patch selection for Vision Transformers: keep only the patches that matter, pay only for those.
 
     import asel_lib
-    model = asel_lib.load("rsscn7_anytime")
+    model = asel_lib.load("synthetic_anytime")
     answer = model.predict(["scene.jpg"], keep_ratio=0.5)[0]
 
 The names below are imported on first use, so that `import asel_lib` costs nothing.

@@ -23,7 +23,7 @@ class GlanceSelector(PatchSelector):
     make one number a patch, each from the 38 points (almost five patches) around its middle.
 
     It reads pixels, not embedded patches: a linear embedding of 16 x 16 pixels does not tell a small network what is in
-    them (trials in docs/anytime.md), and so only the kept patches need be embedded. It takes 1.7 % of the
+    them (trials in docs/lab_notebook.md), and so only the kept patches need be embedded. It takes 1.7 % of the
     operations of a ViT-Tiny with 6 blocks at 128 px.
 
     Args:
