@@ -36,7 +36,8 @@ def summary(
             line["GMACs"] = " / ".join("-" if cell is None else f"{cell['gmacs']:.3g}" for cell in cells)
             base = found.get(1.0)
             line["speed-up"] = " / ".join(
-                f"{base['latency_ms'] / cell['latency_ms']:.2f}x" if base and cell else "-" for cell in cells
+                f"{times:.2f}x" if base and cell and (times := base["latency_ms"] / cell["latency_ms"]) > 0 else "-"
+                for cell in cells
             )
             table.append(line)
     return _without_empty(pd.DataFrame(table))
