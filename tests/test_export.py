@@ -430,7 +430,7 @@ def test_the_notebook_measures_and_keeps_what_it_measured(workplace):
         )
         given["int8"] = False
     run = workplace / "benchmarks_results/runs/smoke"
-    rows = tables.read(run / "export.csv", tables.DEPLOYED)
+    rows = tables.read(run / "deployed.csv", tables.DEPLOYED)
     assert set(rows["checkpoint"]) == {"synthetic_anytime"} and set(rows["dtype"]) == {"float32"}
     assert (rows["accuracy"] > 0.85).all() and (rows["n_images"] == 800).all()
     assert (run / "figures/synthetic_anytime_export.png").is_file()

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from asel_lib import methods
-from asel_lib.data.generated import SEEDS
+from asel_lib.data import catalog
 from asel_lib.registry import FIGURES
 from asel_lib.reporting import claims, method_tables, summaries
 from asel_lib.reproducibility import environment
@@ -88,7 +88,7 @@ def _percent(share: float) -> str:
 
 def _order(found: Found, datasets: list[str]) -> list[str]:
     """The measured data sets, those first that a reader asks about: the reader's own, photographs, synthetic scenes."""
-    photographs = [name for name in datasets if name not in SEEDS]
+    photographs = [name for name in datasets if not catalog.is_generated(name)]
     return [name for name in dict.fromkeys((*found.own, *DATASETS, *photographs, *datasets)) if name in datasets]
 
 
