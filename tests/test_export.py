@@ -440,7 +440,7 @@ def test_the_notebook_measures_and_keeps_what_it_measured(workplace):
 @pytest.mark.data
 def test_int8_is_within_a_point_of_float32_on_real_test_images(real_data, tmp_path):
     real_data("rsscn7")
-    model = asel_lib.load("rsscn7_anytime")
+    model = asel_lib.load("rsscn7_finetuned")
     images, split = open_recorded(model.record)
     batches = recorded_batches(images, split.test, model.record)
     for ratio in (1.0, 0.5, 0.2):
