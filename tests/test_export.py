@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 import asel_lib
-from asel_lib import tables
+from asel_lib import checkpoints, tables
 from asel_lib.data.batches import Batches, transform
 from asel_lib.data.decode import ImageArray, load
 from asel_lib.data.read_image import Reading
@@ -440,7 +440,9 @@ def test_the_notebook_measures_and_keeps_what_it_measured(workplace):
 @pytest.mark.data
 def test_int8_is_within_a_point_of_float32_on_real_test_images(real_data, tmp_path):
     real_data("rsscn7")
-    model = asel_lib.load("rsscn7_finetuned")
+    if "rsscn7_anytime" not in checkpoints.available():
+        pytest.skip("rsscn7_anytime is not shipped: its training from ImageNet weights is still to come")
+    model = asel_lib.load("rsscn7_anytime")
     images, split = open_recorded(model.record)
     batches = recorded_batches(images, split.test, model.record)
     for ratio in (1.0, 0.5, 0.2):
