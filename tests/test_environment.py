@@ -120,7 +120,7 @@ def clone(tmp_path) -> Path:
 
 def start(clone: Path, path: Path | None = None, **environment: str) -> subprocess.CompletedProcess:
     """run_all.sh --help from another folder, with no environment active unless `environment` says so."""
-    base = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH")}
+    base = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH", "ASEL_TORCH")}
     base["PATH"] = f"{path}:/usr/bin:/bin" if path else "/usr/bin:/bin"
     return subprocess.run(
         [clone / "run_all.sh", "--help"], cwd="/", env=base | environment, capture_output=True, text=True

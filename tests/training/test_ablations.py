@@ -79,10 +79,10 @@ def test_variants_and_rivals_are_trained_found_by_name_and_compared(smoke):
         file.rename(file.with_suffix(".safetensors"))
 
     rivals = paired.rivals("synthetic", [0], "smoke")
-    assert rivals["random"] == ["synthetic-direct-random-s0"] and rivals["paper"] == rivals["central"] == []
-    assert rivals["anytime, random patches"] == ["synthetic-direct-random-anytime-s0"]
+    assert rivals["random"] == ["synthetic-direct-random-s0"] and rivals["learned/masked"] == rivals["central"] == []
+    assert rivals["random/anytime"] == ["synthetic-direct-random-anytime-s0"]
     ours, theirs = (
-        paired.of_checkpoints(rivals[name], "smoke", ratios, progress=False) for name in ("anytime", "random")
+        paired.of_checkpoints(rivals[name], "smoke", ratios, progress=False) for name in ("glance/anytime", "random")
     )
     gap = paired.differences(ours, theirs)
     assert gap["keep_ratio"].tolist() == list(ratios) and (gap["n_images"] == 40).all()
