@@ -92,7 +92,7 @@ class Recipe:
         selector: what it trains on the published schedule, "" for the profile's own.
         selectors: names of selectors with weights that it trains, besides those that name it themselves.
         any_selector: whether it also trains a model whose selector has no weights.
-        reducers: whether that holds for selectors that take tokens out between the blocks, too.
+        reducers: whether that holds for selectors that keep no patches before the first block, too.
         one_ratio: whether it can train for one keep ratio alone.
         alone: whether it trains in one process alone.
         forwards: (mean keep ratio of the schedule, the recipe's own settings) -> what a training image passes through:

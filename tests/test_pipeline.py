@@ -175,7 +175,7 @@ def test_each_method_of_the_profile_is_a_training_that_asks_its_notebook_for_it(
     made = plan.make_plan(compact, {"cifar10": "cifar10", "pictures": "/my/pictures"}, ["masked"], [0, 1])
     asked = {training.name: training.parameters for training in made.of(plan.DIRECT)}
     # On the warm-up set too, which this profile says how to train on.
-    assert len(asked) == len(compact.methods) * 2 * 2 == 14 * 2 * 2
+    assert len(asked) == len(compact.methods) * 2 * 2 == 16 * 2 * 2
     assert "cifar10-direct-glance-anytime-s1" in asked
     common = {"dataset": "/my/pictures", "seed": 1}
     guided = {"selector": "line_guided:lines=sobel,choice=top", "recipe": "dropped"}

@@ -15,7 +15,7 @@ from asel_lib.data.decode import ImageArray
 from asel_lib.data.synthetic import object_patches
 from asel_lib.evaluation import answers, cost
 from asel_lib.evaluation.accuracy import sweep
-from asel_lib.identity import ModelKey
+from asel_lib.identity import ModelKey, selector_name
 from asel_lib.reproducibility import environment
 from asel_lib.selection import parse
 from asel_lib.tables import RESULTS
@@ -97,9 +97,10 @@ def object_fractions(images: ImageArray, indices: np.ndarray, model: nn.Module) 
 def own_policies(record: dict, policies: Sequence[str]) -> Sequence[str]:
     """The policies that say something about a checkpoint.
 
-    Of a model on the direct schedule, which is there to be compared with others of its kind, only its own, and, where
-    the recipe is the selector's own way to learn (all that are trained otherwise than by "masked" and "dropped"),
-    random patches, which say what its choice adds. Else all, its own in place of another that would have to be trained.
+    Of a model on the direct schedule, which is there to be compared with others of its kind, only its own; of one that
+    was trained for any set of patches (random ones, or those that its selector drew by a recipe of its own) also random
+    patches and the even layout, which say what its choice adds. Else all, its own in place of another that would have
+    to be trained.
 
     Args:
         record: the checkpoint's.
@@ -107,8 +108,8 @@ def own_policies(record: dict, policies: Sequence[str]) -> Sequence[str]:
     """
     own = record["selector"]
     if record["schedule"] == "direct":
-        learns = parse(own)[0].trained and record["recipe"] not in ("masked", "dropped")
-        return [own, "random"] if learns else [own]
+        any_set = parse(own)[0].trained and record["recipe"] not in ("masked", "dropped")
+        return list(dict.fromkeys((own, "random", "even"))) if any_set or selector_name(own) == "random" else [own]
     return list(dict.fromkeys(own if parse(policy)[0].trained else policy for policy in policies))
 
 

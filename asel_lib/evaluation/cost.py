@@ -69,7 +69,7 @@ def gmacs(
         total, inside = _macs(lambda: model(images, keep_ratio, policy, lines), attention)
         if keep_ratio == 1:
             return Macs(total / 1e9, 0.0)
-        if not chooser.reduces_tokens():
+        if chooser.keeps_patches():
             view = model.view(images, policy, lines)
             view.tokens()
             inside, _ = _macs(lambda: chooser.score_before_blocks(view), attention)

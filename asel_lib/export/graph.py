@@ -34,6 +34,7 @@ class Deployed(AtRatio):
             )
         keep_count(1, keep_ratio)  # a bad ratio is an error before any work
         chooser = model.chooser(policy)
+        # A method that puts other tokens in the patches' place is AtRatio's error.
         reduces = chooser.reduces_tokens() and keep_ratio < 1
         super().__init__(model, 1.0 if reduces else keep_ratio, policy)
         self.reducer, self.preprocessing = None, preprocessing

@@ -26,17 +26,17 @@ class AtRatio(nn.Module):
             takes as long as the rest; logits differ from autocast's by what the last bit of a number is.
 
     Raises:
-        ValueError: a keep ratio outside (0, 1], an unknown policy, one that takes tokens out between the blocks, or an
-            unknown precision.
+        ValueError: a keep ratio outside (0, 1], an unknown policy, one that keeps no patches before the first block, or
+            an unknown precision.
     """
 
     def __init__(self, model, keep_ratio: float, policy: str | None = None, precision: str = "float32"):
         super().__init__()
         model = _converted(model.eval(), precision)
         chooser = model.chooser(policy)
-        if chooser.reduces_tokens() and keep_ratio < 1:
+        if not chooser.keeps_patches() and keep_ratio < 1:
             raise ValueError(
-                f"policy {chooser.name!r} takes tokens out between the blocks: expected one that keeps patches"
+                f"policy {chooser.name!r} keeps no patches before the first block: expected e.g. 'central'"
             )
         self.model, self.keep_ratio = model, keep_ratio
         self.grid = tuple(int(side) for side in model.patch_embed.grid_size)

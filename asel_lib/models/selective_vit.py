@@ -195,8 +195,7 @@ class SelectiveViT(nn.Module):
     def scores(
         self, images: Tensor, policy: str | None = None, lines: Tensor | None = None, *, draw_index: int = 0
     ) -> Tensor:
-        """The selector's score of each patch, (B, N); only the selector runs, and the embedding if it looks at that.
-        Arguments and errors as `forward`'s."""
+        """The selector's score of each patch, (B, N), without the blocks. Arguments and errors as `forward`'s."""
         view = self.view(images, policy, lines, draw_index=draw_index)
         with view.full_precision():
             return self.chooser(policy)(view)
@@ -248,11 +247,10 @@ class SelectiveViT(nn.Module):
         """The patches that a policy keeps. Arguments and errors as `forward`'s.
 
         Returns:
-            Indices (B, K) in raster order's numbering, best first; of a policy that takes tokens out between the blocks
-            those left at the end, -1 for a token made of several.
+            Indices (B, K), best first; of a token reducer those left at the end, -1 for fused ones.
 
         Raises:
-            ValueError: the policy merges patches and keeps none as they are.
+            ValueError: the policy keeps no patches as they are.
         """
         keep_count(1, keep_ratio)
         view, chooser = self.view(images, policy, lines, draw_index=draw_index), self.chooser(policy)
@@ -262,7 +260,7 @@ class SelectiveViT(nn.Module):
             return torch.arange(view.num_patches, device=images.device).expand(images.shape[0], -1)
         _, selection = self._features(images, Call(keep_ratio, policy, lines, draw_index))
         if selection.kept is None:
-            raise ValueError(f"policy {chooser.name!r} merges patches and keeps none as they are")
+            raise ValueError(f"policy {chooser.name!r} keeps no patches as they are: it merges or replaces them")
         return selection.kept
 
     predict = predict_images
@@ -290,11 +288,13 @@ class SelectiveViT(nn.Module):
         elif keep == prod(grid) and call.mode == "gather":
             # Nothing to choose, so nothing to pay: this is the plain timm model.
             return super().forward_features(images), Selection()
+        elif (tokens := chooser.replace_patches(self, images, keep)) is not None:
+            return self.norm(self.run_blocks(self.norm_pre(tokens.all), tokens.rotary)), Selection()
         view = self.view(images, call.policy, call.lines, draw_index=call.draw_index)
         scores, kept, weights = None, call.kept, None
         if kept is None and (scores := chooser.score_before_blocks(view)) is not None:
             kept, weights = choose(scores, keep, call.mode, call.generator)
         x, places = entering(self, images, view, kept, weights, masked=weights is not None and call.mode == "mask")
-        entered = Tokens(self.norm_pre(x), self.num_prefix_tokens, places, self.rotary(grid, places))
-        tokens = chooser.run_blocks(self, entered, call)
+        x = Tokens(self.norm_pre(x), self.num_prefix_tokens, places, self.rotary(grid, places))
+        tokens = chooser.run_blocks(self, x, call)
         return self.norm(tokens.all), Selection(scores, tokens.places if kept is None else kept)

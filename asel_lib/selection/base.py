@@ -108,6 +108,19 @@ class PatchSelector(nn.Module):
         with view.full_precision():
             return self(view)
 
+    def replace_patches(self, model: nn.Module, images: Tensor, keep: int) -> Tokens | None:
+        """What enters the blocks in place of kept patches, where a method does not keep patches at all.
+
+        Args:
+            model: a SelectiveViT.
+            images: (B, C, H, W), normalised.
+            keep: K, the most tokens that may enter beside the prefix.
+
+        Returns:
+            Tokens with their positions; None: patches are kept.
+        """
+        return None
+
     def run_blocks(self, model: nn.Module, tokens: Tokens, call: Call) -> Tokens:
         """The tokens behind the model's last block. A token reducer takes some out on the way.
 
@@ -127,6 +140,11 @@ class PatchSelector(nn.Module):
     def reduces_tokens(cls) -> bool:
         """Whether it takes tokens out between the blocks, instead of before them."""
         return cls.run_blocks is not PatchSelector.run_blocks
+
+    @classmethod
+    def keeps_patches(cls) -> bool:
+        """Whether the blocks see some of the patches, as they are, and nothing else."""
+        return not cls.reduces_tokens() and cls.replace_patches is PatchSelector.replace_patches
 
     def _apply(self, fn, recurse: bool = True):
         """torch's way to move and convert a module, but weights of single precision are not made half."""

@@ -1,8 +1,11 @@
-"""Policies that learn nothing: random and central. The yardsticks of every learned one."""
+"""Policies that learn nothing: random, central and even. The yardsticks of every learned one."""
+
+import functools
 
 import torch
 from torch import Tensor
 
+from asel_lib.selection import blue_noise
 from asel_lib.selection.base import PatchSelector
 from asel_lib.selection.registry import register
 from asel_lib.selection.sampling import seeded_uniform
@@ -35,3 +38,23 @@ class CentralSelector(PatchSelector):
         columns = torch.arange(view.grid[1], device=view.device) - (view.grid[1] - 1) / 2
         scores = -(rows[:, None] ** 2 + columns[None, :] ** 2)
         return scores.reshape(1, -1).expand(view.batch_size, -1)
+
+
+@register("even", label="even layout", color="#44AA99", marker="d")
+class EvenSelector(PatchSelector):
+    """Patches that lie as far from each other as can be, at every number of them: the blue-noise order of the grid,
+    the same for every image (void-and-cluster, Ulichney 1993). It covers the image, and looks at nothing."""
+
+    def __init__(self, dim: int = 0):
+        super().__init__()
+
+    def forward(self, view: View) -> Tensor:
+        rows, columns = (int(side) for side in view.grid)
+        return _even_scores(rows, columns).to(view.device).expand(view.batch_size, -1)
+
+
+@functools.lru_cache(maxsize=32)
+def _even_scores(rows: int, columns: int) -> Tensor:
+    """(1, rows * columns): minus each patch's place in the order. Kept: laying it out takes longer than a forward."""
+    order = torch.from_numpy(blue_noise.order(rows, columns))
+    return -torch.empty(1, rows * columns).scatter_(1, order[None], torch.arange(len(order)).float()[None])

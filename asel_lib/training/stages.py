@@ -155,7 +155,7 @@ def check_trains(recipe: str, selector: str, keep_ratio: float | None = None) ->
         ValueError: says which recipes do, or that the keep ratio is to be left out.
     """
     entry, kind = RECIPES[recipe], parse(selector)[0]
-    any_selector = (one.name for one in RECIPES if one.any_selector and (one.reducers or not kind.reduces_tokens()))
+    any_selector = (one.name for one in RECIPES if one.any_selector and (one.reducers or kind.keeps_patches()))
     trained_by = methods.recipes(kind.name) if selection.entry(kind.name).recipes else tuple(any_selector)
     if recipe not in trained_by:
         raise ValueError(

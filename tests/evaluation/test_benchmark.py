@@ -120,9 +120,9 @@ def test_the_rows_say_which_model_they_are_of(tiny):
 def test_a_model_on_the_direct_schedule_is_measured_by_its_own_policy():
     asked = ["learned", "random"]
     direct = {"schedule": "direct", "recipe": "dropped"}
-    assert own_policies(direct | {"selector": "random"}, asked) == ["random"]
+    assert own_policies(direct | {"selector": "random"}, asked) == ["random", "even"]
     assert own_policies(direct | {"selector": "learned"}, asked) == ["learned"]
-    assert own_policies(direct | {"selector": "glance", "recipe": "anytime"}, asked) == ["glance", "random"]
+    assert own_policies(direct | {"selector": "glance", "recipe": "anytime"}, asked) == ["glance", "random", "even"]
     assert own_policies({"schedule": "published", "selector": "learned", "recipe": "masked"}, asked) == asked
 
 

@@ -37,5 +37,5 @@ def test_it_shares_the_models_weights_and_refuses_what_it_cannot_do(tiny):
     assert list(AtRatio(model, 0.5).parameters()) == list(model.parameters())
     with pytest.raises(ValueError, match="keep_ratio is 0"):
         AtRatio(model, 0)
-    with pytest.raises(ValueError, match="'tome' takes tokens out between the blocks"):
+    with pytest.raises(ValueError, match="'tome' keeps no patches before the first block"):
         AtRatio(model, 0.5, "tome")

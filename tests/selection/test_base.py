@@ -29,7 +29,7 @@ def test_an_unknown_policy_is_named_with_a_suggestion():
         selection.create("centrall", 8)
 
 
-SELECTORS = [name for name in selection.names() if not selection.kind(name).reduces_tokens()]
+SELECTORS = [name for name in selection.names() if selection.kind(name).keeps_patches()]
 
 
 @pytest.mark.parametrize("name", [*SELECTORS, "line_guided:choice=top", "glance:choice=sample"])

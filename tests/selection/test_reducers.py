@@ -174,7 +174,7 @@ def test_every_reducer_leaves_what_was_asked_costs_less_and_does_not_look_at_the
     _, selection = vit(images, 0.4, return_selection=True)
     if name == "tome":
         assert selection.kept is None
-        with pytest.raises(ValueError, match="merges patches"):
+        with pytest.raises(ValueError, match="keeps no patches"):
             vit.select(images, 0.4)
     else:
         assert selection.kept.shape == (3, keep_count(16, 0.4))
