@@ -24,6 +24,7 @@ import pandas as pd
 from asel_lib import configs, methods, paths, tables
 from asel_lib.errors import AselError
 from asel_lib.evaluation import answers, paired
+from asel_lib.evaluation import controls as controls_of
 from asel_lib.files import replace_text
 from asel_lib.identity import selector_name
 from asel_lib.reporting import claims, comparison, method_tables, paper_numbers
@@ -192,6 +193,23 @@ def differences(dataset: str, profile: str, *others: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def controls(profile: str, *names: str) -> pd.DataFrame:
+    """A model's own choice minus controls by the same weights, of kept answers alone: points, with the interval."""
+    labels = controls_of.LABELS | {policy: methods.policy_label(policy) for policy in controls_of.POLICIES}
+    rows = []
+    for name in names:
+        for ratio in (0.1, 0.2):
+            own = answers.read(name, profile, [ratio])
+            row = {"checkpoint": name, "keep ratio": f"{ratio:g}"}
+            for control, label in labels.items():
+                other = answers.read(name, profile, [ratio], control)
+                if own is None or other is None:
+                    raise AselError(f"no answers of {name} by {control} at {ratio:g} are kept")
+                row[f"own choice minus {label}"] = _points(next(paired.differences([own], [other]).itertuples()))
+            rows.append(row | {"own choice": f"{100 * own[ratio].mean():.1f} % of {len(own)}"})
+    return pd.DataFrame(rows)
+
+
 def ablation(dataset: str, epochs: str) -> pd.DataFrame:
     """What each part of the recipe is worth: accuracy by the model's own choice, and what the change does."""
     unchanged = next(iter(ablations.VARIANTS.values()))[0]
@@ -247,6 +265,7 @@ TABLES: dict[str, Callable[..., pd.DataFrame]] = {
     "selectors": selectors,
     "objects": objects,
     "differences": differences,
+    "controls": controls,
     "ablation": ablation,
     "choices": choices,
     "claims": judged,

@@ -57,13 +57,14 @@ def measurements(profile: str, name: str, only_answers: bool = False) -> None:
     """The rows of its benchmark and its answers. AselError where the run has none, or answers of two trainings."""
     file = paths.run(profile) / "results" / f"{name}.csv"
     rows = None if only_answers else tables.read(file)
-    both = [answers.file_of(name, profile, policies) for policies in (False, True)]
-    kept = [file for file in both if file.is_file()]
+    every = [answers.file_of(name, profile, kind) for kind in answers.KINDS]
+    kept = [file for file in every if file.is_file()]
     if only_answers and not kept:
-        raise AselError(f"no answers of {name} in {both[0].parent}: run 05_benchmark or 07_anytime with it first")
+        raise AselError(f"no answers of {name} in {every[0].parent}: run 05_benchmark or 07_anytime with it first")
     if len({answers.training(file) for file in kept}) > 1:
         raise AselError(
-            f"{both[0].name} and {both[1].name} are of two trainings: run 05_benchmark, then 07_anytime again"
+            f"{' and '.join(file.name for file in kept)} are not of one training: run 05_benchmark again, and after it "
+            "what made the others"
         )
     if rows is not None:
         table = paths.results() / "results.csv"
@@ -73,7 +74,7 @@ def measurements(profile: str, name: str, only_answers: bool = False) -> None:
             rows = joined([there[~before], _with_times(rows, there[before])])
         tables.write(rows, table)
         print(f"{name}: in {table.name}")
-    for file in both:
+    for file in every:
         committed = paths.results() / "answers" / file.name
         if file in kept:
             replace_file(committed, lambda out, file=file: out.write(file.read_bytes()))

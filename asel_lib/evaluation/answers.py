@@ -15,24 +15,26 @@ from asel_lib.files import replace_file
 from asel_lib.identity import ModelKey
 from asel_lib.tables import ANSWERS
 
-END, POLICIES = ".csv.gz", ".policies"
+END = ".csv.gz"
+# What answers are of: "" a benchmark; policies that the model was compared by apart from that; controls of its choice.
+KINDS = ("", "policies", "controls")
 
 
-def file_of(name: str, profile: str, policies: bool = False) -> Path:
+def file_of(name: str, profile: str, kind: str = "") -> Path:
     """Where a profile's run keeps the answers of a checkpoint.
 
     Args:
         name: the checkpoint's.
         profile: name of the profile.
-        policies: not as its benchmark gave them, but by the policies that it was compared by apart from that.
+        kind: one of KINDS.
     """
-    return paths.run(profile) / "answers" / (name + (POLICIES if policies else "") + END)
+    return paths.run(profile) / "answers" / (name + _suffix(kind))
 
 
 def write(
     file: Path, right: dict[tuple[str, float], Tensor], names: Sequence[str], record: dict, part: str = "test"
 ) -> None:
-    """Keep the answers of a checkpoint; a benchmark's take the place of all that were kept.
+    """Keep the answers of a checkpoint; a benchmark's take the place of all kinds that were kept.
 
     Args:
         file: one of `file_of`; a table of kind `tables.ANSWERS`: a row a (policy, image), for each keep ratio the share
@@ -51,8 +53,9 @@ def write(
     table = ANSWERS.checked(pd.concat(frames, ignore_index=True), str(file))
     packed = {"method": "gzip", "mtime": 0}  # the same answers make the same file
     replace_file(file, lambda out: table.to_csv(out, index=False, compression=packed))
-    if not file.name.endswith(POLICIES + END):  # measured anew: what other policies answered may be of older code
-        file.with_name(file.name.removesuffix(END) + POLICIES + END).unlink(missing_ok=True)
+    if file.name == (name := _checkpoint(file)) + END:  # measured anew: what the other kinds hold may be of older code
+        for kind in KINDS[1:]:
+            file.with_name(name + _suffix(kind)).unlink(missing_ok=True)
 
 
 def read(name: str, profile: str, ratios: Sequence[float], policy: str | None = None, part: str = "test"):
@@ -92,7 +95,17 @@ def names(profile: str) -> set[str]:
     """Checkpoints whose answers are kept."""
     folders = (paths.run(profile) / "answers", paths.results() / "answers")
     files = (file for folder in folders for file in folder.glob(f"*{END}"))
-    return {file.name.removesuffix(END).removesuffix(POLICIES) for file in files}
+    return {_checkpoint(file) for file in files}
+
+
+def _suffix(kind: str) -> str:
+    return (f".{kind}" if kind else "") + END
+
+
+def _checkpoint(file: Path) -> str:
+    """The name of the checkpoint whose answers a file of any kind holds."""
+    ending = next(_suffix(kind) for kind in reversed(KINDS) if file.name.endswith(_suffix(kind)))
+    return file.name.removesuffix(ending)
 
 
 def _table(file: Path) -> pd.DataFrame:
@@ -100,7 +113,7 @@ def _table(file: Path) -> pd.DataFrame:
 
 
 def _files(name: str, profile: str) -> Iterable[Path]:
-    own = [file_of(name, profile, policies) for policies in (False, True)]
+    own = [file_of(name, profile, kind) for kind in KINDS]
     files = [*own, *(paths.results() / "answers" / file.name for file in own)]
     return [file for file in files if file.is_file()]
 

@@ -130,7 +130,7 @@ def _answer(
         return
     model, batches, precision, images = _opened(name, profile, "test")
     _, right = sweep(model, batches, ratios, list(dict.fromkeys(asked)), draws, precision, progress=progress)
-    answers.write(answers.file_of(name, profile, policies=True), right, images, model.record)
+    answers.write(answers.file_of(name, profile, "policies"), right, images, model.record)
 
 
 def _opened(name: str, profile: str, split: str) -> tuple:

@@ -21,7 +21,7 @@ def rows(key, accuracy):
     return pd.DataFrame([values | {"accuracy": accuracy}] * 3)
 
 
-def kept(key, history, policies=False):
+def kept(key, history, kind=""):
     record = key.columns() | {
         "name": key.name,
         "history": history,
@@ -31,7 +31,7 @@ def kept(key, history, policies=False):
         "dataset_fingerprint": "a",
         "split": {"fingerprint": "b"},
     }
-    file = answers.file_of(key.name, "smoke", policies)
+    file = answers.file_of(key.name, "smoke", kind)
     file.parent.mkdir(parents=True, exist_ok=True)
     answers.write(file, {("random", 0.5): torch.tensor([0.0, 1.0])}, ["one", "two"], record)
     return file
@@ -69,7 +69,7 @@ def test_rows_without_times_keep_those_of_the_same_network_on_the_same_machine(w
 
 def test_answers_of_an_ablation_are_shipped_alone_and_those_of_two_trainings_never_together(workplace, capsys):
     committed = paths.results() / "answers"
-    first = kept(D, [1], policies=True)
+    first = kept(D, [1], kind="policies")
     assert ship.main(["smoke", D.name, "--only-answers"]) == 0
     assert (committed / first.name).read_bytes() == first.read_bytes() and answers.names("smoke") == {D.name}
     assert not (paths.results() / "results.csv").exists()
@@ -78,6 +78,6 @@ def test_answers_of_an_ablation_are_shipped_alone_and_those_of_two_trainings_nev
     assert not first.is_file()
     assert ship.main(["smoke", D.name, "--only-answers"]) == 0
     assert [file.name for file in committed.iterdir()] == [benchmarked.name]
-    kept(D, [1], policies=True)
+    kept(D, [1], kind="policies")
     assert ship.main(["smoke", D.name, "--only-answers"]) == 1
-    assert "two trainings" in capsys.readouterr().err
+    assert "not of one training" in capsys.readouterr().err
