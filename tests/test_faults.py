@@ -81,6 +81,7 @@ def training(seconds: float):
                 os.killpg(process.pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_training_process_killed_in_mid_epoch_goes_on_and_ends_as_if_it_had_not_been(workplace, monkeypatch):
     """kill -9 of a real process, in the second epoch: 3 steps each, with a state after every step."""
     with training(0.5) as process:

@@ -205,6 +205,7 @@ def test_a_pyproject_of_others_beside_the_package_makes_no_checkout(run, install
     assert Path(place).is_relative_to(tmp_path / "home")
 
 
+@pytest.mark.slow
 def test_a_shipped_checkpoint_is_fetched_by_name_once_and_checked(run, installed, mirror, tmp_path):
     folder, address = mirror
     before = files(installed)

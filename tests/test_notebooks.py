@@ -67,6 +67,7 @@ def test_papermill_stops_at_a_bad_parameter(workplace, given, message):
         )
 
 
+@pytest.mark.slow
 def test_the_data_that_a_notebook_shows_are_those_that_it_trains_on(workplace):
     """Fewer images in the cell that opens them: fewer in the record, and another model."""
     source = json.loads((FOLDER / "03_direct_training.ipynb").read_text())
