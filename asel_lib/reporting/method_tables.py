@@ -1,6 +1,7 @@
 """Every method on one backbone, start and schedule: how accurate it is, and which to use when."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -23,20 +24,29 @@ def found(frame: pd.DataFrame, dataset: str) -> dict[Method, pd.DataFrame]:
         dataset: the data set's name.
 
     Returns:
-        Method -> rows (means over seeds): `anytime`, what it is compared with, the others. Of line guidance the
-        published variant stands for all. Empty without results of `anytime`; where that was measured in several ways
-        (profile, device ...), the last.
+        Method -> rows (means over seeds): `anytime`, what it is compared with, the others; and models of random patches
+        that were asked with the even layout. Of line guidance the published variant stands for all. Where methods were
+        measured in several ways (profile, device ...), those that were as `anytime` last was, or, where there is no
+        `anytime`, as the last of all was.
     """
     ours = parse(OURS)
-    rows = own_choice(frame[(frame["dataset"] == dataset) & (frame["schedule"] == "direct")])
-    mine = rows[(rows["selector"] == ours.selector) & (rows["recipe"] == ours.recipe)]
-    if mine.empty:
+    direct = frame[(frame["dataset"] == dataset) & (frame["schedule"] == "direct")]
+    rows = own_choice(direct)
+    if rows.empty:
         return {}
-    rows = alike(rows, mine, (*MEASURED, "start"))
+    mine = rows[(rows["selector"] == ours.selector) & (rows["recipe"] == ours.recipe)]
+    like = rows if mine.empty else mine
+    rows = alike(rows, like, (*MEASURED, "start"))
     rows = rows[(rows["selector"].map(selector_name) != selector_name(LINE_GUIDED)) | (rows["selector"] == LINE_GUIDED)]
     groups = {method(*pair): group for pair, group in rows.groupby(["selector", "recipe"], sort=True)}
     order = [one for one in (ours, *ours.compared_with) if one in groups]
     order += [one for one in groups if one not in order]
+    asked = alike(direct[(direct["selector"] == "random") & (direct["policy"] == "even")], like, (*MEASURED, "start"))
+    for recipe, group in asked.groupby("recipe", sort=True):
+        trained, even = method("random", recipe), method("even")
+        shown = replace(even, recipe=recipe, label=f"{trained.label}, asked with the {even.label}", linestyle=":")
+        groups[shown] = group
+        order.append(shown)
     return {one: over_seeds(latest(groups[one])) for one in order}
 
 

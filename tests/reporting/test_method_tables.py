@@ -61,7 +61,8 @@ def test_each_method_is_shown_by_the_models_trained_with_it_and_measured_alike(f
             LINE_GUIDED: 0.75,
         }
     )
-    assert methods.found(frame[frame["recipe"] != "anytime"], "aid") == {}
+    without = methods.found(frame[(frame["recipe"] != "anytime") & (frame["device"] != "gpu")], "aid")
+    assert {one.text for one in without} == {"evit", "learned/masked", LINE_GUIDED, "random"}
 
 
 def test_the_figure_draws_every_method_against_both_costs(frame):
@@ -75,7 +76,7 @@ def test_the_figure_draws_every_method_against_both_costs(frame):
         assert len(axes.collections) == len(lines)  # bands
     made = [name for name in figures.files(keys=figures.keys_of(frame)) if "7_methods" in name]
     assert made == ["aid_7_methods.png", "aid_7_methods.pdf", "aid_7_methods.csv"]
-    others = figures.keys_of(frame[frame["selector"] != "glance"])
+    others = figures.keys_of(frame[frame["selector"] == "evit"])  # a method alone is no comparison
     assert not any("7_methods" in name for name in figures.files(keys=others))
     assert "no results" in tradeoffs(frame, "rsscn7").get_label()
 
@@ -137,3 +138,13 @@ def test_the_ablation_draws_each_difference_with_its_interval():
     assert left.get_xdata() == pytest.approx([-7, -1]) and right.get_xdata() == pytest.approx([-2, 4])
     assert figure.rows is gaps and "40 images" in figure.get_label()
     assert "no ablation of aid" in ablation(pd.DataFrame(), "aid").get_label()
+
+
+def test_models_of_random_patches_are_shown_with_the_even_layout_too_and_need_no_anytime(frame):
+    both = rows("random", "dropped", 0.78) + rows("random", "dropped", 0.8, policy="even")
+    table = methods.table(pd.DataFrame(both), "aid").set_index("method")
+    assert table.index.tolist() == ["random", "random, asked with the even layout"]
+    assert table.loc["random, asked with the even layout", "at 0.1"].startswith("81.0")
+    best = methods.advice(pd.DataFrame(both), "aid", budgets=[0.5]).iloc[0]
+    assert best["best"] == "random, asked with the even layout" and best["random"] == "83.0"
+    assert methods.found(frame[frame["dataset"] == "other"], "aid") == {}

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from asel_lib.identity import ModelKey
 from asel_lib.registry import FIGURES, FigureEntry
 from asel_lib.reporting.figures._common import footer
-from asel_lib.reporting.method_tables import OURS, found
+from asel_lib.reporting.method_tables import found
 from asel_lib.reporting.rows import MEASURED, alike, own_choice
 from asel_lib.reporting.style import axes_grid, nothing, styled
 
@@ -23,7 +23,7 @@ def tradeoffs(frame: pd.DataFrame, dataset: str) -> Figure:
     """
     lines = found(frame, dataset)
     if not lines:
-        return nothing(f"no results of anytime for {dataset}")
+        return nothing(f"no results of the direct schedule for {dataset}")
     figure, axes = axes_grid(2, footer=True)
     figure.set_figheight(4.2)
     for cell, x in zip(axes, ("gmacs", "throughput"), strict=True):
@@ -38,16 +38,19 @@ def tradeoffs(frame: pd.DataFrame, dataset: str) -> Figure:
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=4)
     drawn = own_choice(frame[(frame["dataset"] == dataset) & (frame["schedule"] == "direct")])
-    ours = drawn[drawn["recipe"] == "anytime"]
+    ours = drawn[drawn["recipe"] == "anytime"] if (drawn["recipe"] == "anytime").any() else drawn
     seeds = ", ".join(f"{method.label}: {int(rows['seeds'].max())}" for method, rows in lines.items())
     footer(figure, alike(drawn, ours, MEASURED), dataset, f"seeds: {seeds}. band: 95 % interval (Wilson)")
     return figure
 
 
-def _with_ours(keys: Sequence[ModelKey]) -> tuple[str, ...]:
-    """Data sets where `anytime` stands beside other methods on the direct schedule."""
-    ours = [key for key in keys if key.schedule == "direct" and f"{key.selector}/{key.recipe}" == OURS]
-    return tuple(dict.fromkeys(key.dataset for key in ours if not key.variant and key.keep_ratio is None))
+def _compared(keys: Sequence[ModelKey]) -> tuple[str, ...]:
+    """Data sets of which several methods are trained on the direct schedule."""
+    methods: dict[str, set] = {}
+    for key in keys:
+        if key.schedule == "direct" and not key.variant and key.keep_ratio is None:
+            methods.setdefault(key.dataset, set()).add((key.selector, key.recipe))
+    return tuple(dataset for dataset, several in methods.items() if len(several) > 1)
 
 
-FIGURES.add("7_methods", FigureEntry("7_methods", tradeoffs, _with_ours))
+FIGURES.add("7_methods", FigureEntry("7_methods", tradeoffs, _compared))
