@@ -60,8 +60,9 @@ def kind_of(model: nn.Module) -> str:
     """What selectors may tell apart."""
     block = model.blocks[0]
     inside = f" with {type(block.attn).__name__}" if hasattr(block, "attn") else ""
+    rotary = "" if getattr(model, "rope", None) is None else ", rotary"
     token = "" if model.cls_token is not None else ", no class token"
-    return f"{type(model).__name__}: {type(block).__name__}{inside}{token}"
+    return f"{type(model).__name__}: {type(block).__name__}{inside}{rotary}{token}"
 
 
 def takes(name: str, selector: str) -> bool:
@@ -71,7 +72,7 @@ def takes(name: str, selector: str) -> bool:
     try:
         make_selective(model, selector)
     except ValueError as error:
-        if not str(error).startswith((f"{selector} works on", f"{selector} asks")):
+        if not str(error).startswith((f"{selector} works on", f"{selector} asks", f"{selector} resamples")):
             raise
         return False
     with torch.no_grad():

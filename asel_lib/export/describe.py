@@ -14,8 +14,7 @@ LICENCE = "Apache-2.0"
 README = """\
 # {checkpoint}, deployed
 
-A Vision Transformer that looks at {kept_patches} of {patches} patches of an image (keep ratio {keep_ratio}), chosen
-by `{selector}`.
+A Vision Transformer that looks at {sees} (keep ratio {keep_ratio}).
 
     pip install onnxruntime numpy pillow
     python predict.py {file} image.jpg folder/  # label and probability of each
@@ -53,15 +52,20 @@ def metadata(model: SelectiveViT, graph: Deployed, name: str) -> dict[str, str]:
     levels = "more than 8 bits only where they say themselves what is white"
     if reading.white is not None:
         levels = f"in more than 8 bits {reading.black:g} is black and {reading.white:g} white"
+    kept = keep_count(graph.patches, graph.asked) if graph.replacing is None else graph.replacing.count
+    sees = f"{kept} of {graph.patches} patches of an image, chosen by `{graph.chosen_by}`"
+    if graph.replacing is not None:
+        sees = f"an image made smaller: {kept} patches in place of {graph.patches} (`{graph.chosen_by}`)"
     layout = "uint8 (B, {}, {}, 3), RGB" if graph.preprocessing else "float32 (B, 3, {}, {}), RGB in [0, 1], normalised"
     cut = f"the shorter side to {resized}, then the middle" if resized else "the whole image"
     normalisation = f"mean {', '.join(map(str, slot.mean))}; standard deviation {', '.join(map(str, slot.std))}"
     return {
         "checkpoint": name,
         "keep_ratio": f"{graph.asked:g}",
-        "kept_patches": f"{keep_count(graph.patches, graph.asked)}",
+        "kept_patches": f"{kept}",
         "patches": f"{graph.patches}",
         "selector": graph.chosen_by,
+        "sees": sees,
         "draw": "each image's first, made from its own pixels" if graph.chooser.stochastic else "none",
         "classes": ", ".join(model.classes),
         "input": layout.format(*size),

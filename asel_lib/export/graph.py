@@ -34,7 +34,6 @@ class Deployed(AtRatio):
             )
         keep_count(1, keep_ratio)  # a bad ratio is an error before any work
         chooser = model.chooser(policy)
-        # A method that puts other tokens in the patches' place is AtRatio's error.
         reduces = chooser.reduces_tokens() and keep_ratio < 1
         super().__init__(model, 1.0 if reduces else keep_ratio, policy)
         self.reducer, self.preprocessing = None, preprocessing
@@ -67,11 +66,7 @@ class Deployed(AtRatio):
 
     def embed(self, pixels: Tensor) -> Tensor:
         embed = self.model.patch_embed
-        if not isinstance(embed, KeptPatchEmbed):
-            return super().embed(pixels)
-        (rows, columns), (height, width) = self.grid, embed.patch_size
-        pieces = pixels.reshape(-1, pixels.shape[1], rows, height, columns, width).permute(0, 2, 4, 1, 3, 5)
-        return embed.project(pieces.reshape(-1, self.patches, pixels.shape[1], height, width))
+        return embed.every(pixels) if isinstance(embed, KeptPatchEmbed) else super().embed(pixels)
 
 
 class OpenBlock(nn.Module):

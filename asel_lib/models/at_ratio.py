@@ -26,23 +26,26 @@ class AtRatio(nn.Module):
             takes as long as the rest; logits differ from autocast's by what the last bit of a number is.
 
     Raises:
-        ValueError: a keep ratio outside (0, 1], an unknown policy, one that keeps no patches before the first block, or
-            an unknown precision.
+        ValueError: a keep ratio outside (0, 1], an unknown policy, one that takes tokens out between the blocks, or an
+            unknown precision.
     """
 
     def __init__(self, model, keep_ratio: float, policy: str | None = None, precision: str = "float32"):
         super().__init__()
         model = _converted(model.eval(), precision)
         chooser = model.chooser(policy)
-        if not chooser.keeps_patches() and keep_ratio < 1:
-            raise ValueError(
-                f"policy {chooser.name!r} keeps no patches before the first block: expected e.g. 'central'"
-            )
+        self.replacing = None
         self.model, self.keep_ratio = model, keep_ratio
         self.grid = tuple(int(side) for side in model.patch_embed.grid_size)
         self.chooser = chooser.prepared(self.grid, tuple(model.patch_embed.img_size)) if keep_ratio < 1 else chooser
         self.patches = self.grid[0] * self.grid[1]
         self.keep = keep_count(self.patches, keep_ratio)
+        if self.keep < self.patches and not chooser.keeps_patches():
+            if chooser.reduces_tokens() or (replacing := chooser.replacing(model, self.keep)) is None:
+                raise ValueError(
+                    f"policy {chooser.name!r} keeps no patches before the first block: expected e.g. 'central'"
+                )
+            self.replacing = replacing
         with torch.no_grad():
             shape = self.grid if model.dynamic_img_size else (self.patches,)
             empty = next(model.parameters()).new_zeros(1, *shape, model.embed_dim)
@@ -58,6 +61,8 @@ class AtRatio(nn.Module):
     def tokens(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """What the first block sees: prefix tokens and the kept patches, (B, P + K, D), and the latter's rotary
         positions, where the model has some."""
+        if self.replacing is not None:
+            return self.model.norm_pre(self.replacing(images)), None
         model, pixels = self.model, images.to(self.places.dtype)
 
         def embed() -> Tensor:

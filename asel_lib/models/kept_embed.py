@@ -36,6 +36,13 @@ class KeptPatchEmbed(PatchEmbed):
             return super().forward(images)
         return self.project(take_patches(images, kept, self.patch_size))
 
+    def every(self, images: Tensor) -> Tensor:
+        """All patches of images (B, C, H, W), (B, N, D), as one matrix product, which can be quantised."""
+        (height, width), (_, channels, rows, columns) = self.patch_size, images.shape
+        across, down = int(columns) // width, int(rows) // height
+        pieces = images.reshape(-1, channels, down, height, across, width).permute(0, 2, 4, 1, 3, 5)
+        return self.project(pieces.reshape(-1, down * across, channels, height, width))
+
     def project(self, patches: Tensor) -> Tensor:
         """Pixels of patches (B, K, C, h, w) -> tokens (B, K, D)."""
         # By its forward: a tracer puts a class of its own around each module.

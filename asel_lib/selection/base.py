@@ -121,6 +121,18 @@ class PatchSelector(nn.Module):
         """
         return None
 
+    def replacing(self, model: nn.Module, keep: int) -> nn.Module | None:
+        """`replace_patches` for inference on images of the model's own size, with all laid ready that can be.
+
+        Args:
+            model: a SelectiveViT.
+            keep: K, the most tokens that may enter beside the prefix.
+
+        Returns:
+            A module, images -> tokens (B, P + n, D), whose `count` is n; None: this method has none.
+        """
+        return None
+
     def run_blocks(self, model: nn.Module, tokens: Tokens, call: Call) -> Tokens:
         """The tokens behind the model's last block. A token reducer takes some out on the way.
 

@@ -2,6 +2,7 @@
 
 import functools
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -53,8 +54,14 @@ class EvenSelector(PatchSelector):
         return _even_scores(rows, columns).to(view.device).expand(view.batch_size, -1)
 
 
-@functools.lru_cache(maxsize=32)
+@torch.compiler.assume_constant_result  # a compiler would follow it into numpy, also past the cache
 def _even_scores(rows: int, columns: int) -> Tensor:
-    """(1, rows * columns): minus each patch's place in the order. Kept: laying it out takes longer than a forward."""
-    order = torch.from_numpy(blue_noise.order(rows, columns))
-    return -torch.empty(1, rows * columns).scatter_(1, order[None], torch.arange(len(order)).float()[None])
+    """(1, rows * columns): minus each patch's place in the order."""
+    return torch.tensor(_even_places(rows, columns))
+
+
+@functools.lru_cache(maxsize=32)  # of numbers: a tensor that is made while a tracer follows the call holds none
+def _even_places(rows: int, columns: int) -> np.ndarray:
+    scores = np.empty((1, rows * columns), np.float32)
+    scores[0, blue_noise.order(rows, columns)] = -np.arange(rows * columns)
+    return scores

@@ -106,16 +106,16 @@ def draw_order(log_weights: Tensor, generator: torch.Generator | BatchSliceGener
 
 @torch.compiler.assume_constant_result  # a compiler would follow it into numpy, also past the cache
 def _laid_out(rows: int, columns: int) -> Tensor:
-    return _spread_gumbel(rows, columns)
+    return torch.tensor(_spread_gumbel(rows, columns))
 
 
-@functools.lru_cache(maxsize=32)
-def _spread_gumbel(rows: int, columns: int) -> Tensor:
+@functools.lru_cache(maxsize=32)  # of numbers: a tensor that is made while a tracer follows the call holds none
+def _spread_gumbel(rows: int, columns: int) -> np.ndarray:
     places = blue_noise.order(rows, columns)
     quantiles = 1 - (np.arange(len(places)) + 0.5) / len(places)
     noise = np.empty(len(places), np.float32)
     noise[places] = -np.log(-np.log(quantiles))
-    return torch.from_numpy(noise)
+    return noise
 
 
 def _mix(x: Tensor) -> Tensor:

@@ -55,15 +55,17 @@ class SmallerImage(PatchSelector):
         patch = model.patch_embed.patch_size
         full = tuple(int(side) // size for side, size in zip(images.shape[-2:], patch, strict=True))
         grid = smaller_grid(full, keep)
-        prefix, positions = _positions(model, images, full)
+        prefix, positions = _positions(model, images, full, grid)
         if grid != full:
-            # antialias: a point is the mean of what it stands for, as when an image file is made smaller.
             size = [side * points for side, points in zip(grid, patch, strict=True)]
-            images = F.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
-            positions = resample_abs_pos_embed(positions, list(grid), list(full), num_prefix_tokens=0)
+            images = _interpolated(images, size)
         every = torch.arange(grid[0] * grid[1], device=images.device).expand(images.shape[0], -1)
         patches = model.patch_embed(images, every) + positions
         return Tokens(torch.cat([prefix.expand(images.shape[0], -1, -1), patches], dim=1), model.num_prefix_tokens)
+
+    def replacing(self, model: nn.Module, keep: int) -> "Shrunk":
+        self.check(model)
+        return Shrunk(model, keep)
 
     def score_before_blocks(self, view: View) -> None:
         return None
@@ -91,8 +93,57 @@ def smaller_grid(full: tuple[int, int], keep: int) -> tuple[int, int]:
     return min(high, keep // wide), wide
 
 
-def _positions(model: nn.Module, images: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """What timm adds to nothing: the prefix tokens (1, P, D) and the positions of all patches (1, N, D)."""
-    shape = grid if model.dynamic_img_size else (grid[0] * grid[1],)
-    placed = model.placed(next(model.patch_embed.parameters()).new_zeros(1, *shape, model.embed_dim))
-    return placed[:, : model.num_prefix_tokens], placed[:, model.num_prefix_tokens :]
+class Shrunk(nn.Module):
+    """Images of a model's own size, made smaller, as the tokens that enter its blocks: shrinking is two products with
+    constant matrices, which a runtime computes as torch does.
+
+    Args:
+        model: a SelectiveViT.
+        keep: K, the most patches.
+    """
+
+    def __init__(self, model: nn.Module, keep: int):
+        super().__init__()
+        self.embed = model.patch_embed
+        full = tuple(int(side) for side in self.embed.grid_size)
+        grid = smaller_grid(full, keep)
+        self.count = grid[0] * grid[1]
+        with torch.no_grad():
+            prefix, positions = _positions(model, next(model.parameters()), full, grid)
+        sides = zip(full, grid, self.embed.patch_size, strict=True)
+        down, across = (_shrinking(side * points, fewer * points) for side, fewer, points in sides)
+        placed = {"prefix": prefix, "positions": positions, "down": down, "across": across.T.contiguous()}
+        for name, value in placed.items():
+            self.register_buffer(name, value.to(prefix.device), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        small = self.down @ images.float() @ self.across
+        patches = self.embed.every(small.to(self.positions.dtype)) + self.positions
+        return torch.cat([self.prefix.expand(images.shape[0], -1, -1), patches], dim=1)
+
+
+def _interpolated(images: Tensor, size: list[int]) -> Tensor:
+    # antialias: a point is the mean of what it stands for, as when an image file is made smaller. torch has none of it
+    # in half precision.
+    single = images.to(torch.promote_types(images.dtype, torch.float32))
+    return F.interpolate(single, size, mode="bilinear", antialias=True, align_corners=False).to(images.dtype)
+
+
+def _shrinking(side: int, smaller: int) -> Tensor:
+    """(smaller, side): the matrix that makes a line of `side` points shorter, as antialiased interpolation does."""
+    lines = torch.eye(side)[None, None]
+    if smaller < side:
+        lines = _interpolated(lines, [smaller, side])
+    return lines[0, 0].contiguous()
+
+
+def _positions(model: nn.Module, like: Tensor, full: tuple[int, int], grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """What timm adds to nothing: the prefix tokens (1, P, D), and the positions of the full grid's patches, resampled
+    to a smaller grid, (1, n, D); on the device and in the number format of `like`, since a replica of DataParallel
+    lists no parameters."""
+    shape = full if model.dynamic_img_size else (full[0] * full[1],)
+    placed = model.placed(like.new_zeros(1, *shape, model.embed_dim))
+    prefix, positions = placed[:, : model.num_prefix_tokens], placed[:, model.num_prefix_tokens :]
+    if grid != full:
+        positions = resample_abs_pos_embed(positions, list(grid), list(full), num_prefix_tokens=0)
+    return prefix, positions

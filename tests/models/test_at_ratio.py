@@ -6,7 +6,7 @@ import torch
 from asel_lib.models import SelectiveViT
 from asel_lib.models.at_ratio import AtRatio
 
-POLICIES = [None, "random", "central", "line_guided:lines=sobel,choice=top"]
+POLICIES = [None, "random", "central", "even", "smaller_image", "line_guided:lines=sobel,choice=top"]
 
 
 @pytest.mark.parametrize(

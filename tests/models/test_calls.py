@@ -198,7 +198,7 @@ class AtHalf(torch.nn.Module):
         return self.model(batch, 0.5)
 
 
-SLOW = ("random", "line_guided:choice=top", "agent", "evit", "tome", "dynamicvit")
+SLOW = ("random", "even", "smaller_image", "line_guided:choice=top", "agent", "evit", "tome", "dynamicvit")
 
 
 @pytest.mark.parametrize(
@@ -218,6 +218,15 @@ def test_a_call_can_be_exported_traced_and_compiled_whole(tiny, selector):
     compiled = torch.compile(model, fullgraph=whole, backend="eager")
     torch.testing.assert_close(compiled(images()), model(images()), atol=1e-5, rtol=0)
     torch.testing.assert_close(compiled(other), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("selector", ["glance", "even"])
+@torch.no_grad()
+def test_a_model_that_is_exported_before_its_first_call_answers_after_it(tiny, selector):
+    model = AtHalf(tiny(selector=selector, img_size=(16, 56)))  # a grid that no other test has laid out
+    batch = torch.randn(2, 3, 16, 56, generator=torch.Generator().manual_seed(3))
+    exported = torch.export.export(model, (batch,)).module()
+    torch.testing.assert_close(model(batch), exported(batch), atol=1e-5, rtol=0)
 
 
 @torch.no_grad()
