@@ -130,8 +130,8 @@ def _metadata(record: dict, rows: pd.DataFrame) -> str:
     found = [
         EvalResult(
             task_type="image-classification",
-            dataset_type=record["dataset"],
-            dataset_name=record["dataset"],
+            dataset_type=row.dataset,
+            dataset_name=row.dataset,
             dataset_split="test",
             metric_type="accuracy",
             metric_name=f"top-1, keep ratio {row.keep_ratio:g}",
@@ -145,7 +145,7 @@ def _metadata(record: dict, rows: pd.DataFrame) -> str:
 
 
 def _of_training(record: dict) -> str:
-    found = record["metrics"] if isinstance(record.get("metrics"), dict) else {}
+    found = record.get("metrics") or {}
     if found.get("val_accuracy") is None:
         return ""
     ratios = ", ".join(f"{ratio:g}" for ratio in found.get("val_ratios", ()))
@@ -182,8 +182,8 @@ def _training(record: dict) -> str:
         "recipe, schedule": f"{record.get('recipe', 'unknown')}, {record.get('schedule', 'unknown')}",
         "start": record.get("start") or "unknown",
         "seed": record.get("seed", "unknown"),
-        "epochs": record.get("metrics", {}).get("epochs", "unknown"),
-        "commit": record.get("environment", {}).get("commit", "unknown"),
+        "epochs": (record.get("metrics") or {}).get("epochs", "unknown"),
+        "commit": (record.get("environment") or {}).get("commit", "unknown"),
     }
     return "\n".join(f"| {name} | {value} |" for name, value in facts.items())
 

@@ -52,7 +52,8 @@ def write(
     """
     file = checkpoints.locate(checkpoint)
     model = checkpoints.load(file)
-    record, plain = model.record, _plain(model, file)
+    plain = _plain(model, file)
+    record = model.record = {"name": file.stem} | model.record
     selector = {name: value.contiguous() for name, value in model.state_dict().items() if name.startswith(OWN)}
     contents = _timm_files(plain.half() if half else plain, model)
     if selector:  # not halved: scores of few bits would tie
@@ -75,11 +76,7 @@ def _plain(model, file: Path) -> torch.nn.Module:
     """timm's own model with these weights."""
     described, size = model.record["model"], model.record["transform"]["size"]
     architecture = described["architecture"]
-    try:
-        known = timm.is_model(architecture)
-    except RuntimeError:  # a tag that timm does not know
-        known = False
-    if not known:
+    if not timm.is_model(architecture):
         raise ExportError(
             f"{file}: its network is {architecture!r}, which is none of timm's, and timm could not load the folder: "
             "share the two files of the checkpoint instead"

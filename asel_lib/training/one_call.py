@@ -144,10 +144,13 @@ def _known_name(settings: dict) -> str:
 
 
 def _is_known(name: str) -> bool:
+    if not name or not timm.is_model(name):
+        return False
     try:
-        return bool(name) and timm.is_model(name)
+        timm.get_pretrained_cfg(name)
     except RuntimeError:  # of a known architecture, with a tag that is not
         return False
+    return True
 
 
 def _normalisation(model: nn.Module, made: nn.Module) -> dict[str, str] | None:
