@@ -34,6 +34,8 @@ def train(
     epochs: int | None = None,
     profile: str | Profile = "compact",
     image_size: int | None = None,
+    white: float | None = None,
+    black: float = 0.0,
     seed: int = 0,
     retrain: bool = False,
     device: str | torch.device | None = None,
@@ -53,6 +55,8 @@ def train(
         epochs: passes over the train part; None: as the profile has it.
         profile: the run's other settings, by name or as they are.
         image_size: pixels, square; None: the model's own.
+        white: the number that is white in images of more than 8 bits; None: the profile's, else the set's own range.
+        black: the number that is black there, beside a `white`.
         seed: of the training.
         retrain: train also where a checkpoint with these settings is there.
         device: None: a GPU where there is one.
@@ -77,6 +81,8 @@ def train(
     schedule = configs.changed(profile.direct, stage, "train")
     settings, run = (_named if isinstance(model, str) else _in_hand)(model, profile, image_size)
     own = replace(profile, name=run, direct=schedule, direct_on={}, model=settings, direct_model=None)
+    if white is not None:
+        own = replace(own, reading=replace(profile.reading, white=float(white), black=float(black)))
     where = dict(seed=seed, retrain=retrain, device=device, progress=progress)
     return direct(own, str(folder), selector=selector, recipe=recipe, **where)
 

@@ -3,14 +3,17 @@
 import copy
 import importlib
 
+import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 from torch import nn
 
 import asel_lib
 from asel_lib import paths
-from asel_lib.errors import CheckpointError
+from asel_lib.data import decode
+from asel_lib.errors import CheckpointError, DatasetError
 from asel_lib.training import jobs
 
 TINY = dict(img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=3)
@@ -152,3 +155,23 @@ def test_wrong_settings_are_named(folder):
             asel_lib.train(name, folder, **FAST)
     with pytest.raises(CheckpointError, match="hf-hub:: timm makes no model of it .*hf-hub:owner/name"):
         asel_lib.train("hf-hub:", folder, **FAST)
+
+
+def test_white_is_what_the_caller_says(workplace, monkeypatch):
+    for label in ("dark", "bright"):
+        (workplace / "deep" / label).mkdir(parents=True)
+        for number in range(5):
+            values = np.random.default_rng([number, len(label)]).integers(0, 3000, (32, 32)).astype(np.uint16)
+            Image.fromarray(values).save(workplace / "deep" / label / f"{number}.png")
+    seen = []
+    monkeypatch.setattr(jobs, "train", lambda model, batches, *rest, **more: seen.append(batches) or 1 / 0)
+    for given, expected in (({}, (4095, 0)), ({"white": 3000, "black": 100}, (3000, 100))):
+        with pytest.raises(ZeroDivisionError):
+            asel_lib.train(in_hand(), workplace / "deep", **FAST, **given)
+        assert (seen[-1].images.reading.white, seen[-1].images.reading.black) == expected
+
+
+def test_a_class_that_is_too_small_is_said_before_an_image_is_opened(image_folder, monkeypatch):
+    monkeypatch.setattr(decode, "_decode_all", lambda *arguments: pytest.fail("images were decoded"))
+    with pytest.raises(DatasetError, match=r"too few different images to split in river \(4\)"):
+        asel_lib.train(in_hand(), image_folder({"field": 10, "river": 4}), **FAST)
