@@ -15,7 +15,7 @@ from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
-from asel_lib import paths, records, shipped
+from asel_lib import paths, records, shipped, sources
 from asel_lib.errors import CheckpointError
 from asel_lib.files import replace_files
 from asel_lib.identity import ModelKey
@@ -26,7 +26,8 @@ def load(name: str | Path, device: str | torch.device = "cpu", profile: str | No
     """A trained SelectiveViT in eval mode, float32, with `classes`, `transform`, `record` and `predict`.
 
     Args:
-        name: a shipped checkpoint (saved_models/), one of your own runs, or the path of a .safetensors file.
+        name: a shipped checkpoint (saved_models/), one of your own runs, the path of a .safetensors file, or the place
+            of a folder that `hub.write` made: "local-dir:folder", "hf-hub:owner/name".
         device: where the model goes.
         profile: whose run is looked in first.
 
@@ -36,8 +37,11 @@ def load(name: str | Path, device: str | torch.device = "cpu", profile: str | No
     from asel_lib.data.batches import transform
     from asel_lib.data.read_image import Reading
 
-    file = locate(name, profile)
-    record, weights = read_record(file), read_weights(file)
+    if sources.is_place(name):
+        file, (record, weights) = name, _read_place(str(name))
+    else:
+        file = locate(name, profile)
+        record, weights = read_record(file), read_weights(file)
     prepared = record["transform"]
     model = _described(record, weights, file)
     model.classes, model.record = tuple(record["classes"]), record
@@ -190,14 +194,42 @@ def read_record(file: Path) -> dict:
 
 def read_weights(file: Path) -> dict[str, Tensor]:
     """The tensors of a .safetensors file, checked against the digest in its record, as float32."""
+    return _tensors(file, lambda: read_record(file)["sha256"], "the record")
+
+
+def _tensors(file: Path, digest: Callable[[], str], record: str) -> dict[str, Tensor]:
     try:
         content = file.read_bytes()
         weights = load_safetensors(content)
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:  # e.g. of a type that torch lacks
         raise CheckpointError(f"{file}: not a whole safetensors file ({error}); copy or train it again") from error
-    if _digest(content) != read_record(file)["sha256"]:
-        raise CheckpointError(f"{file}: the weights are not those of the record beside them; copy or train both again")
+    if _digest(content) != digest():
+        raise CheckpointError(f"{file}: the weights are not those of {record} beside them; copy or train both again")
     return {key: value.float() if value.is_floating_point() else value for key, value in weights.items()}
+
+
+def _read_place(name: str) -> tuple[dict, dict[str, Tensor]]:
+    """The record and the weights in a folder that `hub.write` made, checked as those of two files are."""
+    try:
+        told = sources.file_of(name, sources.RECORD)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{error}. A model of timm's own, without {sources.RECORD}, becomes selective by asel_lib.make_selective("
+            f"timm.create_model({name!r}, pretrained=True)), or is trained by asel_lib.train({name!r}, folder)"
+        ) from error
+    try:
+        held = json.loads(told.read_text(encoding="utf-8"))
+        record, digests = held["record"], dict(held["sha256"])
+    except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{told}: no readable record of the model ({error!r}); copy its folder again") from error
+    record = records.check(records.upgraded(record, told.parent.name), told)
+    weights = {}
+    for part, digest in digests.items():
+        if part not in (sources.WEIGHTS, sources.SELECTOR):
+            raise CheckpointError(f"{told}: names a file {part[:40]!r} that is none of the model's")
+        file = sources.file_of(name, part)
+        weights |= _tensors(file, lambda digest=digest: digest, told.name)
+    return record, weights
 
 
 def _described(record: dict, weights: dict[str, Tensor], source: Path):

@@ -21,7 +21,8 @@ PACKAGE = "asel_lib"
 # name of theirs.) docs/design.md shows the same order.
 LAYERS = (
     "errors checks extras files paths parameters reproducibility identity registry configs devices data selection "
-    "methods models records shipped checkpoints author_checkpoints training export tables evaluation reporting viewer"
+    "methods models records shipped sources checkpoints author_checkpoints training export tables evaluation hub "
+    "reporting viewer"
 ).split()
 LONGEST = 300  # lines of a file, unless its docstring has a line that begins "Long because"
 # What code has that makes or reads a model's name by hand: parts of former names, and the separators of present ones.

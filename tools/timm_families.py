@@ -25,17 +25,22 @@ TINY = dict(num_classes=3, img_size=32, patch_size=8, embed_dim=48, depth=4, num
 
 
 def table() -> str:
-    """The table in Markdown: a row a kind of model, a column for selectors that take the same kinds."""
-    kinds, columns = defaultdict(list), defaultdict(list)
+    """The table in Markdown: a row the kinds of a class that take the same selectors, a column for selectors that take
+    the same kinds."""
+    kinds, columns, rows = defaultdict(list), defaultdict(list), defaultdict(list)
     for name, model in family_models():
         kinds[kind_of(model)].append(name)
-    kinds = dict(sorted(kinds.items(), key=lambda item: (item[0].partition(":")[0], -len(item[1]))))
+    kinds = dict(sorted(kinds.items(), key=lambda item: (item[0][0], -len(item[1]))))
     for selector in selection.names():
         columns[tuple(takes(found[0], selector) for found in kinds.values())].append(selector)
+    for number, (family, blocks) in enumerate(kinds):
+        rows[family, tuple(answers[number] for answers in columns)].append(blocks)
     lines = [["timm's models", *map(", ".join, columns.values())], ["---"] * (len(columns) + 1)]
-    for number, (kind, found) in enumerate(kinds.items()):
-        cells = ["yes" if answers[number] else "no" for answers in columns]
-        lines.append([f"{kind} ({len(found)}, e.g. `{min(found, key=len)}`)", *cells])
+    for (family, answers), blocks in rows.items():
+        found = [name for one in blocks for name in kinds[family, one]]
+        first = min(kinds[family, blocks[0]], key=len)
+        cells = ["yes" if answer else "no" for answer in answers]
+        lines.append([f"{family}: {'; '.join(blocks)} ({len(found)}, e.g. `{first}`)", *cells])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
@@ -56,13 +61,13 @@ def family_models() -> Iterator[tuple[str, nn.Module]]:
                 yield name, model
 
 
-def kind_of(model: nn.Module) -> str:
-    """What selectors may tell apart."""
+def kind_of(model: nn.Module) -> tuple[str, str]:
+    """What selectors may tell apart: the class, and what is in it."""
     block = model.blocks[0]
     inside = f" with {type(block.attn).__name__}" if hasattr(block, "attn") else ""
     rotary = "" if getattr(model, "rope", None) is None else ", rotary"
     token = "" if model.cls_token is not None else ", no class token"
-    return f"{type(model).__name__}: {type(block).__name__}{inside}{rotary}{token}"
+    return type(model).__name__, f"{type(block).__name__}{inside}{rotary}{token}"
 
 
 def takes(name: str, selector: str) -> bool:

@@ -17,7 +17,7 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Ratio = Annotated[float, Field(gt=0, le=1)]
-Start = Annotated[str, Field(pattern=r"^(random|imagenet|.+\.(safetensors|pth))$")]
+Start = Annotated[str, Field(pattern=r"^(random|imagenet|(hf-hub|local-dir):.+|.+\.(safetensors|pth))$")]
 
 
 def several(kind: object) -> object:
@@ -72,7 +72,8 @@ class ModelSettings:
     timm: dict[str, object] = Field(default_factory=dict)
     """Goes to timm.create_model as it is."""
     start: Start = "random"
-    """What training starts from: "random", "imagenet" (see training.start), or a .safetensors or .pth file."""
+    """What training starts from (see training.start): "random", "imagenet", a .safetensors or .pth file, or a model by
+    its place, "hf-hub:owner/name" or "local-dir:folder"."""
     selector: str = "learned"
     """The policy that is trained along, and used where no other is asked for."""
 

@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 import warnings
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -83,7 +84,13 @@ class ImageArray:
 
 
 def load(
-    name: str | Path, image_size: int, *, synthetic_images: int = 4000, download: bool = False, reading: Reading = PLAIN
+    name: str | Path,
+    image_size: int,
+    *,
+    synthetic_images: int = 4000,
+    download: bool = False,
+    reading: Reading = PLAIN,
+    check: Callable[[ImageSet], None] | None = None,
 ) -> ImageArray:
     """The images of a data set, with a progress bar where they have to be decoded first.
 
@@ -95,6 +102,7 @@ def load(
         reading: what is white in images of more than 8 bits (None: the usual range that holds the numbers of the whole
             set, which is then the set's `reading`), and what lies behind transparent pixels. It is printed how many
             images needed that, and which were left out.
+        check: looks at the files' names and classes before any is opened, and may raise.
 
     Raises:
         DatasetMissing: where it is not there; the message says what to put where.
@@ -103,6 +111,8 @@ def load(
     if catalog.is_generated(name):
         return _generated(catalog.spec(name).name, image_size, synthetic_images)
     found = catalog.find(name, download=download)
+    if check is not None:
+        check(found)
     if found.name not in catalog.names():
         names.claim(found)
     manifest = _manifest(found)

@@ -45,7 +45,12 @@ def checked(images: Sequence, on_error: str = "raise") -> Sequence:
 
 
 def batched(
-    images: Sequence, transform: Callable, batch_size: int, failed: dict[int, str], white: float | None = None
+    images: Sequence,
+    transform: Callable,
+    batch_size: int,
+    failed: dict[int, str],
+    white: float | None = None,
+    black: float | None = None,
 ) -> Iterator[tuple[list[int], Tensor]]:
     """The images that can be read, batch by batch: (their places in the list, (B, 3, S, S)).
 
@@ -55,10 +60,13 @@ def batched(
         batch_size: images a batch.
         failed: gets place -> why that image cannot be read.
         white: the number that is white in images of more than 8 bits; None: as the model's own images were read.
+        black: the number that is black there; None: 0 beside a white that is given, else as the model's own.
     """
     reading: Reading = getattr(transform, "reading", PLAIN)
     if white is not None:
-        reading = replace(reading, white=float(white), black=0.0)
+        reading = replace(reading, white=float(white), black=0.0 if black is None else float(black))
+    elif black is not None:
+        reading = replace(reading, black=float(black))
     for start in range(0, len(images), batch_size):
         places, made = [], []
         for place in range(start, min(start + batch_size, len(images))):

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 # Whatever a file is called, Pillow may take it for one of these only: others are read by worn code, or by other
 # programs (an EPS is a program that Ghostscript runs). MPO is opened as JPEG.
@@ -150,6 +150,8 @@ def _numbers(source, image: Image.Image) -> tuple[np.ndarray, Image.Image | None
             return values, None
         return values, Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8))
     raw = {_raw_mode(tile) for tile in getattr(image, "tile", ())}
+    if not raw:
+        _refuse_what_loading_cut(image)
     if not any(";16" in mode for mode in raw) or image.mode not in ("RGB", "RGBX", "RGBA", "LA"):
         return None
     first = min(raw)
@@ -158,11 +160,10 @@ def _numbers(source, image: Image.Image) -> tuple[np.ndarray, Image.Image | None
     return _sixteen_bits(source, image, first)
 
 
-def _sixteen_bits(source, image: Image.Image, raw: str) -> tuple[np.ndarray, Image.Image | None] | None:
+def _sixteen_bits(source, image: Image.Image, raw: str) -> tuple[np.ndarray, Image.Image | None]:
     """Pillow unpacks one byte of each number: read once for the upper, once for the lower bytes."""
-    source = getattr(source, "filename", None) if isinstance(source, Image.Image) else source
-    if not source:
-        return None  # an image that cannot be opened again: as Pillow reads it
+    if isinstance(source, Image.Image):
+        source = getattr(source, "filename", None) or _content(source.fp)
     upper, lower = _opened(source), _opened(source)
     if raw.startswith("LA"):
         for one in (upper, lower):  # four bytes a pixel: two of grey, two of opacity
@@ -175,6 +176,26 @@ def _sixteen_bits(source, image: Image.Image, raw: str) -> tuple[np.ndarray, Ima
     pair = [ImageOps.exif_transpose(one) for one in (upper, lower)]
     high, low = (np.asarray(one)[..., :3].astype(np.float32) for one in pair)
     return 256 * high + low, pair[0].getchannel("A") if image.mode == "RGBA" else None
+
+
+def _content(opened) -> bytes:
+    """Of a file that Pillow holds open, and goes on reading where it was."""
+    place = opened.tell()
+    opened.seek(0)
+    content = opened.read()
+    opened.seek(place)
+    return content
+
+
+def _refuse_what_loading_cut(image: Image.Image) -> None:
+    """ImageError for an image that Pillow has loaded from a file of 16 bits a channel: of these it keeps 8."""
+    cut = False
+    with contextlib.suppress(Exception):  # there is no file, or another one by now
+        if isinstance(image, ImageFile.ImageFile) and image.mode in ("RGB", "RGBX", "RGBA", "LA"):
+            with _opened(image.filename) as again:
+                cut = any(";16" in _raw_mode(tile) for tile in again.tile)
+    if cut and again.format != "PPM":
+        raise ImageError("of its 16 bits a channel Pillow keeps 8 when it is loaded: give the path of the file")
 
 
 def _raw_mode(tile: tuple) -> str:

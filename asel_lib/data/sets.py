@@ -11,8 +11,9 @@ from asel_lib.configs import Profile
 from asel_lib.data import lines
 from asel_lib.data.batches import Batches
 from asel_lib.data.decode import ImageArray, load
+from asel_lib.data.layout import ImageSet
 from asel_lib.data.read_image import Reading
-from asel_lib.data.splits import BY_NAME, Split, fingerprint_of, imbalance, make_split
+from asel_lib.data.splits import BY_NAME, Split, check_counts, fingerprint_of, imbalance, make_split
 from asel_lib.errors import CheckpointError
 
 
@@ -20,10 +21,15 @@ def open_set(
     profile: Profile, dataset: str, download: bool = False, reading: Reading | None = None
 ) -> tuple[ImageArray, Split]:
     """A data set at the profile's image size, split by its protocol; a strong imbalance is printed. reading None: the
-    profile's. Errors as `decode.load` and `make_split`."""
+    profile's. Errors as `decode.load` and `make_split`; that a class is too small is said before a file is opened."""
     reading = reading or Reading(**asdict(profile.reading))
     size, scenes = profile.model.image_size, profile.synthetic_images
-    images = load(dataset, size, synthetic_images=scenes, download=download, reading=reading)
+
+    def check(found: ImageSet) -> None:
+        if found.parts is None or profile.split_protocol != "published":
+            check_counts(found.labels, found.classes, found.parts)
+
+    images = load(dataset, size, synthetic_images=scenes, download=download, reading=reading, check=check)
     if line := imbalance(images.labels, images.classes):
         print(f"{images.name}: {line}")
     return images, split_of(images, profile.split_protocol, profile.split_seed)

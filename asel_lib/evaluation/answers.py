@@ -125,11 +125,11 @@ def _about(record: dict) -> dict[str, object]:
         "start": record["start"],
         "dataset_fingerprint": record["dataset_fingerprint"],
         "split": record["split"]["fingerprint"],
-        "training": _training(record),
+        "training": training_of(record),
     }
 
 
-def _training(record: dict) -> str:
+def training_of(record: dict) -> str:
     """A digest of how a training went: the same of weights that were rounded for shipping."""
     history = json.dumps(record["history"], sort_keys=True, default=str)
     return hashlib.sha256(history.encode()).hexdigest()[:16]
@@ -141,4 +141,4 @@ def _other_weights(name: str, profile: str, kept: pd.Series) -> bool:
         record = checkpoints.read_record(checkpoints.locate(name, profile))
     except CheckpointError:
         return False
-    return _training(record) != kept["training"]
+    return training_of(record) != kept["training"]

@@ -1,7 +1,7 @@
 """Classify images: python predict.py [model.onnx] image.jpg folder/ ... prints each one's label and its probability.
 It needs onnxruntime, numpy and Pillow. Without a model it takes the one beside it: of its two files the int8 one (the
 smaller and faster), and says so; models of several names or keep ratios must be chosen from.
---white=4095 says which number is white in images of more than 8 bits that do not say it."""
+--white=4095 says which number is white in images of more than 8 bits that do not say it, --black=-1 which is black."""
 
 import json
 import sys
@@ -25,8 +25,8 @@ def read(file, size, resized, preprocessing, mean, std, white=None, black=0.0, b
     return pixels if preprocessing else ((pixels - 255 * np.float32(mean)) / (255 * np.float32(std))).transpose(2, 0, 1)
 
 
-options = [argument for argument in sys.argv[1:] if argument.startswith("--white=")]
-named = [argument for argument in sys.argv[1:] if argument not in options and not argument.endswith(".onnx")]
+given = [argument for argument in sys.argv[1:] if argument.startswith(("--white=", "--black="))]
+named = [argument for argument in sys.argv[1:] if argument not in given and not argument.endswith(".onnx")]
 beside = {file.stem.removesuffix("_int8"): file for file in sorted(Path(__file__).parent.glob("*.onnx"))}
 models = [file for file in sys.argv[1:] if file.endswith(".onnx")] or list(beside.values())
 if not named or len(models) != 1:
@@ -35,7 +35,7 @@ session = onnxruntime.InferenceSession(str(models[0]))
 if str(models[0]) not in sys.argv and models[0].stem.endswith("_int8"):
     print(f"{models[0].name} answers, the smaller and faster file; name another to have that", file=sys.stderr)
 about, failed = json.loads(session.get_modelmeta().custom_metadata_map["prediction"]), []
-about |= {"white": float(option[8:]), "black": 0.0} if (option := "".join(options)) else {}
+about |= ({"black": 0.0} if "--white" in str(given) else {}) | {option[2:7]: float(option[8:]) for option in given}
 files, others = image_files(*named)
 if others:
     print(f"{others} files left out: neither their ending nor their content says image", file=sys.stderr)

@@ -19,8 +19,8 @@ def make_selective(
     """Make a timm model that you have selective: its weights, its head and its parameters' names stay.
 
     The model itself changes, so that optimizers and whoever else holds it keep it; an error leaves it as it was.
-    Policies that need no training (random, central, edge_energy, line_guided, evit, tome) work at once, others once
-    they are trained (`asel_lib.train`).
+    Policies that need no training (random, central, even, edge_energy, line_guided, smaller_image, evit, tome) work at
+    once, others once they are trained (`asel_lib.train`).
 
     Args:
         model: a timm model of a family in `models.families`, on any device, of any number format.

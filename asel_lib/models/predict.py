@@ -35,6 +35,7 @@ def predict_images(
     lines: Tensor | None = None,
     *,
     white: float | None = None,
+    black: float | None = None,
     on_error: str = "raise",
 ) -> list[Prediction | None]:
     """Classify pictures, in eval mode, whatever mode the model is in. This is `SelectiveViT.predict`.
@@ -47,6 +48,7 @@ def predict_images(
         batch_size: images in a forward.
         lines: their line drawings (n, 1, h, w) in [0, 1], for a selector that does not draw them itself.
         white: the number that is white in images of more than 8 bits; None: as in those that the model learnt from.
+        black: the number that is black there; None: 0 where `white` is given, else as the model learnt.
         on_error: for files that cannot be read: "raise" answers the others and raises an error that carries them;
             "skip" has None in their places, and warns.
 
@@ -65,7 +67,7 @@ def predict_images(
     device, failed = next(model.parameters()).device, {}
     found: list[Prediction | None] = [None] * len(inputs.checked(images, on_error))
     with evaluating(model):
-        for places, batch in inputs.batched(images, model.transform, batch_size, failed, white):
+        for places, batch in inputs.batched(images, model.transform, batch_size, failed, white, black):
             batch, drawn = batch.to(device), None if lines is None else lines[places].to(device)
             logits, selection = model(batch, keep_ratio, policy, drawn, return_selection=True)
             probabilities, winners = logits.softmax(dim=1).max(dim=1)

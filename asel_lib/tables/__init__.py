@@ -5,7 +5,7 @@ memory and growth; DEPLOYED exported models; CONFUSION and PATCHES what is drawn
 a model answers rightly.
 """
 
-from asel_lib.tables.files import confusions, patches, read, read_all, with_reference, write
+from asel_lib.tables.files import confusions, joined, patches, read, read_all, with_reference, write
 from asel_lib.tables.kinds import ANSWERS, CONFUSION, DEPLOYED, PATCHES, RESULTS, SPEED
 from asel_lib.tables.schema import Schema
 
@@ -18,6 +18,7 @@ __all__ = [
     "SPEED",
     "Schema",
     "confusions",
+    "joined",
     "patches",
     "read",
     "read_all",

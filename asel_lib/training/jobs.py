@@ -1,6 +1,5 @@
 """One training, whole: what is to be trained, where it stands on the disk, and its record."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -239,7 +238,7 @@ def new_model(settings: ModelSettings, num_classes: int, seed: int, pretrained: 
         pretrained: False: random weights, whatever the settings say.
 
     Returns:
-        The model, and what its weights are: "imagenet", "random", or a file's name and its digest.
+        The model, and what its weights are: "random", or what `start.load_start` says.
     """
     with reproducibility.seeded(seed, "weights"):
         model = build(
@@ -247,8 +246,4 @@ def new_model(settings: ModelSettings, num_classes: int, seed: int, pretrained: 
         )
     if settings.start == "random" or not pretrained:
         return model, "random"
-    load_start(model, settings.architecture, settings.start)
-    if settings.start == "imagenet":
-        return model, "imagenet"
-    file = Path(settings.start).expanduser()
-    return model, f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()[:16]}"
+    return model, load_start(model, settings.architecture, settings.start)

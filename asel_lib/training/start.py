@@ -1,16 +1,18 @@
-"""What a training starts from: ImageNet weights, a file of one's own, or random numbers."""
+"""What a training starts from: ImageNet weights, a file or a model of one's own, or random numbers."""
 
 import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
 from timm import create_model, get_pretrained_cfg
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
-from asel_lib import paths
+from asel_lib import paths, sources
 from asel_lib.errors import CheckpointError
 from asel_lib.files import read_tensors
 
@@ -22,34 +24,86 @@ def load_start(model: nn.Module, architecture: str, start: str) -> str:
     """Fill a new model with the weights that its training starts from, and print a line that says which.
 
     Args:
-        model: a SelectiveViT, filled in place; its selector keeps its own values. Its head does where the file's has
-            another number of classes. Position embeddings of another grid are resampled.
+        model: a SelectiveViT, filled in place; its selector keeps its own values. Its head does where the start has
+            none, or one of another number of classes. Position embeddings of another grid are resampled.
         architecture: timm's name.
-        start: "imagenet", or the path of a .safetensors or .pth file with timm's names. "imagenet" is looked for in
-            timm's own cache, then in data/weights/<architecture>.safetensors (or .pth), then it is downloaded.
+        start: "imagenet"; the path of a .safetensors or .pth file with timm's names; or a model with timm's
+            configuration, "hf-hub:owner/name" or "local-dir:folder", by whose mean and standard deviation images are
+            normalised then. "imagenet" is looked for in timm's own cache, then in
+            data/weights/<architecture>.safetensors (or .pth), then it is downloaded.
 
     Returns:
-        16 hex digits of the weights' file, "" where timm downloaded it.
+        What the weights are: "imagenet", or a file's or place's name and 16 hex digits of what it holds.
 
     Raises:
         CheckpointError: where there are no such weights, or a name or a shape in them is not the model's.
     """
+    if sources.is_place(start):
+        return _load_place(model, start)
     file = Path(start).expanduser() if start != "imagenet" else _cached(architecture) or _local(architecture)
     if file is not None:
-        fill_from(model, read_start(file), file)
-        print(f"start: weights of {_shown(file)}")
-        return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+        kept = fill_from(model, read_start(file), file)
+        normalise_by(model, **_normalisation(file))
+        print(f"start: weights of {_shown(file)}{kept}")
+        return start if start == "imagenet" else f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()[:16]}"
     try:
         downloaded = create_model(architecture, pretrained=True).state_dict()
-    except _hub_errors() as error:
+    except sources.hub_errors() as error:
         raise CheckpointError(
             f"ImageNet weights of {architecture} are neither in timm's cache nor in data/weights/, and cannot be "
             f"downloaded ({type(error).__name__}): put them into {paths.data() / 'weights'}, as "
             f"{architecture}.safetensors, or set start: random in the profile"
         ) from error
-    fill_from(model, downloaded, f"timm's {architecture}")
-    print(f"start: weights of {architecture}, downloaded by timm")
-    return ""
+    kept = fill_from(model, downloaded, f"timm's {architecture}")
+    print(f"start: weights of {architecture}, downloaded by timm{kept}")
+    return start
+
+
+def _load_place(model: nn.Module, start: str) -> str:
+    found = sources.timm_model(start)
+    kept = fill_from(model, found.state_dict(), start)
+    for theirs, own in zip(_built(found), _built(model), strict=True):
+        if theirs != own:
+            raise CheckpointError(
+                f"{start}: its weights fit, but its network is another ({theirs[:300]}; the profile's: {own[:300]}): "
+                "give the profile's model that architecture and those settings of timm's"
+            )
+    normalised = {name: found.pretrained_cfg[name] for name in ("mean", "std")}
+    normalise_by(model, **normalised)
+    print(f"start: weights of {start}{kept}")
+    weights = {name: value.detach().contiguous() for name, value in found.state_dict().items()}
+    content = save_safetensors(weights) + repr(sorted(normalised.items())).encode()
+    place, _, where = start.partition(":")
+    shown = f"{place}:{Path(where).name}" if place == "local-dir" else start
+    return f"{shown} {hashlib.sha256(content).hexdigest()[:16]}"
+
+
+def _built(model: nn.Module) -> tuple[object, ...]:
+    """What weights alone do not show of a network: how it pools, its heads, and its blocks' activations and norms."""
+    heads = [getattr(getattr(block, "attn", None), "num_heads", None) for block in model.blocks]
+    blocks = re.sub(r"(Dropout|DropPath|Identity)\([^()]*\)", "-", str(model.blocks))  # rates are the training's own
+    return f"global_pool={model.global_pool!r}", f"num_heads={heads}", f"blocks {blocks}"
+
+
+def normalise_by(model: nn.Module, mean: Sequence[float] | None = None, std: Sequence[float] | None = None) -> None:
+    """Have a model's images normalised by these, a number a channel, in place of timm's of its architecture."""
+    if mean is None or std is None:
+        return
+    mean, std = (tuple(float(value) for value in values) for values in (mean, std))
+    model.pretrained_cfg = dict(model.pretrained_cfg, mean=mean, std=std)
+    model.patch_drop.mean, model.patch_drop.std = mean, std
+
+
+def _normalisation(file: Path) -> dict[str, list[float]]:
+    """What `one_call` wrote into the file's header of a model whose images are not normalised as timm's are."""
+    if file.suffix != ".safetensors":
+        return {}
+    with safe_open(file, "pt") as opened:
+        told = opened.metadata() or {}
+    try:
+        return {name: [float(value) for value in told[name].split()] for name in ("mean", "std")}
+    except (KeyError, ValueError):
+        return {}
 
 
 def read_start(file: Path) -> dict[str, Tensor]:
@@ -70,23 +124,25 @@ def read_start(file: Path) -> dict[str, Tensor]:
     return {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
 
 
-def fill_from(model: nn.Module, weights: Mapping[str, Tensor], source: object) -> None:
+def fill_from(model: nn.Module, weights: Mapping[str, Tensor], source: object) -> str:
     """Load a network's weights into a SelectiveViT of the same architecture.
 
     Args:
         model: filled in place; its selector (`patch_drop.`) keeps its own values.
-        weights: name -> tensor, by timm's names. A head of another number of classes is left out; `pos_embed` is
-            resampled to the model's grid by timm's own function.
+        weights: name -> tensor, by timm's names; those of a selector are left out. A head of another number of classes
+            is left out, none at all is no error; `pos_embed` is resampled to the model's grid by timm's own function.
         source: what an error names.
+
+    Returns:
+        What is not of these weights, to be told: "; the head begins anew", or "".
 
     Raises:
         CheckpointError: names what is missing, not known, or of another shape.
     """
-    own = {name: value for name, value in model.state_dict().items() if not name.startswith("patch_drop.")}
-    weights = dict(weights)
-    if any(name in weights and name in own and weights[name].shape != own[name].shape for name in ("head.weight",)):
-        weights = {name: value for name, value in weights.items() if not name.startswith(HEAD)}
-        own = {name: value for name, value in own.items() if not name.startswith(HEAD)}
+    own, weights = _network(model.state_dict()), _network(weights)
+    anew = "head.weight" in own and own["head.weight"].shape != getattr(weights.get("head.weight"), "shape", None)
+    if anew:
+        own, weights = ({n: v for n, v in held.items() if not n.startswith(HEAD)} for held in (own, weights))
     if "pos_embed" in weights and "pos_embed" in own and weights["pos_embed"].shape != own["pos_embed"].shape:
         weights["pos_embed"] = _resampled(weights["pos_embed"], model, source)
     for name in sorted(own.keys() | weights.keys()):
@@ -97,6 +153,11 @@ def fill_from(model: nn.Module, weights: Mapping[str, Tensor], source: object) -
                 "file of the profile's architecture, or set start: random"
             )
     model.load_state_dict(weights, strict=False)
+    return "; the head begins anew" if anew else ""
+
+
+def _network(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value for name, value in weights.items() if not name.startswith("patch_drop.")}
 
 
 def _resampled(positions: Tensor, model: nn.Module, source: object) -> Tensor:
@@ -125,12 +186,3 @@ def _local(architecture: str) -> Path | None:
 
 def _shown(file: Path) -> str:
     return str(file.relative_to(paths.root())) if file.is_relative_to(paths.root()) else file.name
-
-
-def _hub_errors() -> tuple[type[Exception], ...]:
-    """What the hub's client raises without a network; its own errors are OSErrors, its HTTP library's may not be."""
-    try:
-        from httpx import HTTPError
-    except ImportError:
-        return (OSError, RuntimeError)
-    return (OSError, RuntimeError, HTTPError)

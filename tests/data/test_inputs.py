@@ -76,6 +76,18 @@ def test_drawings_stay_with_their_images(tiny, mixed):
     assert answers[3].kept == alone.kept != answers[0].kept
 
 
+def test_black_can_be_given_beside_white(model, tmp_path):
+    """Which the error asks for in images of signed numbers."""
+    levels = np.linspace(0, 255, 32 * 32).reshape(32, 32).round()
+    Image.fromarray(levels.astype(np.uint8)).save(tmp_path / "eight.png")
+    Image.fromarray((levels * 4 - 500).astype(np.int16).astype(np.int32)).save(tmp_path / "signed.tif")
+    expected = model.predict([tmp_path / "eight.png"])[0].probability
+    with pytest.raises(UnreadableImages, match="give black=-500, white=520"):
+        model.predict([tmp_path / "signed.tif"])
+    given = model.predict([tmp_path / "signed.tif"], black=-500, white=520)[0]
+    assert given.probability == pytest.approx(expected, abs=1e-6)
+
+
 def test_white_is_the_models_own_unless_it_is_given(model, tmp_path):
     values = np.random.default_rng(0).integers(0, 4000, (32, 32)).astype(np.uint16)
     Image.fromarray(values).save(tmp_path / "deep.png")

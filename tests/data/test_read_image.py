@@ -307,6 +307,17 @@ def test_what_is_read_in_another_way_is_counted(workplace, capsys):
     assert read_picture(FILES["frames.gif"][0]).info == {"transparent": False, "frames": 2}
 
 
+def test_colour_of_16_bits_is_read_in_full_from_an_opened_image_or_refused(tmp_path):
+    (tmp_path / "deep.png").write_bytes(png16(COLOUR))
+    expected, reading = grey(COLOUR, 4095), Reading(white=4095)
+    for opened in (Image.open(tmp_path / "deep.png"), Image.open(io.BytesIO(png16(COLOUR)))):
+        assert np.array_equal(read_image(opened, reading), expected)
+    loaded = Image.open(tmp_path / "deep.png")
+    loaded.load()  # Pillow keeps the upper byte of each number: nearly black
+    with pytest.raises(DatasetError, match="keeps 8 when it is loaded: give the path"):
+        read_image(loaded, reading)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

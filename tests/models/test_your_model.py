@@ -22,7 +22,9 @@ def test_every_block_runs_in_order(workplace, image_folder, monkeypatch, capsys)
     monkeypatch.chdir(workplace)
     create = timm.create_model
     monkeypatch.setattr(
-        timm, "create_model", lambda name, **given: create(name, **TINY | given | {"pretrained": False})
+        timm,
+        "create_model",
+        lambda name, **given: create(name, **given if ":" in name else TINY | given | {"pretrained": False}),
     )
     held: dict = {}
     for number, block in enumerate(BLOCKS):
@@ -30,7 +32,8 @@ def test_every_block_runs_in_order(workplace, image_folder, monkeypatch, capsys)
     told = capsys.readouterr().out
     assert "make it with patch_drop_rate=0" in told and "torch.Size([4, 5, 48])" in told
     assert torch.equal(held["whole"], held["model"](held["images"])) and len(held["answer"].kept) == 8
-    assert held["files"].float32.is_file() and len(BLOCKS) == 8
+    assert held["files"].float32.is_file() and len(BLOCKS) == 9
+    assert set(held["plain"].state_dict()) <= set(held["again"].state_dict())
 
 
 def test_the_page_is_short_and_holds_no_block_that_is_not_run():

@@ -1,14 +1,19 @@
 """asel_lib.train: one call from a model and a folder to a checkpoint that predicts."""
 
 import copy
+import importlib
 
+import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 from torch import nn
 
 import asel_lib
 from asel_lib import paths
+from asel_lib.data import decode
+from asel_lib.errors import CheckpointError, DatasetError
 from asel_lib.training import jobs
 
 TINY = dict(img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=3)
@@ -73,6 +78,27 @@ def test_a_model_in_hand_starts_from_its_weights(folder, monkeypatch, architectu
         torch.testing.assert_close(asel_lib.load(stage.file)(images, 0.5), stage.model(images, 0.5))
 
 
+@pytest.mark.parametrize("place", ["local-dir", "hf-hub"])
+def test_a_model_by_its_place_starts_from_its_weights_and_normalisation(folder, monkeypatch, tmp_path, place):
+    prepared = {"mean": (0.1, 0.2, 0.3), "std": (0.2, 0.3, 0.4), "input_size": (3, 32, 32)}
+    model = in_hand(classes=7)
+    timm.models.save_for_hf(model, tmp_path / "theirs", data_config=prepared, safe_serialization=True)
+    name = f"local-dir:{tmp_path / 'theirs'}"
+    if place == "hf-hub":
+        name = "hf-hub:somebody/theirs"
+
+        def download(repo_id, filename, **options):
+            return tmp_path / "theirs" / filename
+
+        monkeypatch.setattr(importlib.import_module("timm.models._hub"), "hf_hub_download", download)
+    seen = {}
+    monkeypatch.setattr(jobs, "train", lambda model, *rest, **more: seen.update(model=model, rest=rest) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        asel_lib.train(name, folder, **FAST)
+    assert torch.equal(seen["model"].blocks[1].mlp.fc1.weight, model.blocks[1].mlp.fc1.weight)
+    assert seen["model"].head.weight.shape == (3, 48) and seen["rest"][0].mean == (0.1, 0.2, 0.3)
+
+
 def test_another_head_and_size_keep_the_rest(folder, monkeypatch):
     model = in_hand(classes=7)
     held = started(monkeypatch)
@@ -124,5 +150,28 @@ def test_wrong_settings_are_named(folder):
         asel_lib.train(in_hand(), folder, **FAST, batchsize=3)
     with pytest.raises(ValueError, match="recipe 'masked' does not train selector 'glance'"):
         asel_lib.train(in_hand(), folder, recipe="masked", selector="glance", **FAST)
-    with pytest.raises(ValueError, match="no model that timm knows"):
-        asel_lib.train("vit_tiniest", folder, **FAST)
+    for name in ("vit_tiniest", "vit_tiny_patch16_224.mine"):
+        with pytest.raises(ValueError, match="no model that timm knows.*'local-dir:folder'"):
+            asel_lib.train(name, folder, **FAST)
+    with pytest.raises(CheckpointError, match="hf-hub:: timm makes no model of it .*hf-hub:owner/name"):
+        asel_lib.train("hf-hub:", folder, **FAST)
+
+
+def test_white_is_what_the_caller_says(workplace, monkeypatch):
+    for label in ("dark", "bright"):
+        (workplace / "deep" / label).mkdir(parents=True)
+        for number in range(5):
+            values = np.random.default_rng([number, len(label)]).integers(0, 3000, (32, 32)).astype(np.uint16)
+            Image.fromarray(values).save(workplace / "deep" / label / f"{number}.png")
+    seen = []
+    monkeypatch.setattr(jobs, "train", lambda model, batches, *rest, **more: seen.append(batches) or 1 / 0)
+    for given, expected in (({}, (4095, 0)), ({"white": 3000, "black": 100}, (3000, 100))):
+        with pytest.raises(ZeroDivisionError):
+            asel_lib.train(in_hand(), workplace / "deep", **FAST, **given)
+        assert (seen[-1].images.reading.white, seen[-1].images.reading.black) == expected
+
+
+def test_a_class_that_is_too_small_is_said_before_an_image_is_opened(image_folder, monkeypatch):
+    monkeypatch.setattr(decode, "_decode_all", lambda *arguments: pytest.fail("images were decoded"))
+    with pytest.raises(DatasetError, match=r"too few different images to split in river \(4\)"):
+        asel_lib.train(in_hand(), image_folder({"field": 10, "river": 4}), **FAST)

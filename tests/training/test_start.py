@@ -80,6 +80,63 @@ def test_another_number_of_classes_keeps_the_new_head_and_takes_the_rest(offline
     assert torch.equal(model.blocks[1].mlp.fc1.weight, pretrained.blocks[1].mlp.fc1.weight)
 
 
+def test_a_start_without_a_head_or_with_a_selector_gives_the_rest(offline, capsys):
+    pretrained = plain(0)
+    put(pretrained)
+    model, _ = new_model(settings(), 4, 0, True)
+    assert torch.equal(model.blocks[1].mlp.fc1.weight, pretrained.blocks[1].mlp.fc1.weight)
+    assert "; the head begins anew" in capsys.readouterr().out
+    file = put(SelectiveViT(ARCHITECTURE, 4, "learned", img_size=32, **TINY), "own.safetensors")
+    model, _ = new_model(settings(start=str(file), selector="glance"), 4, 0, True)
+    assert torch.equal(model.norm.weight, start.read_start(file)["norm.weight"])
+    assert "anew" not in capsys.readouterr().out
+
+
+def timm_folder(folder, **changes):
+    from timm.models import save_for_hf
+
+    model = plain(3, **changes)
+    with torch.no_grad():
+        model.norm.weight.fill_(3)
+    prepared = {"mean": (0.1, 0.2, 0.3), "std": (0.2, 0.3, 0.4), "input_size": (3, 32, 32)}
+    save_for_hf(model, folder, data_config=prepared, safe_serialization=True)
+    return model
+
+
+def test_a_model_by_its_place_is_a_start_with_its_normalisation(offline, tmp_path, capsys):
+    theirs = timm_folder(tmp_path / "theirs")
+    place = f"local-dir:{tmp_path / 'theirs'}"
+    model, weights = new_model(settings(start=place, image_size=48), 3, 0, True)
+    assert (model.norm.weight == 3).all() and torch.equal(model.head.weight, theirs.head.weight)
+    assert model.pretrained_cfg["mean"] == (0.1, 0.2, 0.3) == model.patch_drop.mean and model.pos_embed.shape[1] == 37
+    assert weights.startswith("local-dir:theirs ") and f"start: weights of {place}" in capsys.readouterr().out
+    assert new_model(settings(start=place), 3, 0, True)[1] == weights
+    theirs.norm.weight.data.fill_(4)
+    timm.models.save_for_hf(theirs, tmp_path / "theirs", safe_serialization=True)
+    assert new_model(settings(start=place), 3, 0, True)[1] != weights
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_heads": 4}, r"its network is another \(num_heads=\[4, 4\]; the profile's: num_heads=\[3"),
+        ({"act_layer": "relu"}, "its weights fit, but its network is another .blocks"),
+        ({"depth": 3}, r"blocks.2.attn.proj.bias is \(48,\), this model has missing"),
+    ],
+)
+def test_a_model_that_is_built_otherwise_is_no_start(offline, tmp_path, change, message):
+    timm_folder(tmp_path / "theirs", **change)
+    with pytest.raises(CheckpointError, match=message):
+        new_model(settings(start=f"local-dir:{tmp_path / 'theirs'}"), 3, 0, True)
+
+
+def test_a_place_without_a_model_is_named(offline, tmp_path):
+    with pytest.raises(
+        CheckpointError, match="local-dir:.*nowhere: timm makes no model of it .FileNotFound.*config.json"
+    ):
+        new_model(settings(start=f"local-dir:{tmp_path / 'nowhere'}"), 3, 0, True)
+
+
 def test_positions_are_resampled_for_another_grid_as_timm_does(offline):
     pretrained = plain()
     put(pretrained)

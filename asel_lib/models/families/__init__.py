@@ -10,7 +10,8 @@ from asel_lib.registry import FAMILIES
 
 # Near relatives, and why they are no family.
 REFUSED = {
-    "NaFlexVit": "its slot for patches is open in training alone",
+    "NaFlexVit": "its slot for patches is open in training alone (what was made with use_naflex=True, make without; in "
+    "place of a naflexvit_* take a vit_*)",
     "VisionTransformerDistilled": "it has two heads, of which one answers for a teacher",
 }
 # What is put around a model, and how it comes off.
