@@ -11,6 +11,7 @@ from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from asel_lib import paths
+from asel_lib.configs import ModelSettings
 from asel_lib.errors import CheckpointError
 from asel_lib.files import read_tensors
 
@@ -18,7 +19,30 @@ WRAPPERS = ("model_state_dict", "state_dict", "model")  # what a .pth may hold i
 HEAD = ("head.",)
 
 
-def load_start(model: nn.Module, architecture: str, start: str) -> str:
+def described_start(settings: ModelSettings, pretrained: bool = True) -> str:
+    """What a training's weights are before it begins, for its fingerprint and record. ImageNet weights are named, not
+    opened: a checkpoint that is reused needs none.
+
+    Args:
+        settings: the network and what it starts from.
+        pretrained: False: random weights, whatever the settings say.
+
+    Returns:
+        "imagenet", "random", or a file's name and its digest.
+
+    Raises:
+        CheckpointError: where such a file cannot be read.
+    """
+    if not pretrained or settings.start in ("random", "imagenet"):
+        return settings.start if pretrained else "random"
+    file = Path(settings.start).expanduser()
+    try:
+        return f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()[:16]}"
+    except OSError as error:
+        raise CheckpointError(f"start is {settings.start!r}, which cannot be read ({error.strerror})") from error
+
+
+def load_start(model: nn.Module, architecture: str, start: str) -> None:
     """Fill a new model with the weights that its training starts from, and print a line that says which.
 
     Args:
@@ -28,9 +52,6 @@ def load_start(model: nn.Module, architecture: str, start: str) -> str:
         start: "imagenet", or the path of a .safetensors or .pth file with timm's names. "imagenet" is looked for in
             timm's own cache, then in data/weights/<architecture>.safetensors (or .pth), then it is downloaded.
 
-    Returns:
-        16 hex digits of the weights' file, "" where timm downloaded it.
-
     Raises:
         CheckpointError: where there are no such weights, or a name or a shape in them is not the model's.
     """
@@ -38,7 +59,7 @@ def load_start(model: nn.Module, architecture: str, start: str) -> str:
     if file is not None:
         fill_from(model, read_start(file), file)
         print(f"start: weights of {_shown(file)}")
-        return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+        return
     try:
         downloaded = create_model(architecture, pretrained=True).state_dict()
     except _hub_errors() as error:
@@ -49,7 +70,6 @@ def load_start(model: nn.Module, architecture: str, start: str) -> str:
         ) from error
     fill_from(model, downloaded, f"timm's {architecture}")
     print(f"start: weights of {architecture}, downloaded by timm")
-    return ""
 
 
 def read_start(file: Path) -> dict[str, Tensor]:

@@ -68,7 +68,7 @@ def test_changed_settings_train_again_and_say_why(smoke, capsys):
     stages.warm_up(smoke, recipe="dropped", progress=False)
     changed = replace(smoke, warmup=replace(smoke.warmup, sparsity=0.5))
     assert not stages.warm_up(changed, recipe="dropped", progress=False).reused
-    assert "made with other settings, data or split" in capsys.readouterr().out
+    assert "made with other settings (sparsity 0.02, asked for 0.5)" in capsys.readouterr().out
 
 
 def test_a_shipped_checkpoint_is_taken_over(smoke):

@@ -9,6 +9,7 @@ from asel_lib.errors import CheckpointError
 from asel_lib.models import SelectiveViT
 from asel_lib.training import start
 from asel_lib.training.jobs import new_model
+from asel_lib.training.start import described_start
 
 TINY = dict(patch_size=8, embed_dim=48, depth=2, num_heads=3)
 ARCHITECTURE = "vit_tiny_patch16_224"
@@ -46,8 +47,8 @@ def settings(**changes):
 def test_weights_are_taken_from_the_data_folder_and_the_line_says_so(offline, capsys, end):
     pretrained = plain()
     put(pretrained, ARCHITECTURE + end)
-    model, weights = new_model(settings(), 10, 0, True)
-    assert weights == "imagenet" and f"start: weights of data/weights/{ARCHITECTURE}{end}" in capsys.readouterr().out
+    model = new_model(settings(), 10, 0, True)
+    assert f"start: weights of data/weights/{ARCHITECTURE}{end}" in capsys.readouterr().out
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(model.eval()(images), pretrained.eval()(images), atol=1e-5, rtol=0)
@@ -56,7 +57,8 @@ def test_weights_are_taken_from_the_data_folder_and_the_line_says_so(offline, ca
 def test_without_weights_training_does_not_start_from_random_ones(offline):
     with pytest.raises(CheckpointError, match=f"put them into .*weights, as {ARCHITECTURE}.safetensors, or set start"):
         new_model(settings(), 10, 0, True)
-    assert new_model(settings(start="random"), 10, 0, True)[1] == "random"
+    assert described_start(settings(start="random")) == described_start(settings(), pretrained=False) == "random"
+    assert new_model(settings(start="random"), 10, 0, True).head.out_features == 10
 
 
 def test_a_file_that_the_user_names_goes_before_all_others(offline, tmp_path):
@@ -64,18 +66,21 @@ def test_a_file_that_the_user_names_goes_before_all_others(offline, tmp_path):
     own = plain(3)
     own.norm.weight.data.fill_(3)
     file = put(own, "own.safetensors").rename(tmp_path / "own.safetensors")
-    model, weights = new_model(settings(start=str(file)), 3, 0, True)
+    model, weights = new_model(settings(start=str(file)), 3, 0, True), described_start(settings(start=str(file)))
     assert (model.norm.weight == 3).all() and torch.equal(model.head.weight, own.head.weight)
     assert weights.startswith("own.safetensors ")
     own.norm.weight.data.fill_(4)
     put(own, "own.safetensors").replace(file)
-    assert new_model(settings(start=str(file)), 3, 0, True)[1] != weights
+    assert described_start(settings(start=str(file))) != weights
+    file.unlink()
+    with pytest.raises(CheckpointError, match=r"own.safetensors', which cannot be read"):
+        described_start(settings(start=str(file)))
 
 
 def test_another_number_of_classes_keeps_the_new_head_and_takes_the_rest(offline):
     pretrained = plain(10)
     put(pretrained)
-    model, _ = new_model(settings(), 4, 0, True)
+    model = new_model(settings(), 4, 0, True)
     assert model.head.weight.shape == (4, 48)
     assert torch.equal(model.blocks[1].mlp.fc1.weight, pretrained.blocks[1].mlp.fc1.weight)
 
@@ -83,7 +88,7 @@ def test_another_number_of_classes_keeps_the_new_head_and_takes_the_rest(offline
 def test_positions_are_resampled_for_another_grid_as_timm_does(offline):
     pretrained = plain()
     put(pretrained)
-    model, _ = new_model(settings(image_size=48), 10, 0, True)
+    model = new_model(settings(image_size=48), 10, 0, True)
     wanted = timm.layers.resample_abs_pos_embed(pretrained.pos_embed.data, [6, 6], num_prefix_tokens=1)
     assert torch.equal(model.pos_embed.data, wanted)
 
