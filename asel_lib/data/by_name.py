@@ -82,7 +82,7 @@ def find_seen(names: Sequence[str], classes: Sequence[str], record: dict) -> tup
     wanted = {part: known.get(part, "").lower().splitlines() for part in ("train", "val")}
     if unknown := [stem for part in wanted.values() for stem in part if stem not in place]:
         raise CheckpointError(
-            f"it saw {len(unknown)} images of {dataset} that are not here by their names, the first of them {unknown[0]}"
+            f"it saw {len(unknown)} images of {dataset} that are not here by their names, the first is {unknown[0]}"
         )
     train, val = (np.array(sorted(place[stem] for stem in wanted[part]), dtype=int) for part in ("train", "val"))
     return train, val

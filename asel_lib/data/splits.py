@@ -36,8 +36,8 @@ class Split:
 
     @property
     def tested(self) -> str:
-        """What the test part is, for tables: "test", or "unseen" where it is what a training on another copy of the data
-        set never saw."""
+        """What the test part is, for tables: "test", or "unseen" where it is what a training on another copy of the
+        data set never saw."""
         return "unseen" if self.protocol == BY_NAME else "test"
 
     def record(self) -> dict:

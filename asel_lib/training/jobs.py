@@ -214,8 +214,8 @@ def _run(job: Job, retrain: bool, state: PartialState, wanted: str | torch.devic
 
 
 def _same_by_name(job: Job, images: ImageArray, split: Split, settings: str, record: dict) -> str:
-    """Why a checkpoint that was trained with these settings on another copy of the data set serves here. CheckpointError
-    says why it does not: images that somebody changed, other settings, or as `split_by_name`."""
+    """Why a checkpoint that was trained with these settings on another copy of the data set serves here.
+    CheckpointError says why it does not: images that somebody changed, other settings, or as `split_by_name`."""
     if edited(images, split) or record.get("edited"):
         raise CheckpointError("its images and split, or those given here, were changed after they had been read")
     if record.get("settings_fingerprint") != settings:
