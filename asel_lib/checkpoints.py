@@ -141,16 +141,18 @@ def _write(file: Path, weights: bytes, record: bytes) -> None:
         raise CheckpointError(f"{file} could not be written: {error}") from error
 
 
-def reuse(
-    name: str, fingerprint: str, folder: Path, same_by_name: Callable[[dict], str] = lambda record: ""
-) -> Path | None:
+def _differs(record: dict) -> str:
+    raise CheckpointError("it was made with other settings, data or split")
+
+
+def reuse(name: str, fingerprint: str, folder: Path, same_by_name: Callable[[dict], str] = _differs) -> Path | None:
     """A checkpoint that need not be trained again.
 
     Args:
         name: of the checkpoint.
         fingerprint: what its record must have.
         folder: where it is looked for, before saved_models/; a shipped one is copied there.
-        same_by_name: record -> why one of another fingerprint may serve all the same, "" where it may not.
+        same_by_name: record -> why one of another fingerprint may serve all the same; CheckpointError says why not.
 
     Returns:
         Its file in `folder`; None where there is none, and one line says why.
@@ -165,14 +167,15 @@ def reuse(
         except CheckpointError as error:
             print(f"not reused: {error}")
             continue
-        if found != fingerprint and (reason := same_by_name(record)):
-            print(f"{name}: {reason}")
-        elif found != fingerprint:
-            print(
-                f"not reused: {candidate.parent.name}/{candidate.name} was made with other settings, data or split "
-                f"(its fingerprint is {found}, asked for {fingerprint})"
-            )
-            continue
+        if found != fingerprint:
+            try:
+                print(f"{name}: {same_by_name(record)}")
+            except CheckpointError as error:
+                print(
+                    f"not reused: {candidate.parent.name}/{candidate.name}: {error} (its fingerprint is {found}, asked "
+                    f"for {fingerprint})"
+                )
+                continue
         file = folder / f"{name}.safetensors"
         if candidate.parent != folder:
             _write(file, candidate.read_bytes(), candidate.with_suffix(".json").read_bytes())

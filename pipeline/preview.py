@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 from asel_lib import paths
+from asel_lib.data import catalog
+from asel_lib.errors import AselError, CheckpointError
 from pipeline.outcome import shown
 from pipeline.plan import Plan, Training
 
@@ -51,7 +53,7 @@ def dry_run(command: list[str], plan: Plan, profile: str) -> int:
 def at_hand(training: Training, profile: str) -> tuple[Path | None, str]:
     """The checkpoint that a training would reuse, and what has to match for that; None and why, where there is none.
 
-    Only its record is read here: whether the images match is known once these have been read.
+    Only its record is read here, and names of images: whether their content matches is known once it has been read.
     """
     folders = (paths.run(profile) / "checkpoints", paths.saved_models())
     why = "there is no such checkpoint yet"
@@ -65,9 +67,28 @@ def at_hand(training: Training, profile: str) -> tuple[Path | None, str]:
         if record.get("profile") != profile:
             why = f"{shown(file)} is of profile {record.get('profile')!r}"
             continue
-        by_name = ", by their content or by their names" if record.get("seen") else ""
-        return file, f"its settings, classes and images match{by_name}"
+        try:
+            return file, _what_matches(training, record)
+        except CheckpointError as error:
+            why = f"{shown(file)}: {error}"
     return None, why
+
+
+def _what_matches(training: Training, record: dict) -> str:
+    """What is left to match for a checkpoint to be reused: of a catalogue set that is there, names tell already. As
+    `find_seen` where they do not match."""
+    from asel_lib.data.by_name import find_seen
+
+    public = [name for name in catalog.names() if not catalog.is_generated(name)]
+    if not record.get("seen") or record.get("dataset") not in public:
+        return "its settings, classes and images match"
+    try:
+        found = catalog.find(training.source)
+    except AselError:
+        return "its settings, classes and images match, these by their names"
+    train, val = find_seen(found.names, found.classes, record)
+    unseen = len(found.names) - len(train) - len(val)
+    return f"its settings match (of the {len(found.names)} images here it saw {len(train) + len(val)}, {unseen} not)"
 
 
 def shortened(reason: str, most: int = 2) -> str:

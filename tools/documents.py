@@ -120,6 +120,12 @@ def verdicts() -> pd.DataFrame:
     return table.loc[:, table.sum() > 0].replace(0, "").rename_axis("claims about").reset_index()
 
 
+def untested() -> pd.DataFrame:
+    """The claims that have no verdict yet, and what is missing for one."""
+    found = claims.untested(claims.table(_results()))
+    return found if len(found) else pd.DataFrame([{"claim": "none is left", "missing": "-"}])
+
+
 def compared(dataset: str) -> pd.DataFrame:
     """Every method by its own model, on the direct schedule."""
     return _each(method_tables.table, dataset)
@@ -270,6 +276,7 @@ TABLES: dict[str, Callable[..., pd.DataFrame]] = {
     "choices": choices,
     "claims": judged,
     "verdicts": verdicts,
+    "untested": untested,
 }
 
 

@@ -1,8 +1,8 @@
 """Data sets as a run needs them: at the profile's size and split, or exactly as a checkpoint's record names them."""
 
 import hashlib
-from dataclasses import asdict, replace
-from pathlib import Path, PurePosixPath
+from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,10 +10,11 @@ import torch
 from asel_lib.configs import Profile
 from asel_lib.data import lines
 from asel_lib.data.batches import Batches
+from asel_lib.data.by_name import split_by_name
 from asel_lib.data.decode import ImageArray, load
 from asel_lib.data.layout import ImageSet
 from asel_lib.data.read_image import Reading
-from asel_lib.data.splits import BY_NAME, Split, check_counts, fingerprint_of, imbalance, make_split
+from asel_lib.data.splits import Split, check_counts, fingerprint_of, imbalance, make_split
 from asel_lib.errors import CheckpointError
 
 
@@ -38,9 +39,9 @@ def open_set(
 def open_recorded(record: dict, dataset: str | Path = "") -> tuple[ImageArray, Split]:
     """The data and split of a checkpoint's record, and no other.
 
-    Where the files are others (another copy of a public set: other sizes, some more images), and the record says by
-    name which images it was trained and chosen on, these are the train and val parts, and the test part is all that it
-    never saw: `split.protocol` is BY_NAME then.
+    Where the files are others, but those of another copy of a public set (other sizes, some more images), the parts are
+    known by name, and the test part is what the training never saw (`by_name.split_by_name`): `split.protocol` is
+    BY_NAME then.
 
     Args:
         record: the checkpoint's.
@@ -55,14 +56,15 @@ def open_recorded(record: dict, dataset: str | Path = "") -> tuple[ImageArray, S
     wanted = record["split"]
     split = split_of(images, wanted["protocol"], wanted["seed"])
     if images.fingerprint != record["dataset_fingerprint"] or split.fingerprint != wanted["fingerprint"]:
-        if by_name := split_by_name(images, record):
-            return images, by_name
-        raise CheckpointError(
-            f"{record['name']} was trained on other files of {images.name} ({record['images']} images, data "
-            f"{record['dataset_fingerprint']}, split {wanted['fingerprint']}; here {len(images)} images, data "
-            f"{images.fingerprint}, split {split.fingerprint}), so its test images are not known here. Put the same "
-            "files back, or train it again"
-        )
+        try:
+            return images, split_by_name(images, record)
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"{record['name']} was trained on other files of {images.name} ({record['images']} images, data "
+                f"{record['dataset_fingerprint']}, split {wanted['fingerprint']}; here {len(images)} images, data "
+                f"{images.fingerprint}, split {split.fingerprint}), so its test images are not known here: {error}. "
+                "Put the same files back, or train it again"
+            ) from error
     return images, split
 
 
@@ -96,44 +98,6 @@ def drawings_of(images: ImageArray, selector: str, image_size: int, folder: str 
     if folder:
         return lines.from_folder(folder, images)
     return lines.precomputed(images, "informative", image_size) if "lines=informative" in selector else None
-
-
-def seen(images: ImageArray, split: Split) -> dict[str, str]:
-    """The names, without their endings, of the images that a training was on ("train") and was chosen on ("val"), a
-    line each: what a record says of them."""
-    stems = np.array([_stem(name) for name in images.names])
-    return {part: "\n".join(sorted(stems[getattr(split, part)])) for part in ("train", "val")}
-
-
-def split_by_name(images: ImageArray, record: dict) -> Split | None:
-    """The parts of another copy of the data set that a record was trained on, by the names of the images.
-
-    Args:
-        images: the copy.
-        record: of a checkpoint; `seen` in it says which images it was trained and chosen on.
-
-    Returns:
-        A split whose test part is every image that the training never saw; None where the record does not say which
-        they were, where classes differ, or where one of its images has no namesake here: then names prove nothing.
-    """
-    names = record.get("seen") or {}
-    if not names or record["classes"] != list(images.classes):
-        return None
-    stems = [_stem(name) for name in images.names]
-    place = {stem: index for index, stem in enumerate(stems)}
-    parts = {part: [place.get(stem) for stem in names.get(part, "").splitlines()] for part in ("train", "val")}
-    if len(place) < len(stems) or any(None in found for found in parts.values()):
-        return None
-    train, val = (np.array(sorted(parts[part]), dtype=int) for part in ("train", "val"))
-    test = np.setdiff1d(np.arange(len(stems)), np.concatenate([train, val]))
-    if not len(test):
-        return None
-    split = Split(train, val, test, BY_NAME, record["split"]["seed"], "")
-    return replace(split, fingerprint=fingerprint_of(images.names, split))
-
-
-def _stem(name: str) -> str:
-    return PurePosixPath(name).with_suffix("").as_posix()
 
 
 def edited(images: ImageArray, split: Split) -> str:

@@ -10,7 +10,7 @@ from asel_lib import checks
 from asel_lib.configs import SPLIT_PROTOCOLS
 from asel_lib.errors import DatasetError
 
-BY_NAME = "by name"  # the protocol of another copy of a data set, see `sets.split_by_name`
+BY_NAME = "by name"  # the protocol of another copy of a data set, see `by_name.split_by_name`
 LEAST = 5  # different images a class, of those that are to be split: 3 to learn from, 1 of val, 1 of test
 LOPSIDED = 10  # times as many images in the largest class as in the smallest
 TEST_FRACTION = 0.2
@@ -36,7 +36,7 @@ class Split:
 
     @property
     def tested(self) -> str:
-        """What the test part is, for tables: "test", or "unseen" where it is all that a training on another copy of the
+        """What the test part is, for tables: "test", or "unseen" where it is what a training on another copy of the
         data set never saw."""
         return "unseen" if self.protocol == BY_NAME else "test"
 

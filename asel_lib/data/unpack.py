@@ -8,6 +8,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING
@@ -50,7 +51,8 @@ def unpack(archive: Path, destination: Path, inner: str = "") -> Path:
 
 
 def unpack_cifar10(archive: Path, destination: Path, inner: str = "") -> Path:
-    """CIFAR-10's binary batches as `{train,test}/<class>/NNNNN.png`, numbered as in the batches.
+    """CIFAR-10's binary batches as `{train,test}/<class>/NNNN.png`, each class numbered in the order of the batches, as
+    the public copies of it as folders are: by these names a shipped checkpoint knows what it was trained on.
 
     (Its Python version holds pickles, which nothing here runs.) Arguments as of `unpack`.
 
@@ -71,8 +73,10 @@ def unpack_cifar10(archive: Path, destination: Path, inner: str = "") -> Path:
                 for folder in folders:
                     folder.mkdir(parents=True)
                 records = [record for file in sorted(batches.glob(pattern)) for record in _cifar10_records(file)]
-                for number, (label, pixels) in enumerate(tqdm(records, f"cifar10 {part}")):
-                    Image.fromarray(pixels).save(folders[label] / f"{number:05d}.png")
+                count = Counter()
+                for label, pixels in tqdm(records, f"cifar10 {part}"):
+                    Image.fromarray(pixels).save(folders[label] / f"{count[label]:04d}.png")
+                    count[label] += 1
         except (FileNotFoundError, IndexError, ValueError) as error:
             raise DatasetError(
                 f"{archive} does not hold CIFAR-10's binary batches ({error}); download it again"

@@ -76,6 +76,13 @@ def overall(judged: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["claim", "group", "verdict"])
 
 
+def untested(judged: pd.DataFrame) -> pd.DataFrame:
+    """The claims that have no verdict of their own: claim, and what is missing. judged: of `table`."""
+    own = judged.drop_duplicates("claim")
+    found = own[own["verdict"] == verdicts.UNTESTABLE]
+    return found[["claim", "why"]].rename(columns={"why": "missing"}).reset_index(drop=True)
+
+
 def groups(judged: pd.DataFrame) -> pd.DataFrame:
     """How many claims of each group have which verdict: a row a group, a column a verdict of `verdicts.ALL`."""
     counts = pd.crosstab(*(overall(judged)[name] for name in ("group", "verdict")))
@@ -129,7 +136,7 @@ def _evidence(claim: Claim, frame: pd.DataFrame) -> tuple[dict, list[dict]]:
     for dataset, inside, rows in settings.found(frame, claim.setting):
         one = {"finding": claim.judged(rows), "data set": dataset, "start": _setting(rows)}
         one |= {name: rows[name].iloc[0] for name in ("checkpoint", "device", "commit")} | {"notebook": "05_benchmark"}
-        if inside and not own:
+        if inside and (not own or own["finding"].verdict == verdicts.UNTESTABLE):  # e.g. measured, but not timed
             own = one
         elif not inside:
             others.append(one)
@@ -148,5 +155,5 @@ def _setting(rows: pd.DataFrame) -> str:
     seen = f"{seeds} seed{'s' if seeds > 1 else ''}"
     if left := int(rows["seeds_left_out"].max()):
         seen += f" that both have (one has {left} more)"
-    seen += f", {rows['n_images'].max():g} images"
+    seen += f", {rows['n_images'].max():g} {one['split']} images"
     return f"{one['start'].replace('_', ' ')}; {one['profile']}, {seen}"

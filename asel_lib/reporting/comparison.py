@@ -7,7 +7,7 @@ import pandas as pd
 from asel_lib import methods
 from asel_lib.identity import ModelKey
 from asel_lib.reporting.rows import MEASURED, alike, latest, over_seeds
-from asel_lib.reporting.summaries import seeds_cell
+from asel_lib.reporting.summaries import images_cell, seeds_cell
 
 AGENT = ("agent", "agent")  # AgentViT's selector and recipe
 RANDOM = "{}, random patches"  # a label: patches at random on a model that chooses otherwise
@@ -86,7 +86,8 @@ def _agent(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def _means(found: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    return {label: over_seeds(latest(rows)) for label, rows in found.items() if len(rows)}
+    means = {label: over_seeds(latest(rows)) for label, rows in found.items() if len(rows)}
+    return {label: rows.assign(split=found[label]["split"].iloc[-1]) for label, rows in means.items()}
 
 
 def table(
@@ -105,7 +106,7 @@ def table(
     for label, rows in (equal if equal_setting else as_published)(frame, dataset).items():
         found = {round(row["keep_ratio"], 6): row for row in rows.to_dict("records")}
         line = {"data set": dataset, "method": label, "seeds": int(rows["seeds"].max())}
-        line["test images"] = int(rows["n_images"].max())
+        line["test images"] = images_cell(rows)
         line |= {f"at {ratio:g}": seeds_cell(found.get(round(ratio, 6))) for ratio in ratios}
         for name, column in (("GMACs", "gmacs"), ("ms", "latency_ms")):
             line[f"{name} at 1 / 0.5"] = " / ".join(

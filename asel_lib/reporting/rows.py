@@ -171,7 +171,7 @@ def telling(rows: pd.DataFrame, common: bool = False) -> pd.DataFrame:
         if rows.empty:
             return rows
     about = {name: ", ".join(dict.fromkeys(rows[name])) for name in ("checkpoint", "commit")}
-    names = ("start", "schedule", "recipe", "profile", "device", "dtype", "dataset")
+    names = ("start", "schedule", "recipe", "profile", "split", "device", "dtype", "dataset")
     about |= {name: rows[name].iloc[-1] for name in names}
     return over_seeds(rows).assign(**about, seeds_left_out=most - rows["seed"].nunique() if common else 0)
 

@@ -27,7 +27,7 @@ def summary(
     for dataset, rows in frame[frame["policy"].isin(policies)].groupby("dataset", sort=True):
         for run in runs(rows):
             found = _by_ratio(over_seeds(run.rows))
-            line = {"data set": dataset, "test images": int(run.rows["n_images"].max()), "recipe": run.recipe}
+            line = {"data set": dataset, "test images": images_cell(run.rows), "recipe": run.recipe}
             line |= {"setting": run.note, "seeds": run.rows["seed"].nunique()}
             cells = [found.get(round(ratio, 6)) for ratio in ratios]
             line |= {
@@ -58,7 +58,7 @@ def selectors(frame: pd.DataFrame, ratios: Sequence[float] = (1.0, 0.5, 0.3, 0.2
             for policy, line in over_seeds(run.rows).groupby("policy", sort=True):
                 found = _by_ratio(line)
                 cells = {f"at {ratio:g}": seeds_cell(found.get(round(ratio, 6))) for ratio in ratios}
-                about = {"data set": dataset, "test images": int(line["n_images"].max()), "selector": policy}
+                about = {"data set": dataset, "test images": images_cell(run.rows), "selector": policy}
                 about |= {"recipe": run.recipe, "setting": run.note, "seeds": int(line["seeds"].max())}
                 table.append(about | cells)
     return _without_empty(pd.DataFrame(table))
@@ -89,6 +89,13 @@ def to_markdown(frame: pd.DataFrame) -> str:
     lines = [list(map(str, frame.columns)), ["---"] * len(frame.columns)]
     lines += [[str(value).replace("|", "\\|") for value in row] for row in frame.itertuples(index=False)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def images_cell(rows: pd.DataFrame) -> int | str:
+    """How many test images rows are of; where they are of another copy of the data set than that of the training, with
+    the word for those that it never saw ("794 unseen")."""
+    count, split = int(rows["n_images"].max()), rows["split"].iloc[-1]
+    return count if split == "test" else f"{count} {split}"
 
 
 def seeds_cell(cell: dict | None) -> str:

@@ -133,7 +133,8 @@ def faster(ratio: float, times: float, policy: str | None = None):
         low, high = _quartiles(whole, part)
         share = part["gmacs"] / whole["gmacs"]
         spent = "" if math.isnan(share) else f"; {share:.0%} of the MACs"
-        measured = f"{gain:.2f}x at {ratio:g} (quartiles {low:.2f}-{high:.2f}{spent})"
+        device = f" on {part['device']}" if "device" in part else ""
+        measured = f"{gain:.2f}x at {ratio:g}{device} (quartiles {low:.2f}-{high:.2f}{spent})"
         verdict = REPRODUCED if low >= times else NOT if high < times else UNDECIDED
         side = {REPRODUCED: "at least", NOT: "less than", UNDECIDED: "quartiles on both sides of"}[verdict]
         return Finding(measured, verdict, f"{side} {times:g}x")

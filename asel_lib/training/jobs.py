@@ -1,5 +1,6 @@
 """One training, whole: what is to be trained, where it stands on the disk, and its record."""
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -14,17 +15,19 @@ from asel_lib import checkpoints, paths, reproducibility
 from asel_lib.configs import ModelSettings, Profile, StageSettings, chosen
 from asel_lib.data import lines
 from asel_lib.data.batches import Batches
+from asel_lib.data.by_name import seen, split_by_name
 from asel_lib.data.decode import ImageArray
-from asel_lib.data.sets import digest, drawings_of, edited, open_set, seen, split_by_name
+from asel_lib.data.sets import digest, drawings_of, edited, open_set
 from asel_lib.data.splits import Split
 from asel_lib.devices import resolve_precision
+from asel_lib.errors import CheckpointError
 from asel_lib.files import check_writable, replace_text
 from asel_lib.identity import ModelKey
 from asel_lib.models import SelectiveViT, build
 from asel_lib.registry import RECIPES
 from asel_lib.selection import parse
 from asel_lib.training import processes as together
-from asel_lib.training.start import load_start
+from asel_lib.training.start import described_start, load_start
 from asel_lib.training.supervised import train
 
 Data = tuple[ImageArray, Split]
@@ -126,17 +129,19 @@ def _run(job: Job, retrain: bool, state: PartialState, wanted: str | torch.devic
     with state.main_process_first():  # it downloads, decodes and copies; the others find that done
         images, split = job.data or open_set(profile, job.source)
         key = replace(job.key, dataset=images.name)
-        model, weights = new_model(job.model, len(images.classes), key.seed, pretrained=job.start is None)
+        weights = described_start(job.model, pretrained=job.start is None)
         start_record = checkpoints.read_record(job.start) if job.start else None
         drawn = drawings_of(images, job.model.selector, profile.model.image_size, job.drawings)
         origin = start_record["fingerprint"] if start_record else weights
         asked = job.fingerprint(images, split, origin, drawn)
         history_file = folder / "checkpoints" / f"{key.name}_history.csv"
         state_file = folder / "state" / f"{key.name}.safetensors"
-        namesakes = partial(_same_by_name, images, split, job.settings_fingerprint(origin, drawn))
+        namesakes = partial(_same_by_name, job, images, split, job.settings_fingerprint(origin, drawn))
         found = None if retrain else checkpoints.reuse(key.name, asked, folder / "checkpoints", namesakes)
         if retrain:
             state_file.unlink(missing_ok=True)
+        if not found:  # else ImageNet weights are not even looked for
+            model = new_model(job.model, len(images.classes), key.seed, pretrained=job.start is None)
     if found:
         print(f"{key.name}: already trained with these settings, loaded")
         if state.is_main_process:
@@ -208,19 +213,28 @@ def _run(job: Job, retrain: bool, state: PartialState, wanted: str | torch.devic
     return replace(_loaded(file, device, False), history=trained.history)
 
 
-def _same_by_name(images: ImageArray, split: Split, settings: str, record: dict) -> str:
-    """Why a checkpoint that was trained with these settings on another copy of the data set serves here, "" where it
-    does not: images that somebody changed, other settings, classes or names."""
-    if edited(images, split) or record.get("edited") or record.get("settings_fingerprint") != settings:
-        return ""
+def _same_by_name(job: Job, images: ImageArray, split: Split, settings: str, record: dict) -> str:
+    """Why a checkpoint that was trained with these settings on another copy of the data set serves here.
+    CheckpointError says why it does not: images that somebody changed, other settings, or as `split_by_name`."""
+    if edited(images, split) or record.get("edited"):
+        raise CheckpointError("its images and split, or those given here, were changed after they had been read")
+    if record.get("settings_fingerprint") != settings:
+        raise CheckpointError(f"it was made with other settings ({_other_settings(job, record)})")
     by_name = split_by_name(images, record)
-    if by_name is None:
-        return ""
     return (
         f"trained with these settings on another copy of {images.name}; by their names {len(by_name.train)} of the "
-        f"{len(images)} images here were trained on and {len(by_name.val)} chosen on: reused, and tested on the other "
-        f"{len(by_name.test)}"
+        f"{len(images)} images here were trained on and {len(by_name.val)} chosen on: reused, and tested on "
+        f"{len(by_name.test)} that it never saw"
     )
+
+
+def _other_settings(job: Job, record: dict) -> str:
+    """Which settings differ, of those that a record lists."""
+    own = {} if job.recipe_settings is None else asdict(job.recipe_settings)
+    asked = json.loads(json.dumps(asdict(job.settings) | own | described(job.model)))
+    made = record["settings"] | (record.get("recipe_settings") or {}) | record["model"]
+    told = [f"{name} {made.get(name)}, asked for {value}" for name, value in asked.items() if made.get(name) != value]
+    return "; ".join(told[:3]) or "start, precision, drawings, or keep ratios of val"
 
 
 def _loaded(file: Path, device: torch.device, reused: bool) -> Stage:
@@ -228,7 +242,7 @@ def _loaded(file: Path, device: torch.device, reused: bool) -> Stage:
     return Stage(checkpoints.load(file, device), file, record, pd.DataFrame(record["history"]), reused)
 
 
-def new_model(settings: ModelSettings, num_classes: int, seed: int, pretrained: bool) -> tuple[SelectiveViT, str]:
+def new_model(settings: ModelSettings, num_classes: int, seed: int, pretrained: bool) -> SelectiveViT:
     """A model to train.
 
     Args:
@@ -236,14 +250,11 @@ def new_model(settings: ModelSettings, num_classes: int, seed: int, pretrained: 
         num_classes: of its head.
         seed: of random weights.
         pretrained: False: random weights, whatever the settings say.
-
-    Returns:
-        The model, and what its weights are: "random", or what `start.load_start` says.
     """
     with reproducibility.seeded(seed, "weights"):
         model = build(
             settings.architecture, num_classes, settings.selector, False, img_size=settings.image_size, **settings.timm
         )
-    if settings.start == "random" or not pretrained:
-        return model, "random"
-    return model, load_start(model, settings.architecture, settings.start)
+    if settings.start != "random" and pretrained:
+        load_start(model, settings.architecture, settings.start)
+    return model

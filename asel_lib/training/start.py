@@ -13,6 +13,7 @@ from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from asel_lib import paths, sources
+from asel_lib.configs import ModelSettings
 from asel_lib.errors import CheckpointError
 from asel_lib.files import read_tensors
 
@@ -20,7 +21,32 @@ WRAPPERS = ("model_state_dict", "state_dict", "model")  # what a .pth may hold i
 HEAD = ("head.",)
 
 
-def load_start(model: nn.Module, architecture: str, start: str) -> str:
+def described_start(settings: ModelSettings, pretrained: bool = True) -> str:
+    """What a training's weights are before it begins, for its fingerprint and record. ImageNet weights are named, not
+    opened: a checkpoint that is reused needs none.
+
+    Args:
+        settings: the network and what it starts from.
+        pretrained: False: random weights, whatever the settings say.
+
+    Returns:
+        "imagenet", "random", or a file's or place's name and a digest of what it holds.
+
+    Raises:
+        CheckpointError: where such a file cannot be read.
+    """
+    if not pretrained or settings.start in ("random", "imagenet"):
+        return settings.start if pretrained else "random"
+    if sources.is_place(settings.start):
+        return _described_place(settings.start)
+    file = Path(settings.start).expanduser()
+    try:
+        return f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()[:16]}"
+    except OSError as error:
+        raise CheckpointError(f"start is {settings.start!r}, which cannot be read ({error.strerror})") from error
+
+
+def load_start(model: nn.Module, architecture: str, start: str) -> None:
     """Fill a new model with the weights that its training starts from, and print a line that says which.
 
     Args:
@@ -32,9 +58,6 @@ def load_start(model: nn.Module, architecture: str, start: str) -> str:
             normalised then. "imagenet" is looked for in timm's own cache, then in
             data/weights/<architecture>.safetensors (or .pth), then it is downloaded.
 
-    Returns:
-        What the weights are: "imagenet", or a file's or place's name and 16 hex digits of what it holds.
-
     Raises:
         CheckpointError: where there are no such weights, or a name or a shape in them is not the model's.
     """
@@ -45,7 +68,7 @@ def load_start(model: nn.Module, architecture: str, start: str) -> str:
         kept = fill_from(model, read_start(file), file)
         normalise_by(model, **_normalisation(file))
         print(f"start: weights of {_shown(file)}{kept}")
-        return start if start == "imagenet" else f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()[:16]}"
+        return
     try:
         downloaded = create_model(architecture, pretrained=True).state_dict()
     except sources.hub_errors() as error:
@@ -56,10 +79,9 @@ def load_start(model: nn.Module, architecture: str, start: str) -> str:
         ) from error
     kept = fill_from(model, downloaded, f"timm's {architecture}")
     print(f"start: weights of {architecture}, downloaded by timm{kept}")
-    return start
 
 
-def _load_place(model: nn.Module, start: str) -> str:
+def _load_place(model: nn.Module, start: str) -> None:
     found = sources.timm_model(start)
     kept = fill_from(model, found.state_dict(), start)
     for theirs, own in zip(_built(found), _built(model), strict=True):
@@ -68,14 +90,22 @@ def _load_place(model: nn.Module, start: str) -> str:
                 f"{start}: its weights fit, but its network is another ({theirs[:300]}; the profile's: {own[:300]}): "
                 "give the profile's model that architecture and those settings of timm's"
             )
-    normalised = {name: found.pretrained_cfg[name] for name in ("mean", "std")}
-    normalise_by(model, **normalised)
+    normalise_by(model, **_normalised(found))
     print(f"start: weights of {start}{kept}")
+
+
+def _described_place(start: str) -> str:
+    """A place's name and a digest of its weights and of what its images are normalised by."""
+    found = sources.timm_model(start)
     weights = {name: value.detach().contiguous() for name, value in found.state_dict().items()}
-    content = save_safetensors(weights) + repr(sorted(normalised.items())).encode()
+    content = save_safetensors(weights) + repr(sorted(_normalised(found).items())).encode()
     place, _, where = start.partition(":")
     shown = f"{place}:{Path(where).name}" if place == "local-dir" else start
     return f"{shown} {hashlib.sha256(content).hexdigest()[:16]}"
+
+
+def _normalised(model: nn.Module) -> dict[str, Sequence[float]]:
+    return {name: model.pretrained_cfg[name] for name in ("mean", "std")}
 
 
 def _built(model: nn.Module) -> tuple[object, ...]:

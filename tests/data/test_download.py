@@ -349,7 +349,7 @@ def cifar10(labels, seed=0):
     return np.column_stack([np.array(labels, np.uint8), planes]).tobytes(), pixels
 
 
-def test_cifar10_batches_become_images_in_class_folders(tmp_path):
+def test_cifar10_batches_become_images_that_are_named_as_in_its_public_folders(tmp_path):
     (first, _), (second, shown), (tested, _) = cifar10([1, 0]), cifar10([1], seed=1), cifar10([0, 1], seed=2)
     files = {"data_batch_2.bin": second, "data_batch_1.bin": first, "test_batch.bin": tested}
     files |= {"batches.meta.txt": b"airplane\ncat\n\n", "readme.html": b"<html>"}
@@ -357,13 +357,13 @@ def test_cifar10_batches_become_images_in_class_folders(tmp_path):
     unpack_cifar10(archive, tmp_path / "cifar10", "bin")
     found = sorted(path.relative_to(tmp_path / "cifar10").as_posix() for path in tmp_path.rglob("*.png"))
     assert found == [
-        "test/airplane/00000.png",
-        "test/cat/00001.png",
-        "train/airplane/00001.png",
-        "train/cat/00000.png",
-        "train/cat/00002.png",
+        "test/airplane/0000.png",
+        "test/cat/0000.png",
+        "train/airplane/0000.png",
+        "train/cat/0000.png",
+        "train/cat/0001.png",
     ]
-    assert (np.asarray(Image.open(tmp_path / "cifar10/train/cat/00002.png")) == shown[0]).all()
+    assert (np.asarray(Image.open(tmp_path / "cifar10/train/cat/0001.png")) == shown[0]).all()
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_changed_settings_train_again_and_say_why(smoke, capsys):
     stages.warm_up(smoke, recipe="dropped", progress=False)
     changed = replace(smoke, warmup=replace(smoke.warmup, sparsity=0.5))
     assert not stages.warm_up(changed, recipe="dropped", progress=False).reused
-    assert "made with other settings, data or split" in capsys.readouterr().out
+    assert "made with other settings (sparsity 0.02, asked for 0.5)" in capsys.readouterr().out
 
 
 def test_a_shipped_checkpoint_is_taken_over(smoke):
@@ -288,31 +288,43 @@ def test_a_stage_trains_on_the_data_that_it_is_given(smoke):
 def test_a_checkpoint_serves_another_copy_of_its_data_set_and_is_tested_on_what_it_never_saw(
     smoke, image_folder, monkeypatch, capsys
 ):
-    """A shipped checkpoint, and a user's copy: the same names, other sizes and endings, and some images more."""
-    classes = {"beach": 30, "forest": 30}
-    root = image_folder(classes, name="scenes")
-    shipped = stages.direct(smoke, str(root), selector="random", progress=False)
-    checkpoints.save(shipped.model, paths.saved_models() / shipped.file.stem, shipped.record, half=True)
-    shutil.rmtree(paths.run("smoke"))
-    shutil.rmtree(root)
-    image_folder({"beach": 36, "forest": 33}, size=(48, 40), name="scenes")
-    for file in root.rglob("*.png"):
-        Image.open(file).save(file.with_suffix(".bmp"))
-        file.unlink()
+    """A shipped checkpoint, and a user's copy of a public set: the same names, other sizes and endings, and some images
+    more. Names of an own folder prove nothing."""
+    classes = ("aGrass", "bField", "cIndustry", "dRiverLake", "eForest", "fResident", "gParking")
 
-    stage = stages.direct(smoke, str(root), selector="random", progress=False)
+    def another_copy(name, counts):
+        root = image_folder(dict(zip(classes, counts, strict=True)), size=(48, 40), name=name, seed=1)
+        for file in root.rglob("*.png"):
+            Image.open(file).save(file.with_suffix(".bmp"))
+            file.unlink()
+        return root
+
+    for name in ("rsscn7", "views"):
+        root = image_folder(dict.fromkeys(classes, 10), name=name)
+        shipped = stages.direct(smoke, name, selector="random", progress=False)
+        checkpoints.save(shipped.model, paths.saved_models() / shipped.file.stem, shipped.record, half=True)
+        shutil.rmtree(root)
+        another_copy(name, [14, *[11] * 6])
+    shutil.rmtree(paths.run("smoke"))
+    shutil.rmtree(paths.results() / "runs", ignore_errors=True)
+
+    stage = stages.direct(smoke, "rsscn7", selector="random", progress=False)
     assert stage.reused
-    assert "reused, and tested on the other 21" in capsys.readouterr().out
+    assert "chosen on: reused, and tested on 24 that it never saw" in capsys.readouterr().out
     images, split = open_recorded(stage.record)
-    assert split.protocol == "by name" and len(split.test) == 12 + 9
-    trained = {*shipped.record["seen"]["train"].split("\n"), *shipped.record["seen"]["val"].split("\n")}
+    assert split.protocol == "by name" and len(split.test) == 14 + 10
+    trained = {*stage.record["seen"]["train"].split("\n"), *stage.record["seen"]["val"].split("\n")}
     assert not trained & {images.names[index].removesuffix(".bmp") for index in split.test}
 
-    # Names that are not all here prove nothing; nor do other settings.
-    (root / "beach" / "000.bmp").rename(root / "beach" / "first.bmp")
-    if "beach/000" not in trained:
-        (root / "beach" / "001.bmp").rename(root / "beach" / "second.bmp")
+    assert not stages.direct(smoke, "views", selector="random", progress=False).reused
+    assert "views are not the ones here, byte by byte" in capsys.readouterr().out
+
+    first = sorted(trained)[0]
+    (paths.data() / "rsscn7" / f"{first}.bmp").rename(paths.data() / "rsscn7/aGrass/first.bmp")
+    with pytest.raises(CheckpointError, match="was trained on other files of rsscn7"):
+        open_recorded(stage.record)
     shutil.rmtree(paths.run("smoke"))
-    assert not stages.direct(smoke, str(root), selector="random", progress=False).reused
-    with pytest.raises(CheckpointError, match="was trained on other files of scenes"):
-        open_recorded(shipped.record)
+    assert not stages.direct(smoke, "rsscn7", selector="random", progress=False).reused
+    assert f"it saw 1 images of rsscn7 that are not here by their names, the first is {first.lower()}" in (
+        capsys.readouterr().out
+    )

@@ -9,6 +9,7 @@ from asel_lib.errors import CheckpointError
 from asel_lib.models import SelectiveViT
 from asel_lib.training import start
 from asel_lib.training.jobs import new_model
+from asel_lib.training.start import described_start
 
 TINY = dict(patch_size=8, embed_dim=48, depth=2, num_heads=3)
 ARCHITECTURE = "vit_tiny_patch16_224"
@@ -46,8 +47,8 @@ def settings(**changes):
 def test_weights_are_taken_from_the_data_folder_and_the_line_says_so(offline, capsys, end):
     pretrained = plain()
     put(pretrained, ARCHITECTURE + end)
-    model, weights = new_model(settings(), 10, 0, True)
-    assert weights == "imagenet" and f"start: weights of data/weights/{ARCHITECTURE}{end}" in capsys.readouterr().out
+    model = new_model(settings(), 10, 0, True)
+    assert f"start: weights of data/weights/{ARCHITECTURE}{end}" in capsys.readouterr().out
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(model.eval()(images), pretrained.eval()(images), atol=1e-5, rtol=0)
@@ -56,7 +57,8 @@ def test_weights_are_taken_from_the_data_folder_and_the_line_says_so(offline, ca
 def test_without_weights_training_does_not_start_from_random_ones(offline):
     with pytest.raises(CheckpointError, match=f"put them into .*weights, as {ARCHITECTURE}.safetensors, or set start"):
         new_model(settings(), 10, 0, True)
-    assert new_model(settings(start="random"), 10, 0, True)[1] == "random"
+    assert described_start(settings(start="random")) == described_start(settings(), pretrained=False) == "random"
+    assert new_model(settings(start="random"), 10, 0, True).head.out_features == 10
 
 
 def test_a_file_that_the_user_names_goes_before_all_others(offline, tmp_path):
@@ -64,18 +66,21 @@ def test_a_file_that_the_user_names_goes_before_all_others(offline, tmp_path):
     own = plain(3)
     own.norm.weight.data.fill_(3)
     file = put(own, "own.safetensors").rename(tmp_path / "own.safetensors")
-    model, weights = new_model(settings(start=str(file)), 3, 0, True)
+    model, weights = new_model(settings(start=str(file)), 3, 0, True), described_start(settings(start=str(file)))
     assert (model.norm.weight == 3).all() and torch.equal(model.head.weight, own.head.weight)
     assert weights.startswith("own.safetensors ")
     own.norm.weight.data.fill_(4)
     put(own, "own.safetensors").replace(file)
-    assert new_model(settings(start=str(file)), 3, 0, True)[1] != weights
+    assert described_start(settings(start=str(file))) != weights
+    file.unlink()
+    with pytest.raises(CheckpointError, match=r"own.safetensors', which cannot be read"):
+        described_start(settings(start=str(file)))
 
 
 def test_another_number_of_classes_keeps_the_new_head_and_takes_the_rest(offline):
     pretrained = plain(10)
     put(pretrained)
-    model, _ = new_model(settings(), 4, 0, True)
+    model = new_model(settings(), 4, 0, True)
     assert model.head.weight.shape == (4, 48)
     assert torch.equal(model.blocks[1].mlp.fc1.weight, pretrained.blocks[1].mlp.fc1.weight)
 
@@ -83,11 +88,11 @@ def test_another_number_of_classes_keeps_the_new_head_and_takes_the_rest(offline
 def test_a_start_without_a_head_or_with_a_selector_gives_the_rest(offline, capsys):
     pretrained = plain(0)
     put(pretrained)
-    model, _ = new_model(settings(), 4, 0, True)
+    model = new_model(settings(), 4, 0, True)
     assert torch.equal(model.blocks[1].mlp.fc1.weight, pretrained.blocks[1].mlp.fc1.weight)
     assert "; the head begins anew" in capsys.readouterr().out
     file = put(SelectiveViT(ARCHITECTURE, 4, "learned", img_size=32, **TINY), "own.safetensors")
-    model, _ = new_model(settings(start=str(file), selector="glance"), 4, 0, True)
+    model = new_model(settings(start=str(file), selector="glance"), 4, 0, True)
     assert torch.equal(model.norm.weight, start.read_start(file)["norm.weight"])
     assert "anew" not in capsys.readouterr().out
 
@@ -106,14 +111,14 @@ def timm_folder(folder, **changes):
 def test_a_model_by_its_place_is_a_start_with_its_normalisation(offline, tmp_path, capsys):
     theirs = timm_folder(tmp_path / "theirs")
     place = f"local-dir:{tmp_path / 'theirs'}"
-    model, weights = new_model(settings(start=place, image_size=48), 3, 0, True)
+    model, weights = new_model(settings(start=place, image_size=48), 3, 0, True), described_start(settings(start=place))
     assert (model.norm.weight == 3).all() and torch.equal(model.head.weight, theirs.head.weight)
     assert model.pretrained_cfg["mean"] == (0.1, 0.2, 0.3) == model.patch_drop.mean and model.pos_embed.shape[1] == 37
     assert weights.startswith("local-dir:theirs ") and f"start: weights of {place}" in capsys.readouterr().out
-    assert new_model(settings(start=place), 3, 0, True)[1] == weights
+    assert described_start(settings(start=place, image_size=48)) == weights
     theirs.norm.weight.data.fill_(4)
     timm.models.save_for_hf(theirs, tmp_path / "theirs", safe_serialization=True)
-    assert new_model(settings(start=place), 3, 0, True)[1] != weights
+    assert described_start(settings(start=place)) != weights
 
 
 @pytest.mark.parametrize(
@@ -140,7 +145,7 @@ def test_a_place_without_a_model_is_named(offline, tmp_path):
 def test_positions_are_resampled_for_another_grid_as_timm_does(offline):
     pretrained = plain()
     put(pretrained)
-    model, _ = new_model(settings(image_size=48), 10, 0, True)
+    model = new_model(settings(image_size=48), 10, 0, True)
     wanted = timm.layers.resample_abs_pos_embed(pretrained.pos_embed.data, [6, 6], num_prefix_tokens=1)
     assert torch.equal(model.pos_embed.data, wanted)
 
