@@ -6,7 +6,7 @@ The record holds a fingerprint of settings, data and split: weights are reused o
 import difflib
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -238,10 +238,26 @@ def fill(model, weights: dict[str, Tensor], source: object, leave: tuple[str, ..
 
 def _check_shapes(model, weights: dict[str, Tensor], source: object, leave: tuple[str, ...] = ()) -> None:
     own = {key: value for key, value in model.state_dict().items() if not (leave and key.startswith(leave))}
-    for key in sorted(own.keys() | weights.keys()):
-        here, there = (tuple(d[key].shape) if key in d else "missing" for d in (own, weights))
+    if found := first_mismatch(own, weights):
+        name, here, there = found
+        raise CheckpointError(f"{source}: of another architecture: {name} is {there}, this model has {here}")
+
+
+def first_mismatch(own: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> tuple[str, object, object] | None:
+    """The first tensor, by name, that two sets do not have in the same shape.
+
+    Args:
+        own: name -> tensor.
+        others: name -> tensor.
+
+    Returns:
+        Its name and its two shapes, "missing" where it is not there; None where all are alike.
+    """
+    for name in sorted(own.keys() | others.keys()):
+        here, there = (tuple(held[name].shape) if name in held else "missing" for held in (own, others))
         if here != there:
-            raise CheckpointError(f"{source}: of another architecture: {key} is {there}, this model has {here}")
+            return name, here, there
+    return None
 
 
 def fingerprint(*parts: object) -> str:

@@ -109,9 +109,23 @@ class ModelKey:
         return {"checkpoint": self.name} | found
 
 
+def policy_parts(policy: str) -> tuple[str, dict[str, str | None]]:
+    """A policy as it is written, taken apart: ("line_guided", {"lines": "xdog"}) of "line_guided:lines=xdog".
+
+    Args:
+        policy: a selector's name, or a name with options.
+
+    Returns:
+        The name, and option -> value, None where there is no "=".
+    """
+    name, _, written = policy.partition(":")
+    pieces = (piece.partition("=") for piece in written.split(",") if piece)
+    return name, {option.strip(): value.strip() if equals else None for option, equals, value in pieces}
+
+
 def selector_name(policy: str) -> str:
     """The name of a selector without its options: "line_guided" of "line_guided:lines=xdog"."""
-    return policy.partition(":")[0]
+    return policy_parts(policy)[0]
 
 
 def default_recipe(selector: str) -> str:

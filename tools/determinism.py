@@ -24,7 +24,7 @@ from pathlib import Path
 from pipeline.options import REPOSITORY, split_at_dashes
 
 READY = "ready"  # printed by a run by the library once everything is imported
-ACCURACY = ["accuracy", "accuracy_low", "accuracy_high", "top5", "object_kept", "kept_patches", "n_images"]
+ACCURACY = ["accuracy", "accuracy_low", "accuracy_high", "top5", "object_area_kept", "kept_patches", "n_images"]
 WHICH = ["checkpoint", "policy", "keep_ratio"]
 TIMES = {"seconds", "images_per_second", "waiting_share"}  # columns of a history
 
@@ -121,31 +121,15 @@ def tail(log: Path, lines: int = 15) -> str:
 
 def by_the_library(profile_name: str) -> None:
     """Warm-up, transfer, benchmark: what 01, 02 and 05 call."""
-    from asel_lib import configs, paths, tables
-    from asel_lib.data.sets import open_recorded, recorded_batches
-    from asel_lib.evaluation.benchmark import benchmark, object_fractions, own_policies
+    from asel_lib import configs
     from asel_lib.training import stages
+    from tools.measure import measure
 
     print(READY, flush=True)
     profile = configs.load(profile_name)
-    measured, recipe = profile.evaluation, profile.recipes[-1]
+    recipe = profile.recipes[-1]
     stages.warm_up(profile, recipe=recipe, progress=False)
-    stage = stages.transfer(profile, recipe=recipe, progress=False)
-    images, split = open_recorded(stage.record)
-    rows = benchmark(
-        stage.model,
-        recorded_batches(images, split.test, stage.record, measured.batch_size),
-        record=stage.record | {"split": "test"},
-        profile=profile.name,
-        ratios=measured.ratios,
-        policies=own_policies(stage.record, measured.policies),
-        draws=measured.draws,
-        timing_seconds=measured.timing_seconds,
-        batch_size=measured.batch_size,
-        object_fraction=object_fractions(images, split.test, stage.model),
-        progress=False,
-    )
-    tables.write(rows, paths.run(profile.name) / "results" / f"{stage.file.stem}.csv")
+    measure(stages.transfer(profile, recipe=recipe, progress=False), profile)
 
 
 def main(arguments: list[str]) -> int:

@@ -1,5 +1,6 @@
-"""Which selector takes which of timm's models, as a table: every model of timm's list whose class is a family is laid
-out at tiny size without memory and sorted by its class, its blocks and its class token; of each kind one is asked.
+"""Which selector takes which of timm's models, as a table. Run it after a change to a selector or a family, and with a
+new timm. Every model of timm's list whose class is a family is laid out at tiny size without memory and sorted by its
+class, its blocks and its class token; of each kind one is asked.
 
     python -m tools.timm_families          # print the table
     python -m tools.timm_families --write  # put it into docs/your_model.md
@@ -12,12 +13,14 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import timm
 import torch
 from torch import nn
 
 from asel_lib import make_selective, selection
 from asel_lib.registry import FAMILIES
+from asel_lib.reporting.summaries import to_markdown
 
 PAGE = Path(__file__).parents[1] / "docs" / "your_model.md"
 MARKS = "<!-- families: begin -->", "<!-- families: end -->"
@@ -32,11 +35,9 @@ def table() -> str:
     kinds = dict(sorted(kinds.items(), key=lambda item: (item[0].partition(":")[0], -len(item[1]))))
     for selector in selection.names():
         columns[tuple(takes(found[0], selector) for found in kinds.values())].append(selector)
-    lines = [["timm's models", *map(", ".join, columns.values())], ["---"] * (len(columns) + 1)]
-    for number, (kind, found) in enumerate(kinds.items()):
-        cells = ["yes" if answers[number] else "no" for answers in columns]
-        lines.append([f"{kind} ({len(found)}, e.g. `{min(found, key=len)}`)", *cells])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    lines = {"timm's models": [f"{kind} ({len(names)}, e.g. `{min(names, key=len)}`)" for kind, names in kinds.items()]}
+    lines |= {", ".join(names): ["yes" if yes else "no" for yes in answers] for answers, names in columns.items()}
+    return to_markdown(pd.DataFrame(lines))
 
 
 def family_models() -> Iterator[tuple[str, nn.Module]]:

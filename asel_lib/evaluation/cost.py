@@ -156,15 +156,10 @@ def choosing(
         A row a policy: share is the median of the rounds' ratios, share_low and share_high its quartiles; ms: of the
         batch.
     """
-    was_training = model.training
-    model.eval()
     calls = {policy: partial(_choose, model, images, ratio, policy, lines) for policy in policies}
     calls[""] = partial(model, images, ratio, "central")
-    try:
-        with torch.inference_mode(), autocast(images.device, precision):
-            times = timing.in_turn(calls, seconds / len(calls), rounds)
-    finally:
-        model.train(was_training)
+    with evaluating(model), torch.inference_mode(), autocast(images.device, precision):
+        times = timing.in_turn(calls, seconds / len(calls), rounds)
     rows = []
     for policy in policies:
         share = timing.ratio(times[policy], times[""])
@@ -230,17 +225,12 @@ def latencies(
     pairs = list(dict.fromkeys(itertools.product(policies, ratios)))
     # With all patches kept nothing is chosen: one measurement stands for every policy.
     asked, pairs = pairs, [pair for pair in pairs if pair[1] != 1 or pair[0] == policies[0]]
-    was_training = model.training
-    model.eval()
     calls = {
         (policy, ratio): partial(model, images, ratio, policy, model.patch_drop.brought(policy, lines))
         for policy, ratio in pairs
     }
-    try:
-        with torch.inference_mode(), autocast(images.device, precision):
-            times = timing.in_turn(calls, seconds, rounds)
-    finally:
-        model.train(was_training)
+    with evaluating(model), torch.inference_mode(), autocast(images.device, precision):
+        times = timing.in_turn(calls, seconds, rounds)
     found = {pair: timing.latency(measured, len(images)) for pair, measured in times.items()}
     return {pair: found[pair if pair in found else (policies[0], pair[1])] for pair in asked}
 
@@ -255,15 +245,10 @@ def peak_memory(
 ) -> float:
     """Most memory in use at once during a forward of `images`, above what was there before it (weights,
     images): activations and workspace, MB (1e6 bytes)."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode(), autocast(images.device, precision):
-            lines = model.patch_drop.brought(policy, lines)
-            model(images, keep_ratio, policy, lines)  # what is allocated once and kept is not a forward's own
-            return memory.peak(lambda: model(images, keep_ratio, policy, lines), images.device) / 1e6
-    finally:
-        model.train(was_training)
+    with evaluating(model), torch.inference_mode(), autocast(images.device, precision):
+        lines = model.patch_drop.brought(policy, lines)
+        model(images, keep_ratio, policy, lines)  # what is allocated once and kept is not a forward's own
+        return memory.peak(lambda: model(images, keep_ratio, policy, lines), images.device) / 1e6
 
 
 def _macs(call: Callable[[], object], attention: bool) -> tuple[float, float]:

@@ -67,7 +67,7 @@ def inference_table(frame: pd.DataFrame, policy: str = "glance") -> pd.DataFrame
         for cell in group[group["policy"] == policy].sort_values("keep_ratio", ascending=False).to_dict("records"):
             text = _times(cell)
             if cell["keep_ratio"] < 1:
-                text += f", {cell['speed_up'] / cell['ideal']:.0%} of {cell['ideal']:.2f}x"
+                text += f", {cell['speed_up'] / cell['ideal_speed_up']:.0%} of {cell['ideal_speed_up']:.2f}x"
             line[f"at {cell['keep_ratio']:g}"] = text
         table.append(line)
     return pd.DataFrame(table).fillna("-")

@@ -11,7 +11,7 @@ from timm.models import get_model_args
 from torch import nn
 
 from asel_lib import configs, paths, records
-from asel_lib.checkpoints import fingerprint
+from asel_lib.checkpoints import fingerprint, first_mismatch
 from asel_lib.configs import ModelSettings, Profile
 from asel_lib.files import replace_file
 from asel_lib.models import SelectiveViT
@@ -123,7 +123,12 @@ def _in_hand(model: nn.Module, profile: Profile, size: int | None) -> tuple[Mode
         made = timm.create_model(
             architecture, num_classes=classes, in_chans=channels, img_size=held or None, **arguments
         )
-    _check_same(weights, made.state_dict(), architecture)
+    if found := first_mismatch(weights, made.state_dict()):
+        name, here, there = found
+        raise ValueError(
+            f"the model's {name} is {here}, and {there} in what timm makes by {architecture!r}: merge adapters "
+            "into the weights, and undo other changes of its parts first"
+        )
     content = save_safetensors(weights)
     digest = fingerprint(content.hex())[:8]
     run = f"{profile.name}-{re.sub(r'[^A-Za-z0-9_.]', '_', architecture)}-{digest}"
@@ -135,16 +140,6 @@ def _in_hand(model: nn.Module, profile: Profile, size: int | None) -> tuple[Mode
 
 def _given(model: nn.Module) -> dict:
     return {key: value for key, value in getattr(model, "_model_args", {}).items() if isinstance(value, PLAIN)}
-
-
-def _check_same(weights: dict, made: dict, architecture: str) -> None:
-    for name in sorted(weights.keys() | made.keys()):
-        here, there = (tuple(held[name].shape) if name in held else "missing" for held in (weights, made))
-        if here != there:
-            raise ValueError(
-                f"the model's {name} is {here}, and {there} in what timm makes by {architecture!r}: merge adapters "
-                "into the weights, and undo other changes of its parts first"
-            )
 
 
 def _own_selector(model: nn.Module | str, recipe: str) -> str:

@@ -11,6 +11,7 @@ from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from asel_lib import paths
+from asel_lib.checkpoints import first_mismatch
 from asel_lib.errors import CheckpointError
 from asel_lib.files import read_tensors
 
@@ -89,13 +90,12 @@ def fill_from(model: nn.Module, weights: Mapping[str, Tensor], source: object) -
         own = {name: value for name, value in own.items() if not name.startswith(HEAD)}
     if "pos_embed" in weights and "pos_embed" in own and weights["pos_embed"].shape != own["pos_embed"].shape:
         weights["pos_embed"] = _resampled(weights["pos_embed"], model, source)
-    for name in sorted(own.keys() | weights.keys()):
-        here, there = (tuple(held[name].shape) if name in held else "missing" for held in (own, weights))
-        if here != there:
-            raise CheckpointError(
-                f"{source}: {name} is {there}, this model has {here}: the weights are of another architecture; name a "
-                "file of the profile's architecture, or set start: random"
-            )
+    if found := first_mismatch(own, weights):
+        name, here, there = found
+        raise CheckpointError(
+            f"{source}: {name} is {there}, this model has {here}: the weights are of another architecture; name a "
+            "file of the profile's architecture, or set start: random"
+        )
     model.load_state_dict(weights, strict=False)
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from asel_lib.errors import AselError
 from asel_lib.evaluation import cost
 from asel_lib.evaluation.patches import scores_of
+from asel_lib.models.predict import evaluating
 from asel_lib.reporting.style import PAGE, styled
 from asel_lib.selection import keep_count, names, parse, policy_string
 from asel_lib.viewer.sheets import bare, greyed
@@ -73,16 +74,11 @@ def look(model, image: Image.Image | Tensor, keep_ratio: float, policy: str | No
     kept = keep_count(model.patch_embed.num_patches, keep_ratio)  # a bad ratio is an error before any work
     tensor = image if isinstance(image, Tensor) else model.transform(image)
     images = tensor[None].to(next(model.parameters()).device)
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            logits, selection = model(images, keep_ratio, policy, return_selection=True)
-            places = model.kept_of(selection, images, policy)[0] if keep_ratio < 1 else list(range(kept))
-            scores, heat_of = scores_of(model, images, policy)
-            ms = _milliseconds(model, images, keep_ratio, policy)
-    finally:
-        model.train(was_training)
+    with evaluating(model), torch.inference_mode():
+        logits, selection = model(images, keep_ratio, policy, return_selection=True)
+        places = model.kept_of(selection, images, policy)[0] if keep_ratio < 1 else list(range(kept))
+        scores, heat_of = scores_of(model, images, policy)
+        ms = _milliseconds(model, images, keep_ratio, policy)
     grid = tuple(int(side) for side in model.patch_embed.dynamic_feat_size(images.shape[-2:]))
     pixels = _pixels(tensor, model.patch_drop.mean, model.patch_drop.std)
     probabilities, winners = logits[0].softmax(dim=0).topk(min(BEST, logits.shape[1]))

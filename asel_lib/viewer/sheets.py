@@ -40,31 +40,28 @@ def kept_patches_sheet(
     """
     import torch
 
+    from asel_lib.models.predict import evaluating
+
     images, pixels, lines = images[:8], np.asarray(pixels[:8]), None if lines is None else lines[:8]
     grid = tuple(int(side) for side in model.patch_embed.dynamic_feat_size(images.shape[-2:]))
     width = max(0.86 * len(pixels) + 0.3, COLUMN)
     figure = Figure(figsize=(width, 1.19 * len(ratios) + 0.35), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.01, h_pad=0.015, wspace=0.02, hspace=0.02)
     axes = figure.subplots(len(ratios), len(pixels), squeeze=False)
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            for row, ratio in zip(axes, ratios, strict=True):
-                logits, selection = model(images, ratio, policy, lines, return_selection=True)
-                answers, kept = logits.argmax(dim=1).tolist(), model.kept_of(selection, images, policy, lines)
-                for column, cell in enumerate(row):
-                    answer = answers[column]
-                    cell.imshow(greyed(pixels[column], kept[column], grid))
-                    if labels is None:
-                        cell.set_title(short(classes[answer]), fontsize=7, pad=2)
-                    else:
-                        sign, color = _RIGHT if answer == int(labels[column]) else _WRONG
-                        cell.set_title(f"{sign} {short(classes[answer])}", color=color, fontsize=7, pad=2)
-                    bare(cell)
-                row[0].set_ylabel(f"keep {ratio:g}", fontsize=8)
-    finally:
-        model.train(was_training)
+    with evaluating(model), torch.inference_mode():
+        for row, ratio in zip(axes, ratios, strict=True):
+            logits, selection = model(images, ratio, policy, lines, return_selection=True)
+            answers, kept = logits.argmax(dim=1).tolist(), model.kept_of(selection, images, policy, lines)
+            for column, cell in enumerate(row):
+                answer = answers[column]
+                cell.imshow(greyed(pixels[column], kept[column], grid))
+                if labels is None:
+                    cell.set_title(short(classes[answer]), fontsize=7, pad=2)
+                else:
+                    sign, color = _RIGHT if answer == int(labels[column]) else _WRONG
+                    cell.set_title(f"{sign} {short(classes[answer])}", color=color, fontsize=7, pad=2)
+                bare(cell)
+            row[0].set_ylabel(f"keep {ratio:g}", fontsize=8)
     for cell, label in zip(axes[-1], () if labels is None else labels, strict=False):
         cell.set_xlabel(f"is {short(classes[int(label)])}", fontsize=7, labelpad=2)
     figure.set_label(
