@@ -48,7 +48,12 @@ def load(name: str | Path, device: str | torch.device = "cpu", profile: str | No
 
 
 def locate(name: str | Path, profile: str | None = None) -> Path:
-    """The .safetensors file of a name (in that profile's run, in saved_models/, in any run) or path."""
+    """The .safetensors file of a checkpoint.
+
+    Args:
+        name: its name, or a path. A name is looked for in the profile's run, in saved_models/, then in any run.
+        profile: None: of no profile in particular.
+    """
     path = Path(name)
     if path.suffix in (".pth", ".pt", ".bin", ".ckpt"):
         raise CheckpointError(
@@ -177,7 +182,14 @@ def reuse(
 
 
 def read_record(file: Path) -> dict:
-    """The JSON beside a .safetensors file."""
+    """The JSON beside a checkpoint's weights, checked.
+
+    Args:
+        file: the .safetensors file.
+
+    Raises:
+        CheckpointError: where it cannot be read, or an entry is not of its kind.
+    """
     path = file.with_suffix(".json")
     try:
         record = json.loads(path.read_text())
@@ -189,7 +201,14 @@ def read_record(file: Path) -> dict:
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file, checked against the digest in its record, as float32."""
+    """The tensors of a .safetensors file, checked against the digest in its record, as float32.
+
+    Args:
+        file: the .safetensors file.
+
+    Raises:
+        CheckpointError: where it is damaged, or not the one of the record.
+    """
     try:
         content = file.read_bytes()
         weights = load_safetensors(content)
@@ -229,8 +248,17 @@ def _described(record: dict, weights: dict[str, Tensor], source: Path):
 
 
 def fill(model, weights: dict[str, Tensor], source: object, leave: tuple[str, ...] = ()) -> None:
-    """Load weights into the model; names that begin with one of `leave` keep the model's own values.
-    CheckpointError names the first that does not fit."""
+    """Load weights into a model.
+
+    Args:
+        model: filled in place.
+        weights: name -> tensor.
+        source: what an error names.
+        leave: how names begin that keep the model's own values.
+
+    Raises:
+        CheckpointError: names the first tensor that does not fit.
+    """
     weights = {key: value for key, value in weights.items() if not key.startswith(leave)} if leave else weights
     _check_shapes(model, weights, source, leave)
     model.load_state_dict(weights, strict=False)

@@ -44,6 +44,10 @@ class Registry(Generic[Entry]):
     def add(self, name: str, entry: Entry) -> Entry:
         """Register an entry.
 
+        Args:
+            name: it is found by.
+            entry: what is found.
+
         Raises:
             ValueError: where there is another of that name.
         """

@@ -49,9 +49,16 @@ def dry_run(command: list[str], plan: Plan, profile: str) -> int:
 
 
 def at_hand(training: Training, profile: str) -> tuple[Path | None, str]:
-    """The checkpoint that a training would reuse, and what has to match for that; None and why, where there is none.
+    """The checkpoint that a training would reuse, and what has to match for that.
 
     Only its record is read here: whether the images match is known once these have been read.
+
+    Args:
+        training: of the plan.
+        profile: its name.
+
+    Returns:
+        The file and a condition; None and why, where there is none.
     """
     folders = (paths.run(profile) / "checkpoints", paths.saved_models())
     why = "there is no such checkpoint yet"
@@ -71,7 +78,12 @@ def at_hand(training: Training, profile: str) -> tuple[Path | None, str]:
 
 
 def shortened(reason: str, most: int = 2) -> str:
-    """Snakemake's reason with at most `most` files in each of its lists."""
+    """Snakemake's reason with few files in each of its lists.
+
+    Args:
+        reason: Snakemake's.
+        most: files in a list.
+    """
     parts = []
     for part in reason.split("; "):
         kind, _, files = part.partition(": ")

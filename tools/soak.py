@@ -41,7 +41,16 @@ class Growth:
 
 
 def soak(runs: int, once: Callable[[int], object], tell: Callable[[str], object] = print) -> list[dict]:
-    """Call `once(number)` that many times -> a row a run: memory (resident, MiB), open files, threads."""
+    """Make a call again and again.
+
+    Args:
+        runs: how often.
+        once: the call, given its number.
+        tell: prints a line.
+
+    Returns:
+        A row a run: memory (resident, MiB), open files, threads.
+    """
     import psutil
 
     process, rows = psutil.Process(), []
@@ -64,7 +73,15 @@ def soak(runs: int, once: Callable[[int], object], tell: Callable[[str], object]
 
 
 def growth(rows: list[dict], column: str) -> Growth:
-    """ValueError for fewer than six runs, which say nothing."""
+    """What a run adds to a column.
+
+    Args:
+        rows: of `soak`.
+        column: its name.
+
+    Raises:
+        ValueError: for fewer than six runs, which say nothing.
+    """
     if len(rows) < 6:
         raise ValueError(f"{len(rows)} runs: expected at least 6 to see whether {column} grows")
     values = np.array([row[column] for row in rows[int(len(rows) * SETTLED) :]])
@@ -77,7 +94,12 @@ def growth(rows: list[dict], column: str) -> Growth:
 
 def train_and_benchmark(profile_name: str, number: int = 0) -> None:
     """A direct training on the profile's first data set, from its beginning, and its benchmark: what the notebooks 03
-    and 05 call. The selectors take turns."""
+    and 05 call. The selectors take turns.
+
+    Args:
+        profile_name: of the profile.
+        number: of the run.
+    """
     from asel_lib import configs, methods
     from asel_lib.training import stages
     from tools.measure import measure
@@ -102,6 +124,14 @@ def own_place():
 
 
 def main(arguments: list[str]) -> int:
+    """The command line.
+
+    Args:
+        arguments: without the program's name.
+
+    Returns:
+        The exit status.
+    """
     parser = argparse.ArgumentParser(prog="python -m tools.soak", description=__doc__.split("\n\n")[0])
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--profile", default="smoke")

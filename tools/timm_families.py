@@ -66,7 +66,12 @@ def kind_of(model: nn.Module) -> str:
 
 
 def takes(name: str, selector: str) -> bool:
-    """Whether a tiny model of that name answers with that selector; what it refuses is a named error."""
+    """Whether a tiny model of that name answers with a selector; what it refuses is a named error.
+
+    Args:
+        name: timm's.
+        selector: the policy.
+    """
     torch.manual_seed(0)
     model = timm.create_model(name, **TINY).eval()
     try:

@@ -192,7 +192,12 @@ def _check_labels(model: nn.Module, labels: Tensor) -> None:
 
 
 def num_patches(model: nn.Module, images: Tensor) -> int:
-    """N of these images: their own grid where the model takes several sizes."""
+    """N of these images: their own grid where the model takes several sizes.
+
+    Args:
+        model: a SelectiveViT.
+        images: (B, C, H, W).
+    """
     height, width = model.patch_embed.dynamic_feat_size(images.shape[-2:])
     return int(height * width)
 
@@ -237,7 +242,19 @@ def _outcome(tallies: list[_Tally], labels: np.ndarray, ratio: float, object_fra
 
 
 def forwards(ratios: Sequence[float], policies: Sequence[str], draws: int) -> list[tuple[str, float, int]]:
-    """The forwards to run: (policy, ratio, draw), each once."""
+    """The forwards of a sweep, each once.
+
+    Args:
+        ratios: keep ratios.
+        policies: selectors.
+        draws: of a policy that draws at random.
+
+    Returns:
+        (policy, ratio, draw) of each.
+
+    Raises:
+        ValueError: where one of them makes no sweep.
+    """
     for name, given in (("ratios", ratios), ("policies", policies)):
         if isinstance(given, str) or not len(given):
             raise ValueError(f"{name} is {given!r}: expected at least one, in a list")

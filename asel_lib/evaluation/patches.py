@@ -76,8 +76,17 @@ def kept_patches(
 def scores_of(
     model, images: Tensor, policy: str | None = None, lines: Tensor | None = None
 ) -> tuple[Tensor | None, str]:
-    """What the policy keeps patches by, (B, N), before any draw, and its name; None and the reason where there is
-    nothing that is worth a look. images (B, C, H, W) normalised; lines as for the model."""
+    """What a policy keeps patches by, before any draw.
+
+    Args:
+        model: a SelectiveViT.
+        images: (B, C, H, W), normalised.
+        policy: None: the model's own.
+        lines: as for the model.
+
+    Returns:
+        Scores (B, N) and what they are; None and the reason where there is nothing that is worth a look.
+    """
     view = model.view(images, policy, lines)
     with view.full_precision():
         return model.chooser(policy).explain(view)

@@ -34,7 +34,16 @@ def read_all(source: str | os.PathLike, schema: Schema = RESULTS) -> pd.DataFram
 
 
 def write(frame: pd.DataFrame, path: str | os.PathLike, schema: Schema = RESULTS) -> Path:
-    """Write a table of that kind; errors as `Schema.write`'s."""
+    """Write a table; errors as `Schema.write`'s.
+
+    Args:
+        frame: the rows.
+        path: of the CSV file.
+        schema: which kind of table it is.
+
+    Returns:
+        The file.
+    """
     return schema.write(frame, path)
 
 

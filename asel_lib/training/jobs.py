@@ -81,7 +81,8 @@ class Job:
         return checkpoints.fingerprint(*self._settings(start, drawn), *data, *filter(None, [edited(images, split)]))
 
     def settings_fingerprint(self, start: str, drawn: np.ndarray | None = None) -> str:
-        """The same without the data: of a training that could be repeated on another copy of the set."""
+        """The fingerprint without the data: of a training that could be repeated on another copy of the set; arguments
+        as of `fingerprint`."""
         return checkpoints.fingerprint(*self._settings(start, drawn))
 
     def _settings(self, start: str, drawn: np.ndarray | None) -> list:
@@ -104,6 +105,11 @@ class Job:
 
 
 def described(settings: ModelSettings) -> dict:
+    """The entry `model` of a record.
+
+    Args:
+        settings: of the network.
+    """
     return {"architecture": settings.architecture, "timm": settings.timm, "selector": settings.selector}
 
 

@@ -129,6 +129,11 @@ def agentvit(profile: Profile, dataset: str = "", *, setting: str = "published",
 def check_trains(recipe: str, selector: str, keep_ratio: float | None = None) -> None:
     """Whether a recipe trains that selector, and for that keep ratio alone.
 
+    Args:
+        recipe: its name.
+        selector: the policy.
+        keep_ratio: None: all of them.
+
     Raises:
         ValueError: says which recipes do, or that the keep ratio is to be left out.
     """

@@ -21,7 +21,7 @@ from asel_lib.evaluation.patches import scores_of
 from asel_lib.models.predict import evaluating
 from asel_lib.reporting.style import PAGE, styled
 from asel_lib.selection import keep_count, names, parse, policy_string
-from asel_lib.viewer.sheets import bare, greyed
+from asel_lib.viewer.picture import bare, greyed
 
 SIDE = 384  # pictures are about that wide and high, pixels
 BEST = 3  # classes shown
@@ -108,7 +108,14 @@ def policies(model) -> list[tuple[str, str | None]]:
 
 @styled
 def sheet(model, image: Image.Image | Tensor, ratios: Sequence[float], policy: str | None = None) -> Figure:
-    """What `look` sees of one image, the heat map and a column a keep ratio, for a page that cannot move."""
+    """What `look` sees of one image, the heat map and a column a keep ratio, for a page that cannot move.
+
+    Args:
+        model: as from `asel_lib.load`.
+        image: a PIL image, or what model.transform made of it, (3, S, S).
+        ratios: keep ratios.
+        policy: None: the model's own.
+    """
     views = [look(model, image, ratio, policy) for ratio in ratios]
     figure = Figure(figsize=(PAGE, 2.5), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.03, hspace=0.03)

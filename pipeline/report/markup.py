@@ -15,7 +15,12 @@ NUMBER = re.compile(r"[+-]?[\d.,]+(?: ?%|x)?(?: .*)?|-|")
 
 
 def render(template: str, **values) -> str:
-    """A template filled; what is filled in is escaped."""
+    """A template filled; what is filled in is escaped.
+
+    Args:
+        template: its name.
+        values: by the names that it has for them.
+    """
     return _TEMPLATES.get_template(template).render(**values)
 
 
@@ -57,7 +62,13 @@ def table(frame: pd.DataFrame) -> Markup:
 
 
 def sortable(frame: pd.DataFrame, identifier: str, light_columns: tuple[str, ...] = ()) -> Markup:
-    """A table that sorts and filters (itables), with all that it needs in the page itself."""
+    """A table that sorts and filters (itables), with all that it needs in the page itself.
+
+    Args:
+        frame: the rows.
+        identifier: of the table in its page.
+        light_columns: names of columns in a lighter tone.
+    """
     from itables import options, to_html_datatable
     from itables.javascript import generate_init_offline_itables_html
 
