@@ -78,7 +78,7 @@ def confusions(folder: str | os.PathLike, reference: str | os.PathLike) -> pd.Da
 
 
 def patches(folder: str | os.PathLike, reference: str | os.PathLike) -> pd.DataFrame:
-    """Tables of `evaluation.patches.kept_patches`, from the same two places as `confusions`."""
+    """Tables of `evaluation.patches.kept_patches`; arguments and errors as `confusions`'."""
     return _with_other_sets(folder, reference, PATCHES)
 
 

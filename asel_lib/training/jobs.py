@@ -81,7 +81,7 @@ class Job:
         return checkpoints.fingerprint(*self._settings(start, drawn), *data, *filter(None, [edited(images, split)]))
 
     def settings_fingerprint(self, start: str, drawn: np.ndarray | None = None) -> str:
-        """The fingerprint without the data: of a training that could be repeated on another copy of the set; arguments
+        """The fingerprint without the data, of a training that could be repeated on another copy of the set; arguments
         as of `fingerprint`."""
         return checkpoints.fingerprint(*self._settings(start, drawn))
 

@@ -7,6 +7,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -114,6 +115,21 @@ class TrainingState:
             self.scaler.load_state_dict(state["scaler"])
         self.epoch, self.step_in_epoch, self.sums = state["epoch"], state["step_in_epoch"], state["sums"]
         self.history, self.best_epoch, self.best_weights = state["history"], state["best_epoch"], state["best_weights"]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What `supervised.train` returns.
+
+    Args:
+        history: one row an epoch.
+        best_epoch: from 0, that of the weights which the model was left with; without a val part the last one.
+        val_accuracy: of these weights, mean over the val ratios; None without a val part.
+    """
+
+    history: pd.DataFrame
+    best_epoch: int
+    val_accuracy: float | None
 
 
 class TrainingFiles:

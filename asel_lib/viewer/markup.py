@@ -19,7 +19,7 @@ _TEMPLATES = Environment(loader=PackageLoader(__package__), autoescape=True)
 def style() -> str:
     """The explorer's style sheet, as an element."""
     css, _, _ = _TEMPLATES.loader.get_source(_TEMPLATES, "explorer.css")
-    return Markup("<style>{}</style>").format(Markup(css))
+    return _filled("style.html", css=Markup(css))
 
 
 def kept(view: Seen, image: str) -> str:

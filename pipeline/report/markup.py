@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 # An interval, or a spread, beside the number that it belongs to.
 INTERVAL = re.compile(r"\((?:quartiles )?[+-]?[\d.,]+(?:-| to |–)[+-]?[\d.,]+(?:;[^)]*)?\)|± ?[\d.]+|\(± ?[\d.]+\)")
@@ -47,7 +47,9 @@ def verbatim(text: str) -> Markup:
 
 def light(text: object) -> Markup:
     """HTML in which intervals are lighter than the numbers that they belong to."""
-    return Markup(INTERVAL.sub(r'<span class="interval">\g<0></span>', str(escape(_shown(text)))))
+    text = _shown(text)
+    pieces = zip(INTERVAL.split(text), [*INTERVAL.findall(text), ""], strict=True)
+    return Markup(render("light.html", pieces=pieces))
 
 
 def table(frame: pd.DataFrame) -> Markup:
