@@ -5,9 +5,9 @@ from pathlib import Path
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
-from asel_lib import checkpoints
 from asel_lib.errors import CheckpointError
 from asel_lib.files import read_pth, state_dict
+from asel_lib.weights import fill
 
 # timm's name for each width of the ViT family; the number of heads is not in a state dict, these have 64 a head.
 ARCHITECTURES = {192: "vit_tiny_patch16_224", 384: "vit_small_patch16_224", 768: "vit_base_patch16_224"}
@@ -102,7 +102,7 @@ def _build(
         if old is None:
             raise CheckpointError(f"{path}: not a published checkpoint: unexpected entry {key!r}")
         weights[names[old] + key[len(old) :]] = value.float()
-    checkpoints.fill(model, weights, path)
+    fill(model, weights, path)
     return side * patch, model
 
 
@@ -139,7 +139,7 @@ def _agentvit(held: dict, path: str | Path):
             weights[key] = weights[key].unflatten(-1, (patch, patch, -1)).movedim(-1, -3).flatten(-3)
     if (embed := "patch_embed.proj.weight") in weights:
         weights[embed] = weights[embed].unflatten(1, (-1, patch, patch))
-    checkpoints.fill(model, {key: value.float() for key, value in weights.items()}, path)
+    fill(model, {key: value.float() for key, value in weights.items()}, path)
     return size, model
 
 

@@ -20,6 +20,7 @@ from asel_lib.errors import CheckpointError
 from asel_lib.files import replace_files
 from asel_lib.identity import ModelKey
 from asel_lib.records import FORMAT
+from asel_lib.weights import network_of
 
 
 def load(name: str | Path, device: str | torch.device = "cpu", profile: str | None = None):
@@ -43,7 +44,7 @@ def load(name: str | Path, device: str | torch.device = "cpu", profile: str | No
         file = locate(name, profile)
         record, weights = read_record(file), read_weights(file)
     prepared = record["transform"]
-    model = _described(record, weights, file)
+    model = network_of(record, weights, file)
     model.classes, model.record = tuple(record["classes"]), record
     model.budgets = {float(average): factor for average, factor in record.get("budgets", {}).items()}
     model.transform = transform(prepared["size"], prepared["mean"], prepared["std"], reading=Reading.of(prepared))
@@ -52,7 +53,12 @@ def load(name: str | Path, device: str | torch.device = "cpu", profile: str | No
 
 
 def locate(name: str | Path, profile: str | None = None) -> Path:
-    """The .safetensors file of a name (in that profile's run, in saved_models/, in any run) or path."""
+    """The .safetensors file of a checkpoint.
+
+    Args:
+        name: its name, or a path. A name is looked for in the profile's run, in saved_models/, then in any run.
+        profile: None: of no profile in particular.
+    """
     path = Path(name)
     if path.suffix in (".pth", ".pt", ".bin", ".ckpt"):
         raise CheckpointError(
@@ -184,7 +190,14 @@ def reuse(name: str, fingerprint: str, folder: Path, same_by_name: Callable[[dic
 
 
 def read_record(file: Path) -> dict:
-    """The JSON beside a .safetensors file."""
+    """The JSON beside a checkpoint's weights, checked.
+
+    Args:
+        file: the .safetensors file.
+
+    Raises:
+        CheckpointError: where it cannot be read, or an entry is not of its kind.
+    """
     path = file.with_suffix(".json")
     try:
         record = json.loads(path.read_text())
@@ -196,7 +209,14 @@ def read_record(file: Path) -> dict:
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file, checked against the digest in its record, as float32."""
+    """The tensors of a .safetensors file, checked against the digest in its record, as float32.
+
+    Args:
+        file: the .safetensors file.
+
+    Raises:
+        CheckpointError: where it is damaged, or not the one of the record.
+    """
     return _tensors(file, lambda: read_record(file)["sha256"], "the record")
 
 
@@ -233,50 +253,6 @@ def _read_place(name: str) -> tuple[dict, dict[str, Tensor]]:
         file = sources.file_of(name, part)
         weights |= _tensors(file, lambda digest=digest: digest, told.name)
     return record, weights
-
-
-def _described(record: dict, weights: dict[str, Tensor], source: Path):
-    """The model of a record with these weights. A record may describe a network larger than any memory: it is made
-    without memory first ("meta"), and in earnest only where its tensors are of the weights' shapes."""
-    from asel_lib.models import build
-
-    described, settings = record["model"], record["model"]["timm"]
-
-    def made():
-        size, classes = record["transform"]["size"], len(record["classes"])
-        return build(described["architecture"], classes, described["selector"], img_size=size, **settings)
-
-    try:
-        counts = [settings[name] for name in ("depth", "reg_tokens") if isinstance(settings.get(name), int)]
-        if any(count > len(weights) for count in counts):
-            raise ValueError(f"more blocks than the {len(weights)} tensors it comes with")
-        with torch.device("meta"):
-            outline = made()
-    except Exception as error:  # the arguments are a stranger's: any of timm's and torch's errors
-        raise CheckpointError(
-            f"{source}: its record describes no network ({type(error).__name__}: {str(error)[:300]}); copy or train "
-            "the checkpoint again"
-        ) from error
-    _check_shapes(outline, weights, source)
-    model = made()
-    fill(model, weights, source)
-    return model
-
-
-def fill(model, weights: dict[str, Tensor], source: object, leave: tuple[str, ...] = ()) -> None:
-    """Load weights into the model; names that begin with one of `leave` keep the model's own values.
-    CheckpointError names the first that does not fit."""
-    weights = {key: value for key, value in weights.items() if not key.startswith(leave)} if leave else weights
-    _check_shapes(model, weights, source, leave)
-    model.load_state_dict(weights, strict=False)
-
-
-def _check_shapes(model, weights: dict[str, Tensor], source: object, leave: tuple[str, ...] = ()) -> None:
-    own = {key: value for key, value in model.state_dict().items() if not (leave and key.startswith(leave))}
-    for key in sorted(own.keys() | weights.keys()):
-        here, there = (tuple(d[key].shape) if key in d else "missing" for d in (own, weights))
-        if here != there:
-            raise CheckpointError(f"{source}: of another architecture: {key} is {there}, this model has {here}")
 
 
 def fingerprint(*parts: object) -> str:

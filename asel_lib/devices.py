@@ -17,7 +17,15 @@ def default_device() -> torch.device:
 
 
 def resolve_precision(precision: str, device: str | torch.device) -> str:
-    """ "auto" -> the fastest format the device computes in hardware; any other name is checked and kept."""
+    """The number format of a run.
+
+    Args:
+        precision: "auto" for the fastest one that the device computes in hardware; any other name is checked and kept.
+        device: where the run computes.
+
+    Raises:
+        ValueError: an unknown name.
+    """
     if checks.one_of("precision", precision, PRECISIONS) != "auto":
         return precision
     if torch.device(device).type == "cuda":
@@ -30,7 +38,12 @@ def resolve_precision(precision: str, device: str | torch.device) -> str:
 
 
 def autocast(device: str | torch.device, precision: str) -> contextlib.AbstractContextManager:
-    """Autocast to a resolved precision; none for float32."""
+    """A context of autocast; of none for float32.
+
+    Args:
+        device: where it computes.
+        precision: a resolved one.
+    """
     if precision == "float32":
         return contextlib.nullcontext()
     return torch.autocast(torch.device(device).type, getattr(torch, precision))
@@ -38,9 +51,16 @@ def autocast(device: str | torch.device, precision: str) -> contextlib.AbstractC
 
 @contextlib.contextmanager
 def fast_backward(model, device: torch.device):
-    """On a CPU, timm's unfused attention for the time of an epoch: the fused op's backward was 40 % of a training step
-    (64 images of 64 patches, ViT-Tiny with 6 blocks, bfloat16, one thread: 0.58-0.98 s a step, unfused 0.36-0.55 s,
-    four rounds in turn). The fused forward is the faster one, so inference keeps it."""
+    """On a CPU, timm's unfused attention for the time of an epoch.
+
+    The fused op's backward was 40 % of a training step (64 images of 64 patches, ViT-Tiny with 6 blocks, bfloat16, one
+    thread: 0.58-0.98 s a step, unfused 0.36-0.55 s, four rounds in turn). The fused forward is the faster one, so
+    inference keeps it.
+
+    Args:
+        model: whose modules are switched.
+        device: on another one than a CPU nothing changes.
+    """
     fused = [m for m in model.modules() if getattr(m, "fused_attn", False)] if device.type == "cpu" else []
     for module in fused:
         module.fused_attn = False

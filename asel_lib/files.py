@@ -18,9 +18,16 @@ LEFT_BEHIND = 60.0  # seconds after which an unfinished file that nobody holds i
 
 
 def replace_files(contents: dict[Path, Callable[[BinaryIO], object]]) -> None:
-    """Let each function fill a file beside its path, flush them all to the disk, and only then rename them over their
-    paths. Where anything fails before that the old files stay as they were, and nothing is left beside them; an
-    OSError (no space, no permission) names the path and what to do."""
+    """Write files so that each path has the old content or the new, whatever happens.
+
+    All are filled beside their paths and flushed to the disk before the first is renamed over its path.
+
+    Args:
+        contents: path -> function that writes into the opened file.
+
+    Raises:
+        OSError: names the path and what to do; the old files stay, and nothing is left beside them.
+    """
     temporary: dict[Path, str] = {}
     path = None
     try:
@@ -48,17 +55,34 @@ def replace_files(contents: dict[Path, Callable[[BinaryIO], object]]) -> None:
 
 
 def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """`replace_files` for one."""
+    """`replace_files` for one.
+
+    Args:
+        path: of the file.
+        write: fills the opened file.
+    """
     replace_files({path: write})
 
 
 def replace_text(path: Path, text: str) -> None:
+    """`replace_files` for one text.
+
+    Args:
+        path: of the file.
+        text: its content, written as UTF-8.
+    """
     replace_file(path, lambda file: file.write(text.encode()))
 
 
 def check_writable(*folders: Path) -> None:
-    """Make the folders and try to write into each: an error now rather than after hours of work. AselError names the
-    folder and what to do."""
+    """Make folders and try to write into each: an error now rather than after hours of work.
+
+    Args:
+        folders: all that will be written into.
+
+    Raises:
+        AselError: names the folder and what to do.
+    """
     for folder in folders:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -104,13 +128,35 @@ def read_pth(path: str | os.PathLike) -> object:
 
 
 def read_tensors(path: str | os.PathLike, wrappers: tuple[str, ...]) -> dict:
-    """The state dict (name -> tensor) in a .pth file, plain or under some of `wrappers`. No code in it is run.
-    CheckpointError where it cannot be read or holds something else."""
+    """The tensors in a .pth file. No code in it is run.
+
+    Args:
+        path: of the file.
+        wrappers: what they may be held under.
+
+    Returns:
+        Name -> tensor.
+
+    Raises:
+        CheckpointError: where it cannot be read or holds something else.
+    """
     return state_dict(read_pth(path), wrappers, path)
 
 
 def state_dict(state: object, wrappers: tuple[str, ...], path: str | os.PathLike) -> dict:
-    """The state dict in what `path` holds. CheckpointError where it is something else."""
+    """The tensors in what a file holds.
+
+    Args:
+        state: the content.
+        wrappers: what they may be held under.
+        path: of the file, for errors.
+
+    Returns:
+        Name -> tensor.
+
+    Raises:
+        CheckpointError: where it is something else.
+    """
     import torch
 
     while isinstance(state, dict) and (inner := next((w for w in wrappers if isinstance(state.get(w), dict)), "")):

@@ -70,7 +70,10 @@ class ModelKey:
 
     @classmethod
     def parse(cls, name: str) -> "ModelKey":
-        """The key of a name, also of one as written before names were made here.
+        """The key of a name; names from before they were made here are read too.
+
+        Args:
+            name: of a checkpoint.
 
         Raises:
             ValueError: where it is no model's name.
@@ -96,7 +99,11 @@ class ModelKey:
 
     @classmethod
     def of(cls, values: Mapping[str, object]) -> "ModelKey":
-        """The key in a record or in a row of a table: its entries of these names."""
+        """The key in a record or in a row of a table.
+
+        Args:
+            values: its entries, among them those of the key's fields.
+        """
         given = {field.name: values[field.name] for field in fields(cls) if field.name != "keep_ratio"}
         ratio = values["trained_ratio" if "trained_ratio" in values else "keep_ratio"]
         ratio = None if ratio is None or ratio != ratio or ratio == "" else float(ratio)
@@ -109,13 +116,31 @@ class ModelKey:
         return {"checkpoint": self.name} | found
 
 
+def policy_parts(policy: str) -> tuple[str, dict[str, str | None]]:
+    """A policy as it is written, taken apart: ("line_guided", {"lines": "xdog"}) of "line_guided:lines=xdog".
+
+    Args:
+        policy: a selector's name, or a name with options.
+
+    Returns:
+        The name, and option -> value, None where there is no "=".
+    """
+    name, _, written = policy.partition(":")
+    pieces = (piece.partition("=") for piece in written.split(",") if piece)
+    return name, {option.strip(): value.strip() if equals else None for option, equals, value in pieces}
+
+
 def selector_name(policy: str) -> str:
     """The name of a selector without its options: "line_guided" of "line_guided:lines=xdog"."""
-    return policy.partition(":")[0]
+    return policy_parts(policy)[0]
 
 
 def default_recipe(selector: str) -> str:
-    """The recipe that goes without saying in the name of a model with that selector."""
+    """The recipe that goes without saying in the name of a model.
+
+    Args:
+        selector: its policy.
+    """
     return "agent" if selector_name(selector) == "agent" else RECIPE
 
 

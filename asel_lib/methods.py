@@ -4,14 +4,11 @@ from what selector and recipe say of themselves, for those that nobody listed to
 import zlib
 from dataclasses import dataclass
 
-from asel_lib.identity import default_recipe, selector_name
-from asel_lib.registry import RECIPES
+from asel_lib.identity import default_recipe, policy_parts, selector_name
+from asel_lib.registry import RECIPES, picked_look
 
 LINE_GUIDED = "line_guided:lines=xdog,choice=sample"  # the published variant of line guidance
 YARDSTICKS = ("random", "central", "learned")  # the selectors that every other one is set against
-# For what brings no look. Colours of Paul Tol's muted and light schemes; the marker tells them apart in grey.
-COLORS = ("#332288", "#88CCEE", "#DDCC77", "#CC6677", "#77AADD", "#EE8866", "#44BB99", "#AAAA00")
-MARKERS = ("d", "v", ">", "H", "8", "1", "2", "3", "4", "|")
 
 
 @dataclass(frozen=True)
@@ -105,14 +102,12 @@ def _shown(policy: str) -> tuple[str, str, str]:
     """Label, colour and marker of a policy; options that are not the defaults have a look of their own."""
     from asel_lib import selection  # torch: seconds to import
 
-    (name, _, options), entry = policy.partition(":"), _entry(policy)
+    (name, options), entry = policy_parts(policy), _entry(policy)
     label = entry.label if entry else name.replace("_", " ")
     if options:
-        label += f" ({', '.join(part.partition('=')[2] or part for part in options.split(','))})"
+        label += f" ({', '.join(value or option for option, value in options.items())})"
     plain = not options or (entry and selection.parse(policy) == selection.parse(name))
-    pick = zlib.crc32(policy.encode())
-    color = plain and entry and entry.color or COLORS[pick % len(COLORS)]
-    return label, color, plain and entry and entry.marker or MARKERS[pick // len(COLORS) % len(MARKERS)]
+    return label, *((entry.color, entry.marker) if plain and entry else picked_look(policy))
 
 
 def _lighter(color: str, share: float) -> str:

@@ -13,8 +13,14 @@ INJECTED = "# Parameters"
 
 
 def check(executed: Sequence[str]) -> None:
-    """executed: the sources of the cells run so far, `In` in a notebook. Nothing to check outside papermill.
-    ValueError names an unknown parameter, or one whose type is not its default's."""
+    """Check what a notebook was given by papermill. Outside it there is nothing to check.
+
+    Args:
+        executed: the sources of the cells run so far, `In` in a notebook.
+
+    Raises:
+        ValueError: names an unknown parameter, or one whose type is not its default's.
+    """
     for defaults, injected in zip(executed, executed[1:], strict=False):
         if injected.lstrip().startswith(INJECTED):
             _compare(_assigned(defaults), _assigned(injected))

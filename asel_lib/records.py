@@ -53,8 +53,15 @@ NETWORK = frozenset(
 
 
 def check(record: object, source: Path) -> dict:
-    """The record as it is, where every entry that the library reads is of its kind. CheckpointError names the first
-    that is not, and what was expected."""
+    """The record as it is, where every entry that the library reads is of its kind.
+
+    Args:
+        record: what the JSON file holds.
+        source: the file, for errors.
+
+    Raises:
+        CheckpointError: names the first entry that is not, and what was expected.
+    """
 
     def need(fine: bool, entry: str, expected: str) -> None:
         if not fine:
@@ -109,8 +116,12 @@ def check(record: object, source: Path) -> dict:
 
 
 def upgraded(record: object, name: str) -> object:
-    """A record of before there were fields that say which model it is: they are read from its name; the record as it
-    is where it has them, or where the name says nothing."""
+    """A record from before there were fields that say which model it is, with these fields read from its name.
+
+    Args:
+        record: what the JSON file holds; it stays as it is where it has the fields, or where the name says nothing.
+        name: of the checkpoint.
+    """
     if not isinstance(record, dict) or "schedule" in record:
         return record
     try:

@@ -7,6 +7,7 @@ beside what it describes and nobody else lists it.
 
 import importlib
 import pkgutil
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +23,9 @@ if TYPE_CHECKING:  # slow to import, and needed by none of the entries
     from asel_lib.evaluation.outcome import Outcome
 
 Entry = TypeVar("Entry")
+# For what brings no look. Colours of Paul Tol's muted and light schemes; the marker tells them apart in grey.
+COLORS = ("#332288", "#88CCEE", "#DDCC77", "#CC6677", "#77AADD", "#EE8866", "#44BB99", "#AAAA00")
+MARKERS = ("d", "v", ">", "H", "8", "1", "2", "3", "4", "|")
 
 
 class Registry(Generic[Entry]):
@@ -39,6 +43,10 @@ class Registry(Generic[Entry]):
 
     def add(self, name: str, entry: Entry) -> Entry:
         """Register an entry.
+
+        Args:
+            name: it is found by.
+            entry: what is found.
 
         Raises:
             ValueError: where there is another of that name.
@@ -116,6 +124,19 @@ class Recipe:
     def run_class(self, recipe_settings: object = None) -> Callable:
         """What makes the training's steps, with the recipe's own settings, where it has some."""
         return self.run if recipe_settings is None else partial(self.run, recipe_settings=recipe_settings)
+
+
+def picked_look(text: str) -> tuple[str, str]:
+    """The colour and the marker of what brings none: picked by its name or policy, the same every time.
+
+    Args:
+        text: the name or the policy.
+
+    Returns:
+        "#rrggbb", and one of matplotlib's markers.
+    """
+    pick = zlib.crc32(text.encode())
+    return COLORS[pick % len(COLORS)], MARKERS[pick // len(COLORS) % len(MARKERS)]
 
 
 RECIPES: Registry[Recipe] = Registry("recipe", "asel_lib.training.recipes")

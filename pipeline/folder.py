@@ -32,8 +32,13 @@ def exclusive(file: Path, patience: float = 4.0) -> IO:
 
 def settle_times(folder: Path, lock: str | Path) -> int:
     """Give the files of a run that are from the future the time it is now by the clock of their disk, in their order.
+
     Else, until that future comes, what is made now would be older than what it was made of, and made again at each
     start.
+
+    Args:
+        folder: of the run.
+        lock: a file on the same disk, whose time is set to learn that disk's clock.
 
     Returns:
         How many these were.

@@ -72,7 +72,12 @@ class Library:
         return found
 
     def digest(self, notebook: Path, purpose: str) -> str:
-        """16 hex digits of a notebook and of all code that it uses."""
+        """16 hex digits of a notebook and of all code that it uses.
+
+        Args:
+            notebook: an .ipynb file.
+            purpose: what it is there for, one of LEFT_OUT.
+        """
         own = notebook.read_text() if purpose == "shows" else _normal(_code(notebook))
         used = sorted(self.used_by(notebook, purpose))
         return _digest([own, *(f"{name} {self.modules[name].digest}" for name in used)])

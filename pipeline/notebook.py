@@ -23,10 +23,15 @@ HEARTBEAT = 20  # seconds between two signs of life of a long cell
 
 
 def execute(notebook: Path, output: Path, parameters: dict) -> None:
-    """Run `notebook` in a kernel of this very Python and move the executed copy to `output`.
+    """Run a notebook in a kernel of this very Python.
 
-    Raises papermill's PapermillExecutionError when a cell raises; a parameter that it does not have is among
-    that, see asel_lib.parameters.
+    Args:
+        notebook: the .ipynb file.
+        output: where the executed copy goes.
+        parameters: name -> value; one that the notebook does not have is an error (`asel_lib.parameters`).
+
+    Raises:
+        PapermillExecutionError: where a cell raises.
     """
     import papermill
 
@@ -78,6 +83,11 @@ class Heartbeat(io.TextIOBase):
         self.label, self.last, self.done, self.begun = label, "", threading.Event(), time.monotonic()
 
     def write(self, text: str) -> int:
+        """Pass on what is worth a line of a notebook's output.
+
+        Args:
+            text: the output.
+        """
         sys.stdout.write(text)
         sys.stdout.flush()
         lines = [line.strip() for line in re.split(r"[\r\n]", text) if line.strip() and not LOGGED.match(line)]
@@ -99,11 +109,21 @@ class Heartbeat(io.TextIOBase):
 
 
 def say(text: str) -> None:
+    """Print a line that pipeline/run.py passes on.
+
+    Args:
+        text: the line.
+    """
     print(f"\n{PROGRESS}{text}", flush=True)
 
 
 def describe(error: Exception, failed: Path) -> str:
-    """The cell and the last 15 lines of what went wrong in it, without colours. failed: the copy that was executed."""
+    """The cell and the last 15 lines of what went wrong in it, without colours.
+
+    Args:
+        error: that ended the notebook.
+        failed: the copy that was executed.
+    """
     if type(error).__name__ == "DeadKernelError":
         return (
             f"{at_work(failed)}the kernel died (killed from outside, or out of memory: then lower batch_size in the "
@@ -130,6 +150,13 @@ def at_work(failed: Path) -> str:
 
 
 def main(notebook: str, output: str, parameters: str = "{}") -> int:
+    """Run a notebook as a job of the workflow.
+
+    Args:
+        notebook: path of the .ipynb file.
+        output: path of the executed copy.
+        parameters: as JSON.
+    """
     from pipeline.parent import exit_with_parent
 
     exit_with_parent()

@@ -70,6 +70,12 @@ def split_at_dashes(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 
 def items(text: str, what: str) -> list[str]:
+    """The parts of a list with commas, each once.
+
+    Args:
+        text: the list.
+        what: it is called in an error.
+    """
     found = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     if not found:
         raise ValueError(f"--{what} is {text!r}: expected one or more, separated by commas")
@@ -77,6 +83,13 @@ def items(text: str, what: str) -> list[str]:
 
 
 def whole(text: str, what: str, least: int) -> int:
+    """A whole number from a text.
+
+    Args:
+        text: the number.
+        what: it is called in an error.
+        least: it may be.
+    """
     try:
         value = int(text)
     except ValueError:

@@ -153,7 +153,12 @@ def make_plan(
 
 
 def agentvit_key(dataset: str, seed: int = 0) -> ModelKey:
-    """The model of AgentViT as published."""
+    """The model of AgentViT as published.
+
+    Args:
+        dataset: the data set's name.
+        seed: of the training.
+    """
     return ModelKey(dataset, "agentvit", "agent", "agent", seed=seed)
 
 

@@ -51,9 +51,16 @@ def dry_run(command: list[str], plan: Plan, profile: str) -> int:
 
 
 def at_hand(training: Training, profile: str) -> tuple[Path | None, str]:
-    """The checkpoint that a training would reuse, and what has to match for that; None and why, where there is none.
+    """The checkpoint that a training would reuse, and what has to match for that.
 
     Only its record is read here, and names of images: whether their content matches is known once it has been read.
+
+    Args:
+        training: of the plan.
+        profile: its name.
+
+    Returns:
+        The file and a condition; None and why, where there is none.
     """
     folders = (paths.run(profile) / "checkpoints", paths.saved_models())
     why = "there is no such checkpoint yet"
@@ -92,7 +99,12 @@ def _what_matches(training: Training, record: dict) -> str:
 
 
 def shortened(reason: str, most: int = 2) -> str:
-    """Snakemake's reason with at most `most` files in each of its lists."""
+    """Snakemake's reason with few files in each of its lists.
+
+    Args:
+        reason: Snakemake's.
+        most: files in a list.
+    """
     parts = []
     for part in reason.split("; "):
         kind, _, files = part.partition(": ")

@@ -15,6 +15,14 @@ from pipeline.steps import executed_notebooks, make_steps
 
 
 def main(arguments: list[str]) -> int:
+    """Run the workflow, or say what it would do.
+
+    Args:
+        arguments: of the command line.
+
+    Returns:
+        The exit status.
+    """
     own, extra = split_at_dashes(arguments)
     options = parse(own)
     profile = configs.load(options.profile)
@@ -52,6 +60,11 @@ def main(arguments: list[str]) -> int:
 
 
 def refuse(why: str) -> int:
+    """End with status 2 and one line.
+
+    Args:
+        why: the line.
+    """
     print(f"run_all.sh: error: {why}", file=sys.stderr)
     return 1
 

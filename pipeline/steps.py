@@ -68,7 +68,13 @@ class Step:
 
 
 def make_steps(profile: Profile, plan: Plan, seeds: list[int]) -> tuple[Step, ...]:
-    """The steps of a run, in reading order; one without jobs is left out."""
+    """The steps of a run, in reading order; one without jobs is left out.
+
+    Args:
+        profile: the run's settings.
+        plan: its trainings.
+        seeds: of the trainings.
+    """
     measured = [training.name for training in plan.benchmarked]
     own = {training.name for training in plan.trainings}
     given = {"profile": profile.name}
@@ -160,7 +166,12 @@ def make_steps(profile: Profile, plan: Plan, seeds: list[int]) -> tuple[Step, ..
 
 
 def executed_notebooks(steps: tuple[Step, ...], only: str | None = None) -> list[str]:
-    """The executed copies of a whole run, or of one step that is none of its parts, in reading order."""
+    """The executed copies of a whole run, or of one step that is none of its parts, in reading order.
+
+    Args:
+        steps: of the run.
+        only: a step's rule; None: the whole run.
+    """
     asked = [step for step in steps if step.rule == only or (only is None and not step.alone)]
     return [step.executed(name) for step in asked for name in step.jobs]
 
@@ -185,12 +196,27 @@ class Rule:
         return self.step.executed(self.pattern)
 
     def job(self, wildcards: dict[str, str]) -> Job:
+        """The job of these wildcards.
+
+        Args:
+            wildcards: name -> value.
+        """
         return self.step.jobs[",".join(wildcards[name] for name in self.wildcards)]
 
     def inputs(self, wildcards: dict[str, str]) -> list[str]:
+        """The files that the job needs, relative to the run's folder.
+
+        Args:
+            wildcards: name -> value.
+        """
         return list(self.job(wildcards).inputs)
 
     def parameters(self, wildcards: dict[str, str]) -> str:
+        """What the job's notebook is given, as JSON.
+
+        Args:
+            wildcards: name -> value.
+        """
         return json.dumps(self.job(wildcards).parameters)
 
 

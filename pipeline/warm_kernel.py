@@ -57,7 +57,13 @@ def serve(address: str) -> None:
 
 
 def run_kernel(request: dict, handles: list[int], connection: socket.socket) -> None:
-    """In the fork: become the process that was asked for, and run its kernel."""
+    """In the fork: become the process that was asked for, and run its kernel.
+
+    Args:
+        request: `arguments`, `environment`, `folder` and `path` of the process.
+        handles: its input, output and error.
+        connection: to whoever asked; where it closes, this process ends.
+    """
     import torch
     from ipykernel.kernelapp import launch_new_instance
 

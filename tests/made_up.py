@@ -1,8 +1,22 @@
-"""Made-up rows of the results, for tests of what is made from them."""
+"""Made-up rows of the results and the record of a tiny checkpoint, for tests of what is made from them."""
 
 import pandas as pd
 
 from asel_lib.identity import ModelKey
+
+RECORD = {  # of `conftest.tiny_model`
+    "name": "tiny",
+    "fingerprint": "f1",
+    "classes": ["a", "b", "c", "d"],
+    "model": {
+        "architecture": "vit_tiny_patch16_224",
+        "selector": "learned",
+        "timm": {"patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3},
+    },
+    "transform": {"size": 32, "mean": [0.5] * 3, "std": [0.5] * 3},
+    "split": {},
+    "history": [],
+}
 
 
 def result(key: ModelKey | str, keep_ratio: float = 0.5, policy: str = "", **changes) -> dict[str, object]:
@@ -22,7 +36,7 @@ def result(key: ModelKey | str, keep_ratio: float = 0.5, policy: str = "", **cha
             "accuracy_low": 0.45 + keep_ratio / 4,
             "accuracy_high": 0.55 + keep_ratio / 4,
             "top5": 0.9,
-            "object_kept": float("nan"),
+            "object_area_kept": float("nan"),
             "gmacs": keep_ratio,
             "selector_gmacs": 0.01,
             "latency_ms": 100 * keep_ratio,

@@ -8,20 +8,9 @@ from PIL import Image
 import asel_lib
 from asel_lib import checkpoints, files, paths
 from asel_lib.errors import CheckpointError
+from tests import made_up
 
-RECORD = {
-    "name": "tiny_warmup",
-    "fingerprint": "f1",
-    "classes": ["a", "b", "c", "d"],
-    "model": {
-        "architecture": "vit_tiny_patch16_224",
-        "selector": "learned",
-        "timm": {"patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3},
-    },
-    "transform": {"size": 32, "mean": [0.5] * 3, "std": [0.5] * 3},
-    "split": {},
-    "history": [],
-}
+RECORD = made_up.RECORD | {"name": "tiny_warmup"}
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from asel_lib.data import decode
 from asel_lib.errors import AselError, CheckpointError
 from asel_lib.training import jobs, objectives, stages, supervised
 from asel_lib.training.state import read_state
-from tests.made_up import results
+from tests.made_up import RECORD, results
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -138,21 +138,6 @@ def room_for(size: int):
 
 def hidden(folder: Path) -> list[str]:
     return [file.name for file in folder.rglob(".*") if file.is_file() and not file.name.endswith(".lock")]
-
-
-RECORD = {
-    "name": "tiny",
-    "fingerprint": "f1",
-    "classes": ["a", "b", "c", "d"],
-    "model": {
-        "architecture": "vit_tiny_patch16_224",
-        "selector": "learned",
-        "timm": {"patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3},
-    },
-    "transform": {"size": 32, "mean": [0.5] * 3, "std": [0.5] * 3},
-    "split": {},
-    "history": [],
-}
 
 
 @pytest.mark.parametrize("offset", [0, 1, 4096, 100_000])

@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from graphlib import TopologicalSorter
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from asel_lib import selection
+from asel_lib import selection, tables
 from asel_lib.registry import RECIPES
 
 REPOSITORY = Path(__file__).parents[1]
@@ -21,8 +22,8 @@ PACKAGE = "asel_lib"
 # name of theirs.) docs/design.md shows the same order.
 LAYERS = (
     "errors checks extras files paths parameters reproducibility identity registry configs devices data selection "
-    "methods models records shipped sources checkpoints author_checkpoints training export tables evaluation hub "
-    "reporting viewer"
+    "methods models records shipped sources weights checkpoints author_checkpoints training export tables evaluation "
+    "hub reporting viewer"
 ).split()
 LONGEST = 300  # lines of a file, unless its docstring has a line that begins "Long because"
 # What code has that makes or reads a model's name by hand: parts of former names, and the separators of present ones.
@@ -193,7 +194,9 @@ def test_line_guided_is_a_selector_and_no_schedule_and_paper_a_profile_and_no_re
                 assert not wrong & set(said), f"{file}, line {node.lineno if hasattr(node, 'lineno') else '?'}"
 
 
-FORMER = "weigh best take_up more_state dealt untouched joint_statistics through behind PartOf Piece _Sum".split()
+FORMER = (
+    "weigh best take_up more_state dealt untouched joint_statistics through behind written PartOf Piece _Sum"
+).split()
 
 
 @pytest.mark.parametrize("name", FORMER)
@@ -206,6 +209,21 @@ def test_functions_have_names_of_the_field(name):
 def test_patches_are_gathered_and_not_taken():
     for file, tree in sources(f"{PACKAGE}/selection", f"{PACKAGE}/models").items():
         assert "take" not in [node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)], file
+
+
+def test_columns_say_what_they_hold():
+    """`start` and `policy` keep the words of the profile and of the call that they are of."""
+    schemas = [kind for kind in vars(tables).values() if isinstance(kind, tables.Schema)]
+    every = {column for kind in schemas for column in kind.columns}
+    assert {"object_area_kept", "ideal_speed_up"} <= every and not {"object_kept", "ideal", "extractor"} & every
+
+
+def test_a_run_class_is_asked_for_by_that_name_and_a_model_is_trained_for_all_ratios_by_its_recipe():
+    for file, tree in sources(*EVERYWHERE).items():
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        given = {(ast.unparse(call.func).split(".")[-1], one.arg) for call in calls for one in call.keywords}
+        former = {("train", "kind"), ("direct", "anytime"), ("direct", "extractor"), ("direct", "selection")}
+        assert not former & given, file
 
 
 @pytest.mark.parametrize("name", ["speed", "answers", "published"])
@@ -224,3 +242,89 @@ def test_a_file_is_one_idea_or_says_why_it_is_long():
         if lines > LONGEST and not reasons:
             long[file] = lines
     assert long == {}
+
+
+# --- what is used, and what it says of itself ---
+
+# For those who use the library, and so called by tests alone here: the first by its documents, the others by torch,
+# timm, IPython or the authors' code.
+FOR_USERS = {
+    *("load_published", "to_unit", "fit"),
+    *("reset_classifier", "_repr_mimebundle_", "get_next", "SelectiveMagnoViT", "get_num_selected_patches", "_apply"),
+}
+
+
+def test_nothing_is_there_for_its_own_test_alone():
+    """What is defined is named somewhere else than in tests; what a decorator registers is found by its registry."""
+    named, workflow = set(), (REPOSITORY / "Snakefile").read_text()
+    for file, tree in sources(*EVERYWHERE).items():
+        inside = {id(part): node.name for node in ast.walk(tree) if is_definition(node) for part in ast.walk(node)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and not file.endswith("__init__.py"):
+                named |= {alias.name for alias in node.names}
+            name = getattr(node, "id", None) or getattr(node, "attr", None)
+            if name and name != inside.get(id(node)):  # a call of itself is no use
+                named.add(name)
+    unused = {
+        f"{file}: {node.name}"
+        for file, tree in sources(PACKAGE, "pipeline", "tools").items()
+        for node in ast.walk(tree)
+        if is_definition(node) and not re.match("__.+__$", node.name)
+        if not any("register" in ast.unparse(decorator) for decorator in node.decorator_list)
+        if node.name not in named | FOR_USERS and node.name not in workflow
+    }
+    assert unused == set()
+
+
+def is_definition(node: ast.AST) -> bool:
+    return isinstance(node, ast.FunctionDef | ast.ClassDef)
+
+
+OTHERS = ("data", "models", "export", "configs")  # folders whose functions have yet to say it so
+
+
+def test_a_public_function_of_several_arguments_says_each_on_a_line():
+    """Or refers to the function whose arguments they are."""
+    silent, overridden = [], overridden_methods()
+    for file, tree in sources(PACKAGE, "pipeline", "tools").items():
+        if file.startswith(tuple(f"{PACKAGE}/{folder}/" for folder in OTHERS)):
+            continue
+        for node in public_functions(tree):
+            if node.name in overridden:
+                continue
+            arguments = [one.arg for one in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+            arguments = [name for name in arguments if name not in ("self", "cls")]
+            text = ast.get_docstring(node) or ""
+            section = re.search(r"^Args:\n((?:    .*\n?|\n)+)", text, re.M)
+            said = re.findall(r"^    ([\w, *]+):", section[1], re.M) if section else []
+            said = {name.strip(" *") for names in said for name in names.split(",")}
+            elsewhere = re.search(r"rguments( and errors)?\s+(as|of)\b", text)
+            if len(arguments) > 1 and not set(arguments) <= said and not elsewhere:
+                silent.append(f"{file}: {node.name}({', '.join(arguments)})")
+    assert silent == []
+
+
+def overridden_methods() -> set[str]:
+    """Methods that several classes have, of which the class at the bottom documents the arguments; and torch's."""
+    classes = [node for tree in sources(PACKAGE).values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    methods = Counter(node.name for each in classes for node in each.body if isinstance(node, ast.FunctionDef))
+    return {name for name, count in methods.items() if count > 1} | {"forward"}
+
+
+def public_functions(tree: ast.Module) -> Iterator[ast.FunctionDef]:
+    for node in tree.body:
+        inner = node.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_") else [node]
+        yield from (one for one in inner if isinstance(one, ast.FunctionDef) and not one.name.startswith("_"))
+
+
+@pytest.mark.parametrize("file", sorted(sources("tools")))
+def test_a_tool_says_when_to_run_it(file):
+    said = " ".join((ast.get_docstring(sources("tools")[file]) or "").split())
+    assert re.search(r"\b[Rr]un it (after|before|when)|Not run by itself", said)
+
+
+def test_pages_are_made_from_templates():
+    """No element of HTML is put together in code."""
+    element = re.compile(r"</?(a|b|div|html|img|li|p|pre|span|style|table|td|tr|ul)\b[^<]*>")
+    for file, tree in sources(PACKAGE, "pipeline", "tools").items():
+        assert [text for text in texts(tree) if element.search(text)] == [], file

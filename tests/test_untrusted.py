@@ -22,25 +22,11 @@ from asel_lib.data.read_image import read_image
 from asel_lib.errors import AselError, CheckpointError, DatasetError, TrainingError
 from asel_lib.reporting.summaries import summary
 from asel_lib.training.state import read_state, write_state
+from tests import made_up
 from tests.made_up import results
 
 REPOSITORY = Path(__file__).parents[1]
-RECORD = {
-    "name": "tiny",
-    "fingerprint": "f1",
-    "classes": ["a", "b", "c", "d"],
-    "model": {
-        "architecture": "vit_tiny_patch16_224",
-        "selector": "learned",
-        "timm": {"patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3},
-    },
-    "transform": {"size": 32, "mean": [0.5] * 3, "std": [0.5] * 3},
-    "split": {},
-    "history": [{"epoch": 1}],
-    "budgets": {"0.2": 1.0},
-    "images": 10,
-    "source": "pictures",
-}
+RECORD = made_up.RECORD | {"history": [{"epoch": 1}], "budgets": {"0.2": 1.0}, "images": 10, "source": "pictures"}
 
 
 def fuzz(examples):

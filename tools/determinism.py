@@ -24,13 +24,21 @@ from pathlib import Path
 from pipeline.options import REPOSITORY, split_at_dashes
 
 READY = "ready"  # printed by a run by the library once everything is imported
-ACCURACY = ["accuracy", "accuracy_low", "accuracy_high", "top5", "object_kept", "kept_patches", "n_images"]
+ACCURACY = ["accuracy", "accuracy_low", "accuracy_high", "top5", "object_area_kept", "kept_patches", "n_images"]
 WHICH = ["checkpoint", "policy", "keep_ratio"]
 TIMES = {"seconds", "images_per_second", "waiting_share"}  # columns of a history
 
 
 def numbers(root: Path, profile: str) -> dict[str, object]:
-    """What must not differ between two runs: name -> something that compares."""
+    """What must not differ between two runs.
+
+    Args:
+        root: the checkout that was run.
+        profile: its name.
+
+    Returns:
+        Name -> something that compares.
+    """
     import hashlib
 
     import pandas as pd
@@ -50,12 +58,29 @@ def numbers(root: Path, profile: str) -> dict[str, object]:
 
 
 def differences(first: dict[str, object], second: dict[str, object]) -> list[str]:
+    """A line for each thing in which two runs differ.
+
+    Args:
+        first: of `numbers`.
+        second: of `numbers`.
+    """
     names = dict.fromkeys((*first, *second))
     return [f"{n}: {first.get(n)} and {second.get(n)}" for n in names if str(first.get(n)) != str(second.get(n))]
 
 
 def whole_run(command: list[str], root: Path) -> float:
-    """Run it to its end; seconds since it was ready. RuntimeError with its last lines where it fails."""
+    """Run a command to its end.
+
+    Args:
+        command: and its arguments.
+        root: its checkout.
+
+    Returns:
+        Seconds since it was ready.
+
+    Raises:
+        RuntimeError: with its last lines where it fails.
+    """
     with started(command, root) as (process, begun, log):
         process.wait()
         if process.returncode:
@@ -64,7 +89,16 @@ def whole_run(command: list[str], root: Path) -> float:
 
 
 def killed_runs(command: list[str], root: Path, moments: list[float]) -> int:
-    """Start it once for each moment and kill it so many seconds after it is ready; -> how often it was at work."""
+    """Start a command once for each moment, and kill it so many seconds after it is ready.
+
+    Args:
+        command: and its arguments.
+        root: its checkout.
+        moments: seconds.
+
+    Returns:
+        How often it was at work.
+    """
     count = 0
     for moment in moments:
         with started(command, root) as (process, _, _):
@@ -79,7 +113,15 @@ def killed_runs(command: list[str], root: Path, moments: list[float]) -> int:
 
 @contextlib.contextmanager
 def started(command: list[str], root: Path):
-    """-> (process, when it was ready, its log)"""
+    """A command that runs while the block does.
+
+    Args:
+        command: and its arguments.
+        root: its checkout.
+
+    Returns:
+        The process, when it was ready, its log.
+    """
     root.mkdir(parents=True, exist_ok=True)
     log = root / "determinism.log"
     places = {"ASEL_ROOT": str(root), "ASEL_DATA": str(root / "data"), "ASEL_CACHE": str(root / "cache")}
@@ -116,39 +158,37 @@ def kill_all(root: Path) -> None:
 
 
 def tail(log: Path, lines: int = 15) -> str:
+    """The last lines of a log.
+
+    Args:
+        log: the file.
+        lines: how many.
+    """
     return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
 
 
 def by_the_library(profile_name: str) -> None:
     """Warm-up, transfer, benchmark: what 01, 02 and 05 call."""
-    from asel_lib import configs, paths, tables
-    from asel_lib.data.sets import open_recorded, recorded_batches
-    from asel_lib.evaluation.benchmark import benchmark, object_fractions, own_policies
+    from asel_lib import configs
     from asel_lib.training import stages
+    from tools.measure import measure
 
     print(READY, flush=True)
     profile = configs.load(profile_name)
-    measured, recipe = profile.evaluation, profile.recipes[-1]
+    recipe = profile.recipes[-1]
     stages.warm_up(profile, recipe=recipe, progress=False)
-    stage = stages.transfer(profile, recipe=recipe, progress=False)
-    images, split = open_recorded(stage.record)
-    rows = benchmark(
-        stage.model,
-        recorded_batches(images, split.test, stage.record, measured.batch_size),
-        record=stage.record | {"split": "test"},
-        profile=profile.name,
-        ratios=measured.ratios,
-        policies=own_policies(stage.record, measured.policies),
-        draws=measured.draws,
-        timing_seconds=measured.timing_seconds,
-        batch_size=measured.batch_size,
-        object_fraction=object_fractions(images, split.test, stage.model),
-        progress=False,
-    )
-    tables.write(rows, paths.run(profile.name) / "results" / f"{stage.file.stem}.csv")
+    measure(stages.transfer(profile, recipe=recipe, progress=False), profile)
 
 
 def main(arguments: list[str]) -> int:
+    """The command line.
+
+    Args:
+        arguments: without the program's name.
+
+    Returns:
+        The exit status.
+    """
     parser = argparse.ArgumentParser(prog="python -m tools.determinism", description=__doc__.split("\n\n")[0])
     parser.add_argument("--profile", default="demo")
     parser.add_argument("--interruptions", type=int, default=5)

@@ -132,7 +132,12 @@ def compared(dataset: str) -> pd.DataFrame:
 
 
 def advice(dataset: str, by: str) -> pd.DataFrame:
-    """Which method to use when."""
+    """Which method to use when.
+
+    Args:
+        dataset: the data set's name.
+        by: one of `method_tables.BUDGETS`.
+    """
     return _each(method_tables.advice, dataset, by)
 
 
@@ -161,8 +166,11 @@ def selectors(*datasets: str) -> pd.DataFrame:
 
 
 def objects(*arguments: str) -> pd.DataFrame:
-    """Share of the deciding object kept / accuracy. Arguments: checkpoints, each with `=policy,policy` for some of its
-    policies; then keep ratios, for some of them."""
+    """Share of the deciding object kept / accuracy.
+
+    Args:
+        arguments: checkpoints, each with `=policy,policy` for some of its policies; then keep ratios, for some of them.
+    """
     frame, parts = _results(), []
     named = [text for text in arguments if not _number(text)]
     ratios = [float(text) for text in arguments if _number(text)] or sorted(frame["keep_ratio"].unique())
@@ -178,7 +186,10 @@ def differences(dataset: str, profile: str, *others: str) -> pd.DataFrame:
     """`anytime` minus other methods, image by image, of kept answers alone: points, with the 95 % interval over images
     and, in brackets, that over trainings; and at which keep ratios it is no worse than they are by MARGIN.
 
-    Others are methods (`methods.parse`); SAME and a policy: the very models of `anytime`, choosing by it.
+    Args:
+        dataset: the data set's name.
+        profile: its name.
+        others: methods (`methods.parse`); SAME and a policy: the very models of `anytime`, choosing by it.
     """
     ratios = sorted(configs.load(profile).evaluation.ratios)
     found = paired.rivals(dataset, SEEDS, profile, of=OURS)
@@ -217,7 +228,12 @@ def controls(profile: str, *names: str) -> pd.DataFrame:
 
 
 def ablation(dataset: str, epochs: str) -> pd.DataFrame:
-    """What each part of the recipe is worth: accuracy by the model's own choice, and what the change does."""
+    """What each part of the recipe is worth: accuracy by the model's own choice, and what the change does.
+
+    Args:
+        dataset: the data set's name.
+        epochs: of the trainings.
+    """
     unchanged = next(iter(ablations.VARIANTS.values()))[0]
     names = _ablated(dataset, epochs)
     means = paired.accuracies(names, "compact", FEW)
@@ -232,7 +248,12 @@ def ablation(dataset: str, epochs: str) -> pd.DataFrame:
 
 
 def choices(dataset: str, epochs: str) -> pd.DataFrame:
-    """The ablation's models by other ways of choosing, at 0.2 / 0.1; those that learned to choose on pixels."""
+    """The ablation's models by other ways of choosing, at 0.2 / 0.1; those that learned to choose on pixels.
+
+    Args:
+        dataset: the data set's name.
+        epochs: of the trainings.
+    """
     means = paired.accuracies(_ablated(dataset, epochs), "compact", FEW, (None, *CHOICES), draws=2)
     cells = {
         (line["label"], line["policy"]): f"{100 * line['0.2']:.1f} / {100 * line['0.1']:.1f}"
@@ -281,6 +302,14 @@ TABLES: dict[str, Callable[..., pd.DataFrame]] = {
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """The command line.
+
+    Args:
+        arguments: None: those of the process.
+
+    Returns:
+        The exit status.
+    """
     parser = argparse.ArgumentParser(prog="python -m tools.documents", description=__doc__.partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 where a page differs")
     check, found = parser.parse_args(arguments).check, pages()

@@ -33,7 +33,15 @@ MOST = 0.005  # difference in accuracy
 
 
 def weights(profile: str, name: str) -> None:
-    """The checkpoint, rounded. AselError where rounding costs it more than MOST."""
+    """Ship a checkpoint, rounded to half precision.
+
+    Args:
+        profile: whose run it is of.
+        name: of the checkpoint.
+
+    Raises:
+        AselError: where rounding costs it more than MOST.
+    """
     device = default_device()
     precision = resolve_precision("auto", device)
     measured = checkpoints.load(name, device, profile)
@@ -54,7 +62,16 @@ def weights(profile: str, name: str) -> None:
 
 
 def measurements(profile: str, name: str, only_answers: bool = False) -> None:
-    """The rows of its benchmark and its answers. AselError where the run has none, or answers of two trainings."""
+    """Ship the rows of a checkpoint's benchmark and its answers.
+
+    Args:
+        profile: whose run they are of.
+        name: of the checkpoint.
+        only_answers: leave the rows out.
+
+    Raises:
+        AselError: where the run has none, or answers of two trainings.
+    """
     file = paths.run(profile) / "results" / f"{name}.csv"
     rows = None if only_answers else tables.read(file)
     every = [answers.file_of(name, profile, kind) for kind in answers.KINDS]
@@ -94,6 +111,14 @@ def _with_times(rows: pd.DataFrame, before: pd.DataFrame) -> pd.DataFrame:
 
 
 def main(arguments: list[str]) -> int:
+    """The command line.
+
+    Args:
+        arguments: without the program's name.
+
+    Returns:
+        The exit status.
+    """
     parser = argparse.ArgumentParser(prog="python -m tools.ship", description=__doc__.split("\n\n")[0])
     parser.add_argument("profile")
     parser.add_argument("names", nargs="+", metavar="NAME", help="of checkpoints in that profile's run")

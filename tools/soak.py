@@ -41,7 +41,16 @@ class Growth:
 
 
 def soak(runs: int, once: Callable[[int], object], tell: Callable[[str], object] = print) -> list[dict]:
-    """Call `once(number)` that many times -> a row a run: memory (resident, MiB), open files, threads."""
+    """Make a call again and again.
+
+    Args:
+        runs: how often.
+        once: the call, given its number.
+        tell: prints a line.
+
+    Returns:
+        A row a run: memory (resident, MiB), open files, threads.
+    """
     import psutil
 
     process, rows = psutil.Process(), []
@@ -64,7 +73,15 @@ def soak(runs: int, once: Callable[[int], object], tell: Callable[[str], object]
 
 
 def growth(rows: list[dict], column: str) -> Growth:
-    """ValueError for fewer than six runs, which say nothing."""
+    """What a run adds to a column.
+
+    Args:
+        rows: of `soak`.
+        column: its name.
+
+    Raises:
+        ValueError: for fewer than six runs, which say nothing.
+    """
     if len(rows) < 6:
         raise ValueError(f"{len(rows)} runs: expected at least 6 to see whether {column} grows")
     values = np.array([row[column] for row in rows[int(len(rows) * SETTLED) :]])
@@ -77,31 +94,20 @@ def growth(rows: list[dict], column: str) -> Growth:
 
 def train_and_benchmark(profile_name: str, number: int = 0) -> None:
     """A direct training on the profile's first data set, from its beginning, and its benchmark: what the notebooks 03
-    and 05 call. The selectors take turns."""
-    from asel_lib import configs, methods, paths, tables
-    from asel_lib.data.sets import open_recorded, recorded_batches
-    from asel_lib.evaluation.benchmark import benchmark, own_policies
+    and 05 call. The selectors take turns.
+
+    Args:
+        profile_name: of the profile.
+        number: of the run.
+    """
+    from asel_lib import configs, methods
     from asel_lib.training import stages
+    from tools.measure import measure
 
     profile = configs.load(profile_name)
     method = methods.parse((methods.LINE_GUIDED, "glance/anytime")[number % 2])
     stage = stages.direct(profile, selector=method.selector, recipe=method.recipe, retrain=True, progress=False)
-    images, split = open_recorded(stage.record)
-    measured = profile.evaluation
-    batches = recorded_batches(images, split.test, stage.record, measured.batch_size)
-    rows = benchmark(
-        stage.model,
-        batches,
-        record=stage.record | {"split": "test"},
-        profile=profile.name,
-        ratios=measured.ratios,
-        policies=own_policies(stage.record, measured.policies),
-        draws=measured.draws,
-        timing_seconds=measured.timing_seconds,
-        batch_size=measured.batch_size,
-        progress=False,
-    )
-    tables.write(rows, paths.run(profile.name) / "results" / f"{stage.file.stem}.csv")
+    measure(stage, profile)
 
 
 @contextlib.contextmanager
@@ -118,6 +124,14 @@ def own_place():
 
 
 def main(arguments: list[str]) -> int:
+    """The command line.
+
+    Args:
+        arguments: without the program's name.
+
+    Returns:
+        The exit status.
+    """
     parser = argparse.ArgumentParser(prog="python -m tools.soak", description=__doc__.split("\n\n")[0])
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--profile", default="smoke")
@@ -129,17 +143,11 @@ def main(arguments: list[str]) -> int:
         import pandas as pd
 
         pd.DataFrame(rows).to_csv(options.table, index=False)
-    memory, files, threads = (growth(rows, column) for column in ("memory_mib", "open_files", "threads"))
-    print(f"memory, MiB: {memory}\nopen files: {files}\nthreads: {threads}")
-    failed = [
-        name
-        for name, found, most in (
-            ("memory", memory, MOST_MEMORY),
-            ("open files", files, 0.0),
-            ("threads", threads, 0.0),
-        )
-        if found.grows(most)
-    ]
+    failed = []
+    for column, most in {"memory_mib": MOST_MEMORY, "open_files": 0.0, "threads": 0.0}.items():
+        found = growth(rows, column)
+        print(f"{column}: {found}")
+        failed += [column] if found.grows(most) else []
     print(f"it grows: {', '.join(failed)}" if failed else f"flat over {options.runs} runs")
     return 1 if failed else 0
 

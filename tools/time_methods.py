@@ -1,5 +1,5 @@
-"""Time all methods of a profile's committed rows in one sitting, in turn. Run it on an idle machine after rows of new
-methods were shipped, before their speed is shown:
+"""Time all methods of a profile's committed rows in one sitting, in turn. Run it after rows of new methods were shipped
+(`tools.ship`), on an idle machine, before their speed is shown:
 
     python -m tools.time_methods PROFILE [--batch-size 64] [--seconds 4] [--rounds 7]
 
@@ -67,6 +67,12 @@ def sitting(profile: configs.Profile, rows: pd.DataFrame, seconds: float, rounds
 
 def timed(profile: str, seconds: float, rounds: int, batch: int) -> pd.DataFrame:
     """The committed rows, those of that profile's chain on this machine with new times.
+
+    Args:
+        profile: name of the profile.
+        seconds: of timing, for each policy and keep ratio.
+        rounds: of timing.
+        batch: images of a forward.
 
     Raises:
         AselError: there are none.

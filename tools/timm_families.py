@@ -1,5 +1,6 @@
-"""Which selector takes which of timm's models, as a table: every model of timm's list whose class is a family is laid
-out at tiny size without memory and sorted by its class, its blocks and its class token; of each kind one is asked.
+"""Which selector takes which of timm's models, as a table. Run it after a change to a selector or a family, and with a
+new timm. Every model of timm's list whose class is a family is laid out at tiny size without memory and sorted by its
+class, its blocks and its class token; of each kind one is asked.
 
     python -m tools.timm_families          # print the table
     python -m tools.timm_families --write  # put it into docs/your_model.md
@@ -12,12 +13,14 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import timm
 import torch
 from torch import nn
 
 from asel_lib import make_selective, selection
 from asel_lib.registry import FAMILIES
+from asel_lib.reporting.summaries import to_markdown
 
 PAGE = Path(__file__).parents[1] / "docs" / "your_model.md"
 MARKS = "<!-- families: begin -->", "<!-- families: end -->"
@@ -35,13 +38,14 @@ def table() -> str:
         columns[tuple(takes(found[0], selector) for found in kinds.values())].append(selector)
     for number, (family, blocks) in enumerate(kinds):
         rows[family, tuple(answers[number] for answers in columns)].append(blocks)
-    lines = [["timm's models", *map(", ".join, columns.values())], ["---"] * (len(columns) + 1)]
+    lines = []
     for (family, answers), blocks in rows.items():
         found = [name for one in blocks for name in kinds[family, one]]
         first = min(kinds[family, blocks[0]], key=len)
-        cells = ["yes" if answer else "no" for answer in answers]
-        lines.append([f"{family}: {'; '.join(blocks)} ({len(found)}, e.g. `{first}`)", *cells])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        line = {"timm's models": f"{family}: {'; '.join(blocks)} ({len(found)}, e.g. `{first}`)"}
+        named = zip(columns.values(), answers, strict=True)
+        lines.append(line | {", ".join(names): "yes" if answer else "no" for names, answer in named})
+    return to_markdown(pd.DataFrame(lines))
 
 
 def family_models() -> Iterator[tuple[str, nn.Module]]:
@@ -71,7 +75,12 @@ def kind_of(model: nn.Module) -> tuple[str, str]:
 
 
 def takes(name: str, selector: str) -> bool:
-    """Whether a tiny model of that name answers with that selector; what it refuses is a named error."""
+    """Whether a tiny model of that name answers with a selector; what it refuses is a named error.
+
+    Args:
+        name: timm's.
+        selector: the policy.
+    """
     torch.manual_seed(0)
     model = timm.create_model(name, **TINY).eval()
     try:

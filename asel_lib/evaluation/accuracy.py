@@ -12,6 +12,7 @@ from asel_lib.devices import autocast
 from asel_lib.errors import AselError
 from asel_lib.evaluation.outcome import Outcome
 from asel_lib.evaluation.protocol import Protocol, leaked, protocol_of
+from asel_lib.models.predict import evaluating
 from asel_lib.registry import METRICS
 from asel_lib.selection import draws_at_random, keep_count, parse
 
@@ -60,34 +61,29 @@ def sweep(
     settings = forwards(ratios, policies, draws)
     tallies, truth = {setting: _Tally() for setting in settings}, []
     seen, patches, whole = 0, 0, 0
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            for images, labels, *drawn in tqdm(batches, desc="accuracy", unit="batch", disable=not progress):
-                _check_labels(model, labels)
-                whole = max(whole, len(images))
-                if protocol.drop_last and len(images) < whole:
-                    continue
-                fractions = _fractions(object_fraction, seen, images)
-                seen += len(images)
-                truth.append(labels)
-                patches = num_patches(model, images)
-                lines = drawn[0] if drawn else None
-                made: dict[str, Tensor | None] = {}  # drawings are made once a batch, not once a ratio and draw
-                with autocast(images.device, precision):
-                    for (policy, ratio, draw), tally in tallies.items():
-                        if policy not in made:
-                            made[policy] = _drawings(model, images, policy, lines)
-                        kept = leaked(protocol, model, images, labels, ratio, policy) if ratio < 1 else None
-                        logits, chosen = model(
-                            images, ratio, policy, made[policy], draw_index=draw, kept=kept, return_selection=True
-                        )
-                        tally.add(logits)
-                        if fractions is not None and ratio < 1 and chosen.kept is not None:  # None: merged
-                            tally.add_kept(chosen.kept, fractions)
-    finally:
-        model.train(was_training)
+    with evaluating(model), torch.inference_mode():
+        for images, labels, *drawn in tqdm(batches, desc="accuracy", unit="batch", disable=not progress):
+            _check_labels(model, labels)
+            whole = max(whole, len(images))
+            if protocol.drop_last and len(images) < whole:
+                continue
+            fractions = _fractions(object_fraction, seen, images)
+            seen += len(images)
+            truth.append(labels)
+            patches = num_patches(model, images)
+            lines = drawn[0] if drawn else None
+            made: dict[str, Tensor | None] = {}  # drawings are made once a batch, not once a ratio and draw
+            with autocast(images.device, precision):
+                for (policy, ratio, draw), tally in tallies.items():
+                    if policy not in made:
+                        made[policy] = _drawings(model, images, policy, lines)
+                    kept = leaked(protocol, model, images, labels, ratio, policy) if ratio < 1 else None
+                    logits, chosen = model(
+                        images, ratio, policy, made[policy], draw_index=draw, kept=kept, return_selection=True
+                    )
+                    tally.add(logits)
+                    if fractions is not None and ratio < 1 and chosen.kept is not None:  # None: merged
+                        tally.add_kept(chosen.kept, fractions)
     if not seen:
         raise ValueError("the batches hold no image: there is nothing to evaluate")
     if object_fraction is not None and len(object_fraction) != seen and not protocol.drop_last:
@@ -196,7 +192,12 @@ def _check_labels(model: nn.Module, labels: Tensor) -> None:
 
 
 def num_patches(model: nn.Module, images: Tensor) -> int:
-    """N of these images: their own grid where the model takes several sizes."""
+    """N of these images: their own grid where the model takes several sizes.
+
+    Args:
+        model: a SelectiveViT.
+        images: (B, C, H, W).
+    """
     height, width = model.patch_embed.dynamic_feat_size(images.shape[-2:])
     return int(height * width)
 
@@ -215,7 +216,7 @@ class _Tally:
     def __init__(self):
         self.broken = 0
         self.ranked: list[Tensor] = []
-        self.object_kept: list[Tensor] = []
+        self.object_area_kept: list[Tensor] = []
 
     def add(self, logits: Tensor) -> None:
         best = logits.float().topk(min(5, logits.shape[1]), dim=1).indices
@@ -226,7 +227,7 @@ class _Tally:
         area = fractions.sum(dim=1)
         single = kept >= 0  # a token made of several patches counts for none of them
         share = (fractions.gather(1, kept.clamp_min(0)) * single).sum(dim=1) / area.clamp_min(1e-12)
-        self.object_kept.append(share.where(area > 0, torch.nan))
+        self.object_area_kept.append(share.where(area > 0, torch.nan))
 
 
 def _outcome(tallies: list[_Tally], labels: np.ndarray, ratio: float, object_fraction: np.ndarray | None) -> Outcome:
@@ -235,13 +236,25 @@ def _outcome(tallies: list[_Tally], labels: np.ndarray, ratio: float, object_fra
     shares = None
     if object_fraction is not None and ratio == 1:
         shares = np.ones((1, len(labels)))
-    elif object_fraction is not None and all(tally.object_kept for tally in tallies):
-        shares = torch.stack([torch.cat(tally.object_kept) for tally in tallies]).double().cpu().numpy()
+    elif object_fraction is not None and all(tally.object_area_kept for tally in tallies):
+        shares = torch.stack([torch.cat(tally.object_area_kept) for tally in tallies]).double().cpu().numpy()
     return Outcome(labels, ranked, shares)
 
 
 def forwards(ratios: Sequence[float], policies: Sequence[str], draws: int) -> list[tuple[str, float, int]]:
-    """The forwards to run: (policy, ratio, draw), each once."""
+    """The forwards of a sweep, each once.
+
+    Args:
+        ratios: keep ratios.
+        policies: selectors.
+        draws: of a policy that draws at random.
+
+    Returns:
+        (policy, ratio, draw) of each.
+
+    Raises:
+        ValueError: where one of them makes no sweep.
+    """
     for name, given in (("ratios", ratios), ("policies", policies)):
         if isinstance(given, str) or not len(given):
             raise ValueError(f"{name} is {given!r}: expected at least one, in a list")

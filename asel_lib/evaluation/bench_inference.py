@@ -51,7 +51,8 @@ def inference(
 
     Returns:
         Rows of `tables.SPEED`, one a (precision, batch size, selector, ratio): `speed_up` = plain / this, median of the
-        rounds' ratios with quartiles; `ideal`, the same of GMACs; `floor_ms`, what the hardware allows (`roofline`).
+        rounds' ratios with quartiles; `ideal_speed_up`, the same of GMACs; `floor_ms`, what the hardware allows
+        (`roofline`).
         Empty, with a line that says why, where nothing can be compiled.
     """
     device = torch.device(device) if device else default_device()
@@ -105,7 +106,7 @@ def inference(
                     "speed_up": gain.middle,
                     "speed_up_low": gain.low,
                     "speed_up_high": gain.high,
-                    "ideal": whole / macs.total,
+                    "ideal_speed_up": whole / macs.total,
                     "floor_ms": machines[precision].floor_ms(macs.total * batch, roofline.moved(module, images)),
                 }
             )

@@ -17,8 +17,15 @@ from asel_lib.tables import SPEED
 
 
 def model_of(profile: Profile, selector: str, device: torch.device, classes: int = 10, **changes) -> SelectiveViT:
-    """The profile's model with that selector, random weights, in eval mode. changes: of its settings for timm, and
-    image_size."""
+    """The profile's model with another selector, random weights, in eval mode.
+
+    Args:
+        profile: whose network.
+        selector: the policy.
+        device: where it lies.
+        classes: of its head.
+        changes: of its arguments for timm, and `image_size`.
+    """
     settings: ModelSettings = replace(profile.model, image_size=changes.pop("image_size", profile.model.image_size))
     with seeded("speed"):
         model = build(
@@ -45,7 +52,16 @@ def plain_of(model: SelectiveViT) -> nn.Module:
 
 
 def pixels(model: SelectiveViT, count: int, device: torch.device) -> Tensor:
-    """Random images of the model's size."""
+    """Random images of a model's size.
+
+    Args:
+        model: a SelectiveViT.
+        count: B.
+        device: where they lie.
+
+    Returns:
+        (B, 3, S, S).
+    """
     size = model.patch_embed.img_size
     return torch.randn(count, 3, *size, generator=generator(0, "speed")).to(device)
 

@@ -88,7 +88,16 @@ def benchmark(
 
 
 def object_fractions(images: ImageArray, indices: np.ndarray, model: nn.Module) -> np.ndarray | None:
-    """(n, N) share of each patch that the deciding object covers, where the data set knows it, else None."""
+    """The share of each patch that the deciding object covers.
+
+    Args:
+        images: the data set.
+        indices: (n,) of the images.
+        model: whose grid of patches.
+
+    Returns:
+        (n, N) float32; None where the data set does not know the object.
+    """
     if images.masks is None:
         return None
     return object_patches(images.masks[indices], model.patch_embed.grid_size)
@@ -114,8 +123,15 @@ def own_policies(record: dict, policies: Sequence[str]) -> Sequence[str]:
 
 
 def timing_batch(batches: Iterable[tuple[Tensor, ...]], batch_size: int) -> tuple[Tensor, Tensor | None]:
-    """The first `batch_size` images of the batches, (batch_size, C, H, W), and their line drawings, if they bring some;
-    a smaller set is repeated."""
+    """One batch to measure times with.
+
+    Args:
+        batches: of the test part.
+        batch_size: B; a smaller set is repeated.
+
+    Returns:
+        Images (B, C, H, W), and their line drawings where they bring some, else None.
+    """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size!r}: expected at least 1")
     found: list[tuple[Tensor, ...]] = []

@@ -88,8 +88,20 @@ def analytic_gmacs(
     num_classes: int,
     embedded: int | None = None,
 ) -> float:
-    """The same count by hand, without the selector: 1e9 multiply-accumulates of a plain ViT whose blocks see
-    `kept` of N patches, of which `embedded` were embedded (default: all). A second formula that checks the first."""
+    """The operations of a plain ViT by hand, in 1e9 multiply-accumulates, as a second formula that checks the first.
+
+    Args:
+        num_patches: N.
+        kept: patches that the blocks see.
+        dim: D, width of a token.
+        depth: blocks.
+        mlp_ratio: width of the MLP over D.
+        num_prefix: class and register tokens.
+        patch_size: pixels.
+        in_chans: channels of an image.
+        num_classes: of the head.
+        embedded: patches that are embedded; None: all.
+    """
     tokens = kept + num_prefix
     embedding = (num_patches if embedded is None else embedded) * dim * in_chans * patch_size**2
     weights = 4 * dim**2 + 2 * dim * int(dim * mlp_ratio)  # q, k, v, output; the MLP's two layers
@@ -98,8 +110,16 @@ def analytic_gmacs(
 
 
 def scaling(architectures: Sequence[str], ratios: Sequence[float], num_classes: int = 1000) -> pd.DataFrame:
-    """architecture, keep_ratio, gmacs: what an image costs where only the kept patches are embedded, of timm models by
-    name, at their own image size. By formula: no model is run."""
+    """What an image costs where only the kept patches are embedded, by formula: no model is run.
+
+    Args:
+        architectures: timm's names, each at its own image size.
+        ratios: keep ratios.
+        num_classes: of the head.
+
+    Returns:
+        Columns architecture, keep_ratio, gmacs.
+    """
     import timm
 
     rows = []
@@ -156,15 +176,10 @@ def choosing(
         A row a policy: share is the median of the rounds' ratios, share_low and share_high its quartiles; ms: of the
         batch.
     """
-    was_training = model.training
-    model.eval()
     calls = {policy: partial(_choose, model, images, ratio, policy, lines) for policy in policies}
     calls[""] = partial(model, images, ratio, "central")
-    try:
-        with torch.inference_mode(), autocast(images.device, precision):
-            times = timing.in_turn(calls, seconds / len(calls), rounds)
-    finally:
-        model.train(was_training)
+    with evaluating(model), torch.inference_mode(), autocast(images.device, precision):
+        times = timing.in_turn(calls, seconds / len(calls), rounds)
     rows = []
     for policy in policies:
         share = timing.ratio(times[policy], times[""])
@@ -183,8 +198,17 @@ def choosing(
 
 
 def table(model: nn.Module, ratios: Sequence[float], batch_size: int = 8, seconds: float = 0.5) -> pd.DataFrame:
-    """A row a keep ratio for the model's own selector: GMACs of an image, and the time of a batch of random images,
-    the ratios measured in turn; both also as a share of the first ratio's."""
+    """Cost and time of a model by its own selector.
+
+    Args:
+        model: a SelectiveViT.
+        ratios: keep ratios, measured in turn.
+        batch_size: of random images.
+        seconds: of timing.
+
+    Returns:
+        A row a keep ratio: GMACs of an image, ms of a batch, and both as a share of the first ratio's.
+    """
     size = model.patch_embed.img_size[0]
     images = torch.randn(batch_size, 3, size, size, device=next(model.parameters()).device)
     times = latencies(model, images, ratios, [None], seconds=seconds)
@@ -230,17 +254,12 @@ def latencies(
     pairs = list(dict.fromkeys(itertools.product(policies, ratios)))
     # With all patches kept nothing is chosen: one measurement stands for every policy.
     asked, pairs = pairs, [pair for pair in pairs if pair[1] != 1 or pair[0] == policies[0]]
-    was_training = model.training
-    model.eval()
     calls = {
         (policy, ratio): partial(model, images, ratio, policy, model.patch_drop.brought(policy, lines))
         for policy, ratio in pairs
     }
-    try:
-        with torch.inference_mode(), autocast(images.device, precision):
-            times = timing.in_turn(calls, seconds, rounds)
-    finally:
-        model.train(was_training)
+    with evaluating(model), torch.inference_mode(), autocast(images.device, precision):
+        times = timing.in_turn(calls, seconds, rounds)
     found = {pair: timing.latency(measured, len(images)) for pair, measured in times.items()}
     return {pair: found[pair if pair in found else (policies[0], pair[1])] for pair in asked}
 
@@ -253,17 +272,12 @@ def peak_memory(
     precision: str = "float32",
     lines: Tensor | None = None,
 ) -> float:
-    """Most memory in use at once during a forward of `images`, above what was there before it (weights,
-    images): activations and workspace, MB (1e6 bytes)."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode(), autocast(images.device, precision):
-            lines = model.patch_drop.brought(policy, lines)
-            model(images, keep_ratio, policy, lines)  # what is allocated once and kept is not a forward's own
-            return memory.peak(lambda: model(images, keep_ratio, policy, lines), images.device) / 1e6
-    finally:
-        model.train(was_training)
+    """Most memory in use at once during a forward, above what was there before it, in MB (1e6 bytes); arguments as of
+    `SelectiveViT`'s call, `precision` as resolved by `devices`."""
+    with evaluating(model), torch.inference_mode(), autocast(images.device, precision):
+        lines = model.patch_drop.brought(policy, lines)
+        model(images, keep_ratio, policy, lines)  # what is allocated once and kept is not a forward's own
+        return memory.peak(lambda: model(images, keep_ratio, policy, lines), images.device) / 1e6
 
 
 def _macs(call: Callable[[], object], attention: bool) -> tuple[float, float]:

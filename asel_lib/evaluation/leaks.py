@@ -214,14 +214,28 @@ def attention_macs(architecture: str = "vit_tiny_patch16_224") -> pd.DataFrame:
 
 
 def second_test_part(images: ImageArray, seed: int) -> np.ndarray:
-    """The test part of the published 80/20 split by another seed, whatever was trained on, and whatever parts the set
-    brings itself."""
+    """The test part of the published 80/20 split by another seed, whatever parts the set brings itself.
+
+    Args:
+        images: the data set.
+        seed: of the split.
+
+    Returns:
+        Indices of the images.
+    """
     return split_of(images, "published", seed, own_parts=False).test
 
 
 @torch.inference_mode()
 def moved_by_labels(model, images: torch.Tensor, labels: torch.Tensor, keep_ratio: float) -> float:
-    """Of the patches that an agent's model keeps, the share that it would not keep if it were told the labels."""
+    """Of the patches that an agent's model keeps, the share that it would not keep if it were told the labels.
+
+    Args:
+        model: with selector "agent".
+        images: (B, C, H, W), normalised.
+        labels: (B,) numbers of the classes.
+        keep_ratio: in (0, 1).
+    """
     fair = model.select(images, keep_ratio)
     told = leaked(Protocol(labels=True), model, images, labels, keep_ratio, None)
     return 1 - float((fair[:, :, None] == told[:, None, :]).any(dim=2).float().mean())
@@ -229,8 +243,13 @@ def moved_by_labels(model, images: torch.Tensor, labels: torch.Tensor, keep_rati
 
 @torch.inference_mode()
 def in_common(kept: torch.Tensor) -> float:
-    """Of the patches (B, K) that an image keeps, the share that another image keeps too, mean over all pairs: 1 where
-    every image keeps the same, about K / N where each is chosen for itself."""
+    """Of the patches that an image keeps, the share that another image keeps too, mean over all pairs.
+
+    It is 1 where every image keeps the same, and about K / N where each is chosen for itself.
+
+    Args:
+        kept: indices (B, K).
+    """
     same = (kept[:, None, :, None] == kept[None, :, None, :]).any(dim=3).float().mean(dim=2)
     count = len(kept)
     return float((same.sum() - count) / (count * (count - 1)))

@@ -11,7 +11,12 @@ import torch
 
 
 def peak(work: Callable[[], object], device: torch.device) -> int:
-    """Most bytes in use at once by tensors that `work` makes, above what was there before it."""
+    """Most bytes in use at once by tensors that a call makes, above what was there before it.
+
+    Args:
+        work: the call.
+        device: where it computes.
+    """
     return (_cuda if device.type == "cuda" else _cpu)(work, device)
 
 

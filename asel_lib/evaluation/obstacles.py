@@ -26,8 +26,20 @@ def before_after(
     rounds: int = 7,
     device: str | torch.device | None = None,
 ) -> pd.DataFrame:
-    """A row a (what, batch size): ms before and after, the ratio (median of rounds, quartiles), and the largest
-    difference of the two results, in float32 at most 1e-5."""
+    """What each obstacle costs: the same work before and after it was taken away.
+
+    Args:
+        profile: whose model.
+        keep_ratio: in (0, 1].
+        batches: batch sizes.
+        seconds: of timing, for each pair.
+        rounds: of timing.
+        device: None: the default one.
+
+    Returns:
+        A row a (what, batch size): ms before and after, the ratio (median of rounds, quartiles), and the largest
+        difference of the two results, in float32 at most 1e-5.
+    """
     device = torch.device(device) if device else default_device()
     model, rows = model_of(profile, "glance", device), []
     for batch in batches:

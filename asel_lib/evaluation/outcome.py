@@ -12,13 +12,13 @@ class Outcome:
     Args:
         labels: (n,) int64, the images' classes.
         ranked: (draws, n, min(5, C)) int, the classes of the highest logits, best first.
-        object_kept: (draws, n), share of the deciding object's area in kept patches, nan of an image without one; None
-            where no object is known.
+        object_area_kept: (draws, n), share of the deciding object's area in kept patches, nan of an image without one;
+            None where no object is known.
     """
 
     labels: np.ndarray
     ranked: np.ndarray
-    object_kept: np.ndarray | None = None
+    object_area_kept: np.ndarray | None = None
 
     @property
     def right(self) -> np.ndarray:

@@ -156,7 +156,14 @@ def at_hand(profile: str) -> set[str]:
 
 
 def answerable(names: Sequence[str], profile: str, ratios: Sequence[float], policy: str | None = None) -> list[str]:
-    """Of these checkpoints, those whose answers by that policy are kept or whose weights are here."""
+    """Of these checkpoints, those whose answers are kept or whose weights are here.
+
+    Args:
+        names: of checkpoints.
+        profile: whose run is looked into.
+        ratios: keep ratios.
+        policy: None: the model's own.
+    """
     weights = checkpoints.available_in(profile)
     return [name for name in names if name in weights or answers.read(name, profile, ratios, policy) is not None]
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from asel_lib.data.decode import ImageArray
+from asel_lib.models.predict import evaluating
 from asel_lib.selection import policy_string
 from asel_lib.selection.line_guided import LineGuidedSelector, centre
 
@@ -42,15 +43,12 @@ def kept_patches(
         scores_of (what they are, or why there are none), centre (of gravity of the line drawing, y and x in [0, 1]).
         Several numbers in a cell are separated by spaces; a cell is empty where there is nothing of the kind.
     """
-    was_training, lines = model.training, model.patch_drop.brought(policy, lines)
-    model.eval()
-    try:
+    lines = model.patch_drop.brought(policy, lines)
+    with evaluating(model):
         logits, selection = model(batch, keep_ratio, policy, lines, return_selection=True)
         kept = model.kept_of(selection, batch, policy, lines)
         scores, scores_of_what = scores_of(model, batch, policy, lines)
         middle = _centres(model, batch, policy, lines)
-    finally:
-        model.train(was_training)
     rows, columns = (int(side) for side in model.patch_embed.dynamic_feat_size(batch.shape[-2:]))
     return pd.DataFrame(
         [
@@ -78,8 +76,17 @@ def kept_patches(
 def scores_of(
     model, images: Tensor, policy: str | None = None, lines: Tensor | None = None
 ) -> tuple[Tensor | None, str]:
-    """What the policy keeps patches by, (B, N), before any draw, and its name; None and the reason where there is
-    nothing that is worth a look. images (B, C, H, W) normalised; lines as for the model."""
+    """What a policy keeps patches by, before any draw.
+
+    Args:
+        model: a SelectiveViT.
+        images: (B, C, H, W), normalised.
+        policy: None: the model's own.
+        lines: as for the model.
+
+    Returns:
+        Scores (B, N) and what they are; None and the reason where there is nothing that is worth a look.
+    """
     view = model.view(images, policy, lines)
     with view.full_precision():
         return model.chooser(policy).explain(view)

@@ -34,8 +34,22 @@ def protocol_of(name: str | Protocol) -> Protocol:
 def leaked(
     protocol: Protocol, model: nn.Module, images: Tensor, labels: Tensor, keep_ratio: float, policy: str | None
 ) -> Tensor | None:
-    """The patches (B, K) that the protocol keeps in place of the policy's own fair choice; None: no others than that.
-    ValueError names classes that the agent remembers no mask of."""
+    """The patches that a protocol keeps in place of the policy's own fair choice.
+
+    Args:
+        protocol: of the test.
+        model: a SelectiveViT.
+        images: (B, C, H, W), normalised.
+        labels: (B,) numbers of the classes.
+        keep_ratio: in (0, 1).
+        policy: None: the model's own.
+
+    Returns:
+        Indices (B, K); None: the policy's own choice.
+
+    Raises:
+        ValueError: names classes that the agent remembers no mask of.
+    """
     if protocol == Protocol():
         return None
     kind = type(model.patch_drop.selector) if policy is None else parse(policy)[0]

@@ -17,16 +17,28 @@ class Machine(NamedTuple):
     gbytes: float
 
     def floor_ms(self, gmacs: float, megabytes: float) -> float:
-        """The least time for so many operations (1e9 multiply-accumulates) and so much to move (1e6 bytes): the longer
-        of the two, since they can go on at once."""
+        """The least time that the hardware allows: the longer of computing and moving, since they can go on at once.
+
+        Args:
+            gmacs: 1e9 multiply-accumulates.
+            megabytes: 1e6 bytes that must be moved.
+        """
         return 1e3 * max(gmacs / self.gmacs, megabytes / 1e3 / self.gbytes)
 
 
 def measure(
     device: torch.device, precision: str = "float32", seconds: float = 1.0, side: int = 0, megabytes: int = 256
 ) -> Machine:
-    """By a square matrix product of `side` (0: one that fills the device) and a copy of `megabytes`, the best of
-    several rounds: a floor is made of what was reached once."""
+    """The device's speed, by a matrix product and a copy: the best of several rounds, since a floor is made of what was
+    reached once.
+
+    Args:
+        device: to be measured.
+        precision: as resolved by `devices`.
+        seconds: of timing.
+        side: of the square matrices, 0 for one that fills the device.
+        megabytes: of the copy.
+    """
     side = side or (8192 if device.type == "cuda" else 1536)
     a, b = (torch.randn(side, side, device=device, dtype=getattr(torch, precision)) for _ in range(2))
     source = torch.zeros(megabytes * 250_000, device=device)
@@ -38,11 +50,21 @@ def measure(
 
 
 def moved(model: torch.nn.Module, images: torch.Tensor) -> float:
-    """1e6 bytes that a forward must move whatever it does: each weight once, and the images."""
+    """1e6 bytes that a forward must move whatever it does: each weight once, and the images.
+
+    Args:
+        model: with its weights.
+        images: (B, C, H, W).
+    """
     return (sum(weight.nbytes for weight in model.parameters()) + images.nbytes) / 1e6
 
 
 def moved_in_training(model: torch.nn.Module, images: torch.Tensor) -> float:
     """1e6 bytes that a training step must move: the images, and each weight, in float32, twice for the passes, its
-    gradient once each way, and weight and two moments of Adam once each way."""
+    gradient once each way, and weight and two moments of Adam once each way.
+
+    Args:
+        model: with its weights.
+        images: (B, C, H, W).
+    """
     return (sum(weight.numel() for weight in model.parameters()) * 4 * 10 + images.nbytes) / 1e6

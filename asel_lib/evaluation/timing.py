@@ -56,12 +56,22 @@ def in_turn(
 
 
 def latency(times: np.ndarray, batch: int) -> Latency:
-    """Of the rounds' ms for a batch of so many images."""
+    """Time of a batch and images a second.
+
+    Args:
+        times: (rounds,) ms of a batch.
+        batch: images of it.
+    """
     low, median, high = np.percentile(times, [25, 50, 75])
     return Latency(float(median), float(high - low), float(batch / median * 1e3))
 
 
 def ratio(times: np.ndarray, others: np.ndarray) -> Ratio:
-    """How many times as long `times` took as `others`, round by round."""
+    """How many times as long one thing took as another, round by round.
+
+    Args:
+        times: (rounds,) ms.
+        others: (rounds,) ms of the other, in the same rounds.
+    """
     low, middle, high = np.percentile(times / others, [25, 50, 75])
     return Ratio(float(middle), float(low), float(high))

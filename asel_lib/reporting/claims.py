@@ -50,7 +50,14 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def ours(frame: pd.DataFrame) -> pd.DataFrame:
-    """Our own recipe, asked what the claims ask of the published one, on the same schedule. OURS; no verdicts."""
+    """Our own recipe, asked what the claims ask of the published one, on the same schedule; there are no verdicts.
+
+    Args:
+        frame: results.
+
+    Returns:
+        Columns OURS.
+    """
     rows = []
     for claim in claims():
         if claim.setting.schedule not in BESIDE or claim.counted or claim.played:
@@ -65,8 +72,14 @@ def ours(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def overall(judged: pd.DataFrame) -> pd.DataFrame:
-    """A row a claim (claim, group, verdict): what its record or its own setting say; where that was not measured, and
-    another was, ELSEWHERE. judged: of `table`."""
+    """A row a claim: what its record or its own setting say; where that was not measured, and another was, ELSEWHERE.
+
+    Args:
+        judged: of `table`.
+
+    Returns:
+        Columns claim, group, verdict.
+    """
     rows = []
     for claim, its in judged.groupby("claim", sort=False):
         verdict = its["verdict"].iloc[0]
@@ -84,7 +97,14 @@ def untested(judged: pd.DataFrame) -> pd.DataFrame:
 
 
 def groups(judged: pd.DataFrame) -> pd.DataFrame:
-    """How many claims of each group have which verdict: a row a group, a column a verdict of `verdicts.ALL`."""
+    """How many claims of each group have which verdict.
+
+    Args:
+        judged: of `table`.
+
+    Returns:
+        A row a group, a column a verdict of `verdicts.ALL`.
+    """
     counts = pd.crosstab(*(overall(judged)[name] for name in ("group", "verdict")))
     return counts.reindex(index=GROUPS, columns=list(verdicts.ALL), fill_value=0)
 

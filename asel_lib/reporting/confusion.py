@@ -10,8 +10,12 @@ from asel_lib.reporting.style import drawn_from, short, styled
 
 @styled
 def confusion_matrices(table: pd.DataFrame, title: str = "") -> Figure:
-    """Confusion matrices side by side: counts, and shares of each true class in per cent. table: rows (class, answer,
-    images) of `accuracy.confusion`, of one checkpoint at one keep ratio."""
+    """Confusion matrices side by side: counts, and shares of each true class in per cent.
+
+    Args:
+        table: rows (class, answer, images) of `accuracy.confusion`, of one checkpoint at one keep ratio.
+        title: what they are of.
+    """
     need("figures", "seaborn")
     import seaborn as sns
 

@@ -20,15 +20,27 @@ def latest(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def replaced(frame: pd.DataFrame, older: pd.DataFrame) -> pd.DataFrame:
-    """`frame`, and of `older` the rows of other checkpoints."""
+    """Rows of exported models with those of other checkpoints from before.
+
+    Args:
+        frame: the new rows.
+        older: a table; its rows of the same checkpoints are left out.
+    """
     kept = older[~older["checkpoint"].isin(frame["checkpoint"])]
     return pd.concat([kept, frame], ignore_index=True) if len(kept) else frame
 
 
 def table(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row a (checkpoint, keep ratio, runtime): accuracy (%) with its interval, share of images answered as torch
-    does, GMACs, size of the file, and for each batch size and number of threads ms and how many times as fast as torch
-    at the highest ratio, with the quartiles of the rounds."""
+    """Exported models in short.
+
+    Args:
+        frame: rows of `tables.DEPLOYED`.
+
+    Returns:
+        A row a (checkpoint, keep ratio, runtime): accuracy (%) with its interval, share of images answered as torch
+        does, GMACs, size of the file, and for each batch size and number of threads ms and how many times as fast as
+        torch at the highest ratio, with the quartiles of the rounds.
+    """
     lines = []
     rows = latest(frame)
     for (checkpoint, ratio, runtime, dtype), group in rows.groupby(
@@ -47,5 +59,10 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def setting_of(batch: float, threads: float) -> str:
-    """How a batch size and a number of threads are called."""
+    """How a batch size and a number of threads are called.
+
+    Args:
+        batch: images.
+        threads: of the CPU.
+    """
     return f"batch of {int(batch)}, {int(threads)} thread{'s' if threads > 1 else ''}"

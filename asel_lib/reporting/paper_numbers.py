@@ -14,8 +14,15 @@ def _read(name: str) -> pd.DataFrame:
 
 
 def asel(dataset: str) -> pd.DataFrame:
-    """policy, keep_ratio, accuracy (in [0, 1]), throughput (img/s, of "learned"; NaN else), source ("log" or "figure")
-    of ASEL on a data set. Empty for a data set that was not published."""
+    """ASEL's published numbers on a data set.
+
+    Args:
+        dataset: the data set's name.
+
+    Returns:
+        Columns policy, keep_ratio, accuracy (in [0, 1]), throughput (img/s, of "learned"; NaN else), source ("log" or
+        "figure"); no rows of a data set that was not published.
+    """
     log = _read("asel_log.csv").query("dataset == @dataset")
     rows = [
         log.assign(policy=policy, accuracy=log[f"accuracy_{policy}_pct"] / 100, source="log").assign(
@@ -30,7 +37,14 @@ def asel(dataset: str) -> pd.DataFrame:
 
 
 def comparison(dataset: str) -> pd.DataFrame:
-    """policy ("learned": ASEL's, "agent": AgentViT's), keep_ratio, accuracy of the published comparison's picture."""
+    """The published comparison's numbers, read from its picture.
+
+    Args:
+        dataset: the data set's name.
+
+    Returns:
+        Columns policy ("learned": ASEL's, "agent": AgentViT's), keep_ratio, accuracy.
+    """
     rows = _read("asel_figures.csv").query("dataset == @dataset and figure == 'comparison_figure'")
     rows = rows.assign(policy=rows["series"], accuracy=rows["accuracy_pct"] / 100)
     return rows[["dataset", "policy", "keep_ratio", "accuracy"]].reset_index(drop=True)
@@ -56,7 +70,17 @@ def agentvit() -> pd.DataFrame:
 
 
 def value(table: pd.DataFrame, ratio: float, column: str = "accuracy", **where: str) -> float:
-    """One number; KeyError where it was not published."""
+    """One published number.
+
+    Args:
+        table: of this module.
+        ratio: keep ratio.
+        column: of the number.
+        where: column=value of the row.
+
+    Raises:
+        KeyError: where it was not published.
+    """
     for name, wanted in where.items():
         table = table[table[name] == wanted]
     found = table.loc[table["keep_ratio"].round(6) == round(ratio, 6), column]

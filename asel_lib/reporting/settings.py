@@ -38,7 +38,12 @@ class Setting:
     elsewhere: tuple[str, ...] = ()
 
     def by(self, recipe: str, *policies: str) -> "Setting":
-        """The same with another recipe and its policies."""
+        """The same with another recipe and its policies.
+
+        Args:
+            recipe: its name.
+            policies: of its rows; the first is its models' own.
+        """
         return replace(self, recipe=recipe, policies=policies)
 
 

@@ -67,7 +67,7 @@ def inference_table(frame: pd.DataFrame, policy: str = "glance") -> pd.DataFrame
         for cell in group[group["policy"] == policy].sort_values("keep_ratio", ascending=False).to_dict("records"):
             text = _times(cell)
             if cell["keep_ratio"] < 1:
-                text += f", {cell['speed_up'] / cell['ideal']:.0%} of {cell['ideal']:.2f}x"
+                text += f", {cell['speed_up'] / cell['ideal_speed_up']:.0%} of {cell['ideal_speed_up']:.2f}x"
             line[f"at {cell['keep_ratio']:g}"] = text
         table.append(line)
     return pd.DataFrame(table).fillna("-")
@@ -164,8 +164,17 @@ def in_order(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def exponent(x: Sequence[float], y: Sequence[float], last: int = 3) -> float:
-    """The power by which y grows with x over the last points, where what is constant no longer counts: the slope of
-    log y against log x by least squares; nan for fewer than two points."""
+    """The power by which y grows with x at the end, where what is constant no longer counts: the slope of log y against
+    log x by least squares.
+
+    Args:
+        x: what grows.
+        y: what was measured.
+        last: how many points count.
+
+    Returns:
+        nan for fewer than two points.
+    """
     x, y = (np.log(np.asarray(values, dtype=float)[-last:]) for values in (x, y))
     return float(np.polyfit(x, y, 1)[0]) if len(x) > 1 else math.nan
 

@@ -80,16 +80,31 @@ def styled(draw: Callable) -> Callable:
 
 
 def drawn_from(figure: Figure, rows: pd.DataFrame) -> Figure:
-    """Say which rows the figure draws: they are saved beside it."""
+    """Say which rows a figure draws: they are saved beside it.
+
+    Args:
+        figure: drawn.
+        rows: that it draws.
+    """
     figure.rows = rows
     return figure
 
 
 @styled
 def save(figure: Figure, folder: str | os.PathLike, stem: str) -> list[Path]:
-    """Write `<stem>.png` (150 dpi), `<stem>.pdf` and, where the figure draws a table, its rows as `<stem>.csv`. The
-    pictures' metadata carry the footer (data set, device, commit), what is to be seen, in words (`describe`), and no
-    time, so that the same data make the same files. MissingGlyphs warns of characters that no installed font has."""
+    """Write a figure as PNG (150 dpi) and PDF, and the rows that it draws as CSV.
+
+    The pictures' metadata carry the footer (data set, device, commit), what is to be seen, in words (`describe`), and
+    no time, so that the same data make the same files. MissingGlyphs warns of characters that no installed font has.
+
+    Args:
+        figure: to be saved.
+        folder: made where it is missing.
+        stem: of the files' names.
+
+    Returns:
+        The files.
+    """
     if missing := missing_glyphs(figure):
         warnings.warn(
             f"{stem}: no installed font has {' '.join(missing)}: boxes stand for them in the figure. Install one, e.g. "
@@ -151,7 +166,13 @@ def short(name: str, letters: int = 13, lines: int = 2) -> str:
 
 
 def say_below(figure: Figure, about: str, note: str = "") -> None:
-    """What the figure shows, with its `note`, in small type below it; `about` alone becomes its label."""
+    """Say what a figure shows, in small type below it.
+
+    Args:
+        figure: to be finished.
+        about: what it shows; this alone becomes its label.
+        note: added below.
+    """
     figure.set_label(about)
     lines = textwrap.wrap(f"{about}. {note}".rstrip(". ") if note else about, int(figure.get_figwidth() * 17.5))
     figure.supxlabel("\n".join(lines), fontsize=7, color="#555555", x=0.01, ha="left")
@@ -181,7 +202,13 @@ def _ends(line) -> str:
 
 
 def axes_grid(count: int, share: bool = False, footer: bool = False) -> tuple[Figure, list[Axes]]:
-    """One panel at column width, more in two columns at page width."""
+    """A figure of panels: one at column width, more in two columns at page width.
+
+    Args:
+        count: of panels.
+        share: whether they share the y axis.
+        footer: whether there is room for a line below.
+    """
     columns = min(2, count)
     rows = -(-count // columns)
     size = (COLUMN if count == 1 else PAGE, 2.35 * rows + (0.35 if footer else 0))
@@ -193,6 +220,11 @@ def axes_grid(count: int, share: bool = False, footer: bool = False) -> tuple[Fi
 
 
 def nothing(text: str) -> Figure:
+    """A figure that says why there is none.
+
+    Args:
+        text: the reason.
+    """
     figure = Figure(figsize=(COLUMN, 1.2), layout="constrained")
     figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=9)
     figure.set_label(text)

@@ -3,8 +3,13 @@
 from collections.abc import Sequence
 
 import pandas as pd
+from tabulate import DataRow, TableFormat, tabulate
 
 from asel_lib.reporting.rows import over_seeds, own_choice, runs
+
+# Cells are not padded, as tabulate's own formats have them: a new number changes one line of a page, not its column.
+_ROW = DataRow("| ", " | ", " |")
+_MARKDOWN = TableFormat(None, lambda widths, _: f"|{' --- |' * len(widths)}", None, None, _ROW, _ROW, 0, None)
 
 
 def summary(
@@ -72,11 +77,11 @@ def objects_kept(frame: pd.DataFrame) -> pd.DataFrame:
         frame: results.
     """
     table = []
-    for dataset, rows in frame[frame["object_kept"].notna()].groupby("dataset", sort=True):
+    for dataset, rows in frame[frame["object_area_kept"].notna()].groupby("dataset", sort=True):
         for run in runs(rows):
             for policy, line in over_seeds(run.rows).groupby("policy", sort=True):
                 cells = {
-                    f"at {row['keep_ratio']:g}": f"{row['object_kept'] * 100:.1f} / {row['accuracy'] * 100:.1f}"
+                    f"at {row['keep_ratio']:g}": f"{row['object_area_kept'] * 100:.1f} / {row['accuracy'] * 100:.1f}"
                     for row in line.to_dict("records")
                 }
                 about = {"data set": dataset, "recipe": run.recipe, "setting": run.note, "policy": policy}
@@ -85,10 +90,14 @@ def objects_kept(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def to_markdown(frame: pd.DataFrame) -> str:
-    """A frame as a Markdown table, one line a row (pandas' own needs one more package)."""
-    lines = [list(map(str, frame.columns)), ["---"] * len(frame.columns)]
-    lines += [[str(value).replace("|", "\\|") for value in row] for row in frame.itertuples(index=False)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    """A frame as a Markdown table, one line a row.
+
+    Args:
+        frame: cells of any kind; the index is left out.
+    """
+    cells = [[str(value).replace("|", "\\|") for value in row] for row in frame.itertuples(index=False)]
+    plain = {"disable_numparse": True, "preserve_whitespace": True, "stralign": None}
+    return tabulate(cells, headers=[str(name).replace("|", "\\|") for name in frame], tablefmt=_MARKDOWN, **plain)
 
 
 def images_cell(rows: pd.DataFrame) -> int | str:

@@ -30,7 +30,13 @@ Check = Callable[[pd.DataFrame, str], Finding]  # rows, and the policy that is j
 
 
 def levels(values: dict[float, float], policy: str | None = None, least: bool = False):
-    """Accuracies (keep ratio -> share): within the interval of what was measured; `least`: that or more."""
+    """A check: accuracies lie within the interval of what was measured.
+
+    Args:
+        values: keep ratio -> share.
+        policy: None: each model's own.
+        least: whether more is as good.
+    """
 
     def check(rows: pd.DataFrame, own: str) -> Finding:
         cells = {ratio: _cell(rows, policy or own, ratio) for ratio in values}
@@ -48,12 +54,24 @@ def levels(values: dict[float, float], policy: str | None = None, least: bool = 
 
 
 def loss(ratio: float, points: float, policy: str | None = None):
-    """At most so many points lost from all patches to this keep ratio."""
+    """A check: at most so many points are lost from all patches to one keep ratio.
+
+    Args:
+        ratio: keep ratio.
+        points: per cent of the images.
+        policy: None: each model's own.
+    """
     return _losses((ratio,), points, policy)
 
 
 def flat(least: float, points: float, policy: str | None = None):
-    """At most so many points lost from all patches to any keep ratio that was measured, down to `least`."""
+    """A check: at most so many points are lost from all patches to any keep ratio that was measured.
+
+    Args:
+        least: the lowest keep ratio that counts.
+        points: per cent of the images.
+        policy: None: each model's own.
+    """
 
     def check(rows: pd.DataFrame, own: str) -> Finding:
         asked = sorted(ratio for ratio in rows["keep_ratio"].unique() if least <= ratio < 1)
@@ -85,7 +103,14 @@ def _side(points: float, value: float, half: float, unit: str, over: Sequence[bo
 
 
 def ahead(first: str | None, second: str, ratios: Sequence[float] = PUBLISHED_RATIOS, points: float = 0.0):
-    """The first policy ahead of the second, by so many points or more, at every one of the keep ratios."""
+    """A check: one policy is ahead of another at every one of the keep ratios.
+
+    Args:
+        first: None: each model's own.
+        second: the other policy.
+        ratios: keep ratios.
+        points: by which it is ahead, or more.
+    """
 
     def check(rows: pd.DataFrame, own: str) -> Finding:
         gaps = _gaps(rows, first or own, second, ratios)
@@ -104,7 +129,14 @@ def ahead(first: str | None, second: str, ratios: Sequence[float] = PUBLISHED_RA
 
 
 def close(first: str, second: str, ratios: Sequence[float], points: float):
-    """The two within so many points of each other at every one of the keep ratios."""
+    """A check: two policies are close to each other at every one of the keep ratios.
+
+    Args:
+        first: a policy.
+        second: the other policy.
+        ratios: keep ratios.
+        points: that they are apart at most.
+    """
 
     def check(rows: pd.DataFrame, own: str) -> Finding:
         gaps = _gaps(rows, first, second, ratios)
@@ -122,7 +154,13 @@ def close(first: str, second: str, ratios: Sequence[float], points: float):
 
 
 def faster(ratio: float, times: float, policy: str | None = None):
-    """latency(1) / latency(ratio) at least so many times."""
+    """A check: latency(1) / latency(ratio) is at least so many times.
+
+    Args:
+        ratio: keep ratio.
+        times: claimed.
+        policy: None: each model's own.
+    """
 
     def check(rows: pd.DataFrame, own: str) -> Finding:
         name = policy or own
@@ -143,7 +181,11 @@ def faster(ratio: float, times: float, policy: str | None = None):
 
 
 def cost_in_proportion(slack: float = 0.02):
-    """GMACs(ratio) / GMACs(1) = ratio."""
+    """A check: GMACs(ratio) / GMACs(1) = ratio.
+
+    Args:
+        slack: by which they may differ.
+    """
 
     def check(rows: pd.DataFrame, own: str) -> Finding:
         line = rows[rows["policy"] == own].sort_values("keep_ratio")
@@ -161,7 +203,14 @@ def cost_in_proportion(slack: float = 0.02):
 
 
 def cost_share(ratio: float, share: float, policy: str, slack: float = 0.02):
-    """GMACs(ratio) / GMACs(1) at most a share."""
+    """A check: GMACs(ratio) / GMACs(1) is at most a share.
+
+    Args:
+        ratio: keep ratio.
+        share: claimed.
+        policy: whose cost.
+        slack: by which it may be more.
+    """
 
     def check(rows: pd.DataFrame, own: str) -> Finding:
         whole, part = _cell(rows, policy, 1.0), _cell(rows, policy, ratio)
@@ -177,9 +226,15 @@ def cost_share(ratio: float, share: float, policy: str, slack: float = 0.02):
 
 
 def quadratic(least: float = 0.01, patches: int = 196):
-    """Counted GMACs against the share of patches that were kept are no straight line: the best line is off by more
-    than `least` of the cost at 1 somewhere. Attention grows with the image: fewer patches than the paper's cannot
-    refute it."""
+    """A check: counted GMACs against the share of kept patches are no straight line.
+
+    The best line is off somewhere by more than a share of the cost at 1. Attention grows with the image: fewer patches
+    than the paper's cannot refute it.
+
+    Args:
+        least: that share.
+        patches: the paper's.
+    """
 
     def check(rows: pd.DataFrame, own: str) -> Finding:
         line = rows[rows["policy"] == own]
@@ -200,6 +255,11 @@ def quadratic(least: float = 0.01, patches: int = 196):
 
 
 def listed(ratios) -> str:
+    """Keep ratios in words.
+
+    Args:
+        ratios: in their order.
+    """
     return ", ".join(f"{ratio:g}" for ratio in ratios)
 
 

@@ -81,6 +81,9 @@ class PatchSelector(nn.Module):
     def log_weights(self, view: View) -> Tensor:
         """The log of the weights in proportion to which patches are drawn in training, (B, N).
 
+        Args:
+            view: what can be seen in this call.
+
         Raises:
             ValueError: this selector has learned none.
         """
@@ -90,7 +93,15 @@ class PatchSelector(nn.Module):
         )
 
     def ranked(self, log_weights: Tensor, view: View) -> Tensor:
-        """The scores by which patches of these log-weights (B, N) are kept, (B, N)."""
+        """The scores by which patches of these log-weights are kept.
+
+        Args:
+            log_weights: (B, N).
+            view: what can be seen in this call.
+
+        Returns:
+            (B, N).
+        """
         return log_weights
 
     def explain(self, view: View) -> tuple[Tensor | None, str]:

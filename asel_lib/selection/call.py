@@ -99,5 +99,13 @@ class Tokens:
 
 
 def gather_patches(patches: Tensor, kept: Tensor) -> Tensor:
-    """The patches (B, N, D) at these indices (B, K), as (B, K, D)."""
+    """The patches at some indices.
+
+    Args:
+        patches: (B, N, D).
+        kept: indices (B, K).
+
+    Returns:
+        (B, K, D).
+    """
     return patches.gather(1, kept.unsqueeze(-1).expand(-1, -1, patches.shape[-1]))

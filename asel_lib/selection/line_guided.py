@@ -111,8 +111,14 @@ def density(lines: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def centre(lines: Tensor) -> Tensor:
-    """Centre of gravity of the drawings, (B, 2): y and x in [0, 1] from the first pixel's middle to the last one's.
-    Of a blank drawing, the middle of the image."""
+    """Centre of gravity of line drawings, from the first pixel's middle to the last one's.
+
+    Args:
+        lines: (B, 1, h, w), high where there is a line.
+
+    Returns:
+        (B, 2), y and x in [0, 1]; of a blank drawing, the middle of the image.
+    """
     drawn = lines[:, 0]
     y, x = (torch.linspace(0, 1, size, device=lines.device) for size in drawn.shape[-2:])
     mass = drawn.sum(dim=(1, 2))

@@ -133,7 +133,12 @@ def attention_half(block: nn.Module, x: Tensor, **settings) -> tuple[Tensor, Att
 
 
 def mlp_half(block: nn.Module, x: Tensor) -> Tensor:
-    """The second half of a timm Block, x + MLP, of tokens (B, T, D)."""
+    """The second half of a timm Block: x + MLP.
+
+    Args:
+        block: timm's.
+        x: tokens (B, T, D).
+    """
     return x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
 
 

@@ -5,15 +5,12 @@ A policy is written as a name, or a name with options: "line_guided:lines=sobel,
 
 import functools
 import inspect
-import zlib
 from dataclasses import dataclass
 
 from asel_lib import checks
+from asel_lib.identity import policy_parts
+from asel_lib.registry import picked_look
 from asel_lib.selection.base import PatchSelector
-
-# For selectors that bring none. Colours of Paul Tol's muted and light schemes; the marker tells them apart in grey.
-COLORS = ("#332288", "#88CCEE", "#DDCC77", "#CC6677", "#77AADD", "#EE8866", "#44BB99", "#AAAA00")
-MARKERS = ("d", "v", ">", "H", "8", "1", "2", "3", "4", "|")
 
 
 @dataclass(frozen=True)
@@ -65,15 +62,9 @@ def register(
         if name in _ENTRIES:
             taken = _ENTRIES[name].selector.__name__
             raise ValueError(f"a selector {name!r} is already registered ({taken}): choose another name")
-        pick = zlib.crc32(name.encode())
-        _ENTRIES[name] = Entry(
-            name,
-            selector,
-            label or name.replace("_", " "),
-            color or COLORS[pick % len(COLORS)],
-            marker or MARKERS[pick // len(COLORS) % len(MARKERS)],
-            tuple(recipes),
-        )
+        picked = picked_look(name)
+        shown = label or name.replace("_", " "), color or picked[0], marker or picked[1]
+        _ENTRIES[name] = Entry(name, selector, *shown, tuple(recipes))
         selector.name, selector.trained = name, selector.trained or bool(recipes)
         return selector
 
@@ -140,13 +131,13 @@ def parse(policy: str) -> tuple[type[PatchSelector], dict[str, object]]:
     Raises:
         ValueError: names the policy or the option that there is not, or the value that cannot be read.
     """
-    name, _, written = str(policy).partition(":")
+    name, written = policy_parts(str(policy))
     selector = kind(name)
     options = dict(_defaults(selector))
-    for part in filter(None, written.split(",")):
-        key, equals, value = (piece.strip() for piece in part.partition("="))
-        if key not in options or not equals:
+    for key, value in written.items():
+        if key not in options or value is None:
             known = ", ".join(f"{k}={v}" for k, v in options.items()) or "no options"
+            part = key if value is None else f"{key}={value}"
             raise ValueError(f"policy {policy!r}: cannot read {part!r}; {name!r} has {known}")
         wanted = type(options[key]).__name__
         try:

@@ -53,7 +53,15 @@ def seeded_uniform(seeds: Tensor, count: int) -> Tensor:
 
 
 def seeded_gumbel(seeds: Tensor, count: int) -> Tensor:
-    """Gumbel noise, (B, count) float32, of seeds (B,) int64."""
+    """Gumbel noise of seeds.
+
+    Args:
+        seeds: (B,) int64.
+        count: how many an image.
+
+    Returns:
+        (B, count) float32.
+    """
     noise = seeded_uniform(seeds, count).clamp_min(2.0**-25)  # half of the generator's step: never log(0)
     return -torch.log(-torch.log(noise))
 

@@ -75,8 +75,15 @@ class PatchSelection(nn.Module):
         return lines if self.chooser(policy) is self.selector else None
 
     def draw_lines(self, chooser: PatchSelector, images: Tensor) -> Tensor | None:
-        """The line drawings (B, 1, h, w) that a selector makes of normalised images (B, C, H, W); None: it reads
-        none."""
+        """The line drawings that a selector makes of normalised images.
+
+        Args:
+            chooser: the selector.
+            images: (B, C, H, W), normalised.
+
+        Returns:
+            (B, 1, h, w); None: it reads none.
+        """
         if not chooser.reads_lines():
             return None
         if images.shape[1] not in (1, 3):

@@ -34,7 +34,16 @@ def read_all(source: str | os.PathLike, schema: Schema = RESULTS) -> pd.DataFram
 
 
 def write(frame: pd.DataFrame, path: str | os.PathLike, schema: Schema = RESULTS) -> Path:
-    """Write a table of that kind; errors as `Schema.write`'s."""
+    """Write a table; errors as `Schema.write`'s.
+
+    Args:
+        frame: the rows.
+        path: of the CSV file.
+        schema: which kind of table it is.
+
+    Returns:
+        The file.
+    """
     return schema.write(frame, path)
 
 
@@ -69,7 +78,7 @@ def confusions(folder: str | os.PathLike, reference: str | os.PathLike) -> pd.Da
 
 
 def patches(folder: str | os.PathLike, reference: str | os.PathLike) -> pd.DataFrame:
-    """Tables of `evaluation.patches.kept_patches`, from the same two places as `confusions`."""
+    """Tables of `evaluation.patches.kept_patches`; arguments and errors as `confusions`'."""
     return _with_other_sets(folder, reference, PATCHES)
 
 

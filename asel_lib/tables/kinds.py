@@ -84,19 +84,23 @@ def _cells(metric: Metric) -> dict[str, tuple]:
 
 def _results() -> type[Row]:
     """Identity and setting, every registered metric, cost and origin."""
-    fields = {}
-    for metric in sorted(METRICS, key=lambda one: one.optional):
-        fields |= _cells(metric)
-    with_metrics = create_model("_WithMetrics", __base__=_Measured, **fields)
-    with_cost = create_model("_WithCost", __base__=with_metrics, **_fields(_Cost))
-    return create_model("Result", __base__=with_cost, **_fields(Origin))
+    metrics = sorted(METRICS, key=lambda one: one.optional)
+    return _one_after_the_other("Result", _Measured, *map(_cells, metrics), _Cost, Origin)
 
 
-def _fields(model: type[Row]) -> dict[str, tuple]:
-    return {name: (model.__annotations__[name], ...) for name in model.model_fields}
+def _one_after_the_other(name: str, *parts: type[Row] | dict[str, tuple]) -> type[Row]:
+    """A kind of row with the columns of all parts, in that order."""
+    fields: dict[str, tuple] = {}
+    for part in parts:
+        fields |= part if isinstance(part, dict) else _fields(part)
+    return create_model(name, __base__=Row, **fields)
 
 
-class Speed(Row):
+def _fields(part: type[Row]) -> dict[str, tuple]:
+    return {name: (field.annotation, field) for name, field in part.model_fields.items()}
+
+
+class _Speed(Row):
     """A measurement of time, memory or growth of a model by its shape, whatever its weights."""
 
     task: Text  # "inference", "training", "memory", "growth: <what grows>"
@@ -121,27 +125,15 @@ class Speed(Row):
     speed_up: MaybeNumber
     speed_up_low: MaybeNumber
     speed_up_high: MaybeNumber
-    ideal: MaybeNumber  # the speed-up that the operations alone would give
+    ideal_speed_up: MaybeNumber  # the speed-up that the operations alone would give
     floor_ms: MaybeNumber  # what the hardware allows (`evaluation.roofline`)
     threads: MaybeWhole
-    device: Text
-    dtype: Text
-    compiled: Flag
-    torch: Text
-    commit: Text
-    timestamp: Text
 
 
-class Deployed(Identity):
+class _Deployed(_Measured):
     """An exported model, or torch beside it, at one keep ratio, batch size and number of threads."""
 
-    profile: Text
     start: Words
-    policy: Text
-    keep_ratio: Ratio
-    kept_patches: Whole
-    split: Text
-    n_images: Whole
     runtime: Text  # "torch" or "onnxruntime"
     accuracy: Share
     accuracy_low: Share
@@ -162,12 +154,6 @@ class Deployed(Identity):
     speed_up: Number
     speed_up_low: Number
     speed_up_high: Number
-    device: Text
-    dtype: Text
-    compiled: Flag
-    torch: Text
-    commit: Text
-    timestamp: Text
 
 
 class Confusion(Identity):
@@ -213,8 +199,8 @@ class Answers(Identity):
 
 
 RESULTS = Schema("results", _results)
-SPEED = Schema("speeds", lambda: Speed)
-DEPLOYED = Schema("exported models", lambda: Deployed)
+SPEED = Schema("speeds", lambda: _one_after_the_other("Speed", _Speed, Origin))
+DEPLOYED = Schema("exported models", lambda: _one_after_the_other("Deployed", _Deployed, Origin))
 CONFUSION = Schema("confusions", lambda: Confusion)
 PATCHES = Schema("kept patches", lambda: Patches)
 ANSWERS = Schema("answers", lambda: Answers, more=Share)

@@ -121,8 +121,15 @@ class Schema:
         return self.checked(frame, str(path))
 
     def write(self, frame: pd.DataFrame, path: str | os.PathLike) -> Path:
-        """Write the table; what was there stays whole until the new file is. Columns that a file may lack, and
-        that hold nothing, are left out.
+        """Write the table; what was there stays whole until the new file is. Columns that a file may lack, and that
+        hold nothing, are left out.
+
+        Args:
+            frame: the rows.
+            path: of the CSV file.
+
+        Returns:
+            The file.
 
         Raises:
             AselError: as `checked`'s, and where the file cannot be written.

@@ -27,7 +27,14 @@ OWN = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """-> the exit status: 0, or 1 where training cannot be done or go on, and the last line says why."""
+    """The command line of the trainings.
+
+    Args:
+        arguments: None: those of the process.
+
+    Returns:
+        The exit status: 0, or 1 where training cannot be done or go on, and the last line says why.
+    """
     options = vars(parsed(arguments))
     stage, profile = STAGES[options.pop("stage")], configs.load(options.pop("profile"))
     try:

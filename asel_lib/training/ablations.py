@@ -60,7 +60,14 @@ def run(profile: Profile, dataset: str, variant: str, seed: int = 0, epochs: int
 
 
 def name(dataset: str, variant: str, seed: int = 0, epochs: int = 0) -> str:
-    """Of the variant's checkpoint."""
+    """The name of a variant's checkpoint.
+
+    Args:
+        dataset: the data set's name.
+        variant: one of VARIANTS.
+        seed: of the training.
+        epochs: 0: the profile's.
+    """
     selector = _known(variant)[2]
     return ModelKey(dataset, "direct", selector, RECIPE, _suffix(variant, epochs), seed=seed).name
 
@@ -68,7 +75,18 @@ def name(dataset: str, variant: str, seed: int = 0, epochs: int = 0) -> str:
 def trained(
     dataset: str, seeds: Iterable[int], at_hand: Collection[str], variants: Iterable[str] = (), epochs: int = 0
 ) -> dict[str, list[str]]:
-    """What is changed -> its checkpoints among those at hand; no variants: all."""
+    """The checkpoints of variants that are at hand.
+
+    Args:
+        dataset: the data set's name.
+        seeds: of the trainings.
+        at_hand: names of checkpoints.
+        variants: of VARIANTS, (): all.
+        epochs: 0: the profile's.
+
+    Returns:
+        What is changed -> its checkpoints.
+    """
     found = {}
     for variant in variants or VARIANTS:
         names = [name(dataset, variant, seed, epochs) for seed in seeds]

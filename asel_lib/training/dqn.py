@@ -32,7 +32,14 @@ class Replay:
         return len(self.transitions)
 
     def push(self, state: Tensor, after: Tensor, reward: float, chance: torch.Generator) -> None:
-        """Add the transition of one batch; `chance` says which one a full buffer loses."""
+        """Add the transition of one batch.
+
+        Args:
+            state: before the batch.
+            after: behind it.
+            reward: of the batch.
+            chance: says which one a full buffer loses.
+        """
         if len(self) == self.capacity:
             self.transitions.pop(int(torch.randint(self.capacity, (), generator=chance)))
         self.transitions.append((state, after, reward))
@@ -134,6 +141,11 @@ class Agent:
         }
 
     def load_state_dict(self, state: dict) -> None:
+        """Take back what `state_dict` gave.
+
+        Args:
+            state: that.
+        """
         self.target.module.load_state_dict(state["target"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.replay.transitions, self.learned = list(state["replay"]), state["learned"]

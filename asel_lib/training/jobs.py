@@ -29,6 +29,7 @@ from asel_lib.selection import parse
 from asel_lib.training import processes as together
 from asel_lib.training.start import described_start, load_start
 from asel_lib.training.supervised import train
+from asel_lib.weights import fill
 
 Data = tuple[ImageArray, Split]
 
@@ -58,7 +59,6 @@ class Job:
         val_ratios: keep ratios of val accuracy, () for the profile's.
         drawings: a folder of line drawings, "" for none.
         start: the checkpoint that it begins from, None: what the model's settings say.
-        data: images and split to train on, None: those of `source` as the profile splits them.
     """
 
     profile: Profile
@@ -70,7 +70,6 @@ class Job:
     val_ratios: tuple[float, ...] = ()
     drawings: str = ""
     start: Path | None = None
-    data: Data | None = None
 
     def fingerprint(self, images: ImageArray, split: Split, start: str, drawn: np.ndarray | None = None) -> str:
         """What a checkpoint's reuse depends on.
@@ -85,7 +84,8 @@ class Job:
         return checkpoints.fingerprint(*self._settings(start, drawn), *data, *filter(None, [edited(images, split)]))
 
     def settings_fingerprint(self, start: str, drawn: np.ndarray | None = None) -> str:
-        """The same without the data: of a training that could be repeated on another copy of the set."""
+        """The fingerprint without the data, of a training that could be repeated on another copy of the set; arguments
+        as of `fingerprint`."""
         return checkpoints.fingerprint(*self._settings(start, drawn))
 
     def _settings(self, start: str, drawn: np.ndarray | None) -> list:
@@ -108,26 +108,49 @@ class Job:
 
 
 def described(settings: ModelSettings) -> dict:
+    """The entry `model` of a record.
+
+    Args:
+        settings: of the network.
+    """
     return {"architecture": settings.architecture, "timm": settings.timm, "selector": settings.selector}
 
 
-def run(job: Job, retrain: bool, *, device: str | torch.device | None = None, progress: bool = True) -> Stage:
+def run(
+    job: Job,
+    *,
+    data: Data | None = None,
+    retrain: bool = False,
+    device: str | torch.device | None = None,
+    progress: bool = True,
+) -> Stage:
     """Train, or load what was trained with these very settings. Processes that were launched together (`accelerate
-    launch`) share the training."""
+    launch`) share the training.
+
+    Args:
+        job: what is to be trained.
+        data: images and split as they were opened, and maybe changed, elsewhere; None: those of `job.source` as the
+            profile splits them.
+        retrain: train also where a checkpoint with these settings is there.
+        device: None: a GPU where there is one; of several processes each has its own.
+        progress: show it.
+    """
     state = together.joined(device)
     if RECIPES[job.key.recipe].alone:
         together.check_alone(state)
+    device = torch.device(device) if device and state.num_processes == 1 else state.device
     with together.printing(state):
-        return _run(job, retrain, state, device, progress)
+        return _run(job, data, retrain, state, device, progress)
 
 
-def _run(job: Job, retrain: bool, state: PartialState, wanted: str | torch.device | None, progress: bool) -> Stage:
+def _run(
+    job: Job, data: Data | None, retrain: bool, state: PartialState, device: torch.device, progress: bool
+) -> Stage:
     profile, settings = replace(job.profile, model=job.model), job.settings
-    device = torch.device(wanted) if wanted and state.num_processes == 1 else state.device
     folder = paths.run(profile.name)
     check_writable(folder / "checkpoints", folder / "state")
     with state.main_process_first():  # it downloads, decodes and copies; the others find that done
-        images, split = job.data or open_set(profile, job.source)
+        images, split = data or open_set(profile, job.source)
         key = replace(job.key, dataset=images.name)
         weights = described_start(job.model, pretrained=job.start is None)
         start_record = checkpoints.read_record(job.start) if job.start else None
@@ -150,7 +173,7 @@ def _run(job: Job, retrain: bool, state: PartialState, wanted: str | torch.devic
         return _loaded(found, device, True)
 
     if job.start:
-        checkpoints.fill(model, checkpoints.read_weights(job.start), job.start, leave=("head.",))
+        fill(model, checkpoints.read_weights(job.start), job.start, leave=("head.",))
         weights = f"{start_record['dataset']} warm-up from {start_record['start']}"
     model.to(device)
     mean, std = (list(model.pretrained_cfg[name]) for name in ("mean", "std"))

@@ -28,7 +28,12 @@ class MemoryRetry:
         self.parts = 1  # in which each shard of a batch passes
 
     def run(self, compute_gradients: Callable[[], None], count: int) -> None:
-        """Make the gradients of a batch of `count` images; the call reads `parts` anew each time."""
+        """Make the gradients of a batch, again in halves where memory runs out.
+
+        Args:
+            compute_gradients: makes them; it reads `parts` anew each time.
+            count: images of the batch.
+        """
         if self.parts > 1 or not self.enabled:
             return compute_gradients()
         before = [buffer.clone() for buffer in self.model.buffers()]  # batch norm's averages move with each pass

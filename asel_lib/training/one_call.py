@@ -21,6 +21,7 @@ from asel_lib.registry import RECIPES
 from asel_lib.selection import policy_string
 from asel_lib.training.jobs import Stage
 from asel_lib.training.stages import check_trains, direct
+from asel_lib.weights import first_mismatch
 
 PLAIN = (str, int, float, bool, type(None))
 
@@ -133,7 +134,12 @@ def _in_hand(model: nn.Module, profile: Profile, size: int | None) -> tuple[Mode
         made = timm.create_model(
             architecture, num_classes=classes, in_chans=channels, img_size=held or None, **arguments
         )
-    _check_same(weights, made.state_dict(), architecture)
+    if found := first_mismatch(weights, made.state_dict()):
+        name, here, there = found
+        raise ValueError(
+            f"the model's {name} is {here}, and {there} in what timm makes by {architecture!r}: merge adapters "
+            "into the weights, and undo other changes of its parts first"
+        )
     content = save_safetensors(weights, _normalisation(model, made))
     digest = fingerprint(content.hex())[:8]
     run = f"{profile.name}-{re.sub(r'[^A-Za-z0-9_.]', '_', architecture)}-{digest}"
@@ -172,16 +178,6 @@ def _normalisation(model: nn.Module, made: nn.Module) -> dict[str, str] | None:
 
 def _given(model: nn.Module) -> dict:
     return {key: value for key, value in getattr(model, "_model_args", {}).items() if isinstance(value, PLAIN)}
-
-
-def _check_same(weights: dict, made: dict, architecture: str) -> None:
-    for name in sorted(weights.keys() | made.keys()):
-        here, there = (tuple(held[name].shape) if name in held else "missing" for held in (weights, made))
-        if here != there:
-            raise ValueError(
-                f"the model's {name} is {here}, and {there} in what timm makes by {architecture!r}: merge adapters "
-                "into the weights, and undo other changes of its parts first"
-            )
 
 
 def _own_selector(model: nn.Module | str, recipe: str) -> str:

@@ -61,7 +61,14 @@ def joined(device: str | torch.device | None = None) -> PartialState:
 
 
 def check_alone(state: PartialState) -> None:
-    """ValueError where an agent is to learn in several processes."""
+    """Refuse that an agent learns in several processes.
+
+    Args:
+        state: of the processes.
+
+    Raises:
+        ValueError: where there are several.
+    """
     if state.num_processes > 1:
         raise ValueError(
             f"an agent learns in one process, and {state.num_processes} were launched: it chooses one mask for a whole "
@@ -108,14 +115,24 @@ class Passes(nn.Module):
 
 
 def summed(values: Sequence[float], accelerator: Accelerator) -> list[float]:
-    """Numbers of this process -> their sums over all processes; of one alone, the very same."""
+    """Numbers of each process -> their sums over all processes; of one alone, the very same.
+
+    Args:
+        values: of this process.
+        accelerator: of the training.
+    """
     if accelerator.num_processes == 1:
         return list(values)
     return accelerator.reduce(torch.tensor(values, dtype=torch.float64, device=accelerator.device), "sum").tolist()
 
 
 def mean(values: Tensor, accelerator: Accelerator) -> Tensor:
-    """(n,) values of this process -> the mean of all processes' values, a scalar without a gradient to the others'."""
+    """The mean of all processes' values, a scalar without a gradient to the others'.
+
+    Args:
+        values: (n,), of this process.
+        accelerator: of the training.
+    """
     if accelerator.num_processes == 1:
         return values.mean()
     total = torch.stack([values.sum(), values.new_tensor(float(len(values)))])
@@ -124,7 +141,15 @@ def mean(values: Tensor, accelerator: Accelerator) -> Tensor:
 
 
 def check_same_place(place: Sequence[int], accelerator: Accelerator) -> None:
-    """TrainingError where processes go on from different places, each (epoch, step in it)."""
+    """Refuse that processes go on from different places.
+
+    Args:
+        place: epoch and step in it, of this process.
+        accelerator: of the training.
+
+    Raises:
+        TrainingError: names the places.
+    """
     if [value * accelerator.num_processes for value in place] != summed(place, accelerator):
         raise TrainingError(
             f"process {accelerator.process_index} would go on from epoch {place[0] + 1}, step {place[1]}, and others "
@@ -140,7 +165,12 @@ def printing(state: PartialState) -> contextlib.AbstractContextManager:
 @contextlib.contextmanager
 def sync_batchnorm(model: nn.Module, accelerator: Accelerator) -> Iterator[None]:
     """For the time of an epoch, batch norms normalise by the images of all processes. torch's SyncBatchNorm does so on
-    GPUs alone, so that nothing of it could be tested on a CPU."""
+    GPUs alone, so that nothing of it could be tested on a CPU.
+
+    Args:
+        model: whose batch norms.
+        accelerator: of the training.
+    """
     found = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     norms = found if accelerator.num_processes > 1 else []
     for norm in norms:

@@ -67,11 +67,12 @@ class Shard:
 
 
 def shard_rows(order: np.ndarray, accelerator: Accelerator, parts: int = 1) -> list[np.ndarray]:
-    """-> the rows of each shard of this process, ascending; a shard for each of accelerate's accumulation steps.
+    """The rows of each shard of this process, ascending; a shard for each of accelerate's accumulation steps.
 
     Args:
         order: (count,) all rows of a batch, in the order in which they are dealt out.
         parts: into how many each shard is split once more.
+        accelerator: says how many processes and accumulation steps there are.
     """
     processes, passes = accelerator.num_processes, accelerator.gradient_accumulation_steps
     hands = [np.sort(order[first :: processes * passes]) for first in range(processes * passes)]
@@ -82,7 +83,12 @@ def shard_rows(order: np.ndarray, accelerator: Accelerator, parts: int = 1) -> l
 
 
 def shards(batch: TrainBatch, rows: list[np.ndarray]) -> Iterator[Shard]:
-    """The shards of a process's batch, whose rows are those that `shard_rows` gave."""
+    """The shards of a process's batch.
+
+    Args:
+        batch: the process's images.
+        rows: of each shard, as `shard_rows` gave them.
+    """
     start = 0
     for number, some in enumerate(rows, 1):
         mine = slice(start, start + len(some))
@@ -93,7 +99,13 @@ def shards(batch: TrainBatch, rows: list[np.ndarray]) -> Iterator[Shard]:
 
 
 def batch_generator(rows: np.ndarray, count: int, *use: object) -> torch.Generator | BatchSliceGenerator:
-    """The generator of that use (`reproducibility.generator`) for the images at `rows` of a batch of `count`."""
+    """The generator of one use (`reproducibility.generator`) for some images of a batch.
+
+    Args:
+        rows: of the images.
+        count: images of the whole batch.
+        use: what it is for.
+    """
     drawn = generator(*use)
     return drawn if np.array_equal(rows, np.arange(count)) else BatchSliceGenerator(drawn, count, rows)
 

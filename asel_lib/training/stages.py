@@ -13,19 +13,10 @@ from asel_lib.identity import ModelKey, default_recipe
 from asel_lib.registry import RECIPES
 from asel_lib.selection import keep_count, parse
 from asel_lib.selection.line_guided import GIVEN
-from asel_lib.training.jobs import Data, Job, Stage, described, run
+from asel_lib.training.jobs import Job, Stage, described, run
 
 
-def warm_up(
-    profile: Profile,
-    dataset: str = "",
-    *,
-    recipe: str,
-    seed: int = 0,
-    data: Data | None = None,
-    retrain: bool = False,
-    **options,
-) -> Stage:
+def warm_up(profile: Profile, dataset: str = "", *, recipe: str, seed: int = 0, **options) -> Stage:
     """The published schedule's first stage: backbone, selector and head on the warm-up set.
 
     Args:
@@ -33,29 +24,18 @@ def warm_up(
         dataset: a data set's name or the path of a folder, "" for the profile's.
         recipe: a registered one.
         seed: of the training.
-        data: images and split as they were opened, and maybe changed, elsewhere; None: they are opened here.
-        retrain: train also where a checkpoint with these settings is there.
-        options: `device` and `progress` of `jobs.run`.
+        options: `data`, `retrain`, `device` and `progress` of `jobs.run`.
     """
     profile = _for_recipe(profile, recipe)
     dataset = dataset or profile.warmup_dataset
     key = ModelKey(Path(dataset).name, "warmup", profile.model.selector, recipe, seed=seed)
     own = profile.settings_of(recipe)
-    return run(Job(profile, key, dataset, profile.model, profile.warmup, own, data=data), retrain, **options)
+    return run(Job(profile, key, dataset, profile.model, profile.warmup, own), **options)
 
 
-def transfer(
-    profile: Profile,
-    dataset: str = "",
-    *,
-    recipe: str,
-    seed: int = 0,
-    data: Data | None = None,
-    retrain: bool = False,
-    **options,
-) -> Stage:
+def transfer(profile: Profile, dataset: str = "", *, recipe: str, seed: int = 0, **options) -> Stage:
     """The published schedule's second stage: the warm-up's checkpoint of the same profile, recipe and seed, without its
-    head, trained on another data set. Arguments as of `warm_up`.
+    head, trained on another data set; arguments as of `warm_up`.
 
     Raises:
         CheckpointError: where the warm-up is not there yet.
@@ -71,8 +51,8 @@ def transfer(
         start = folder / f"{warm.name}.safetensors"
         if start.is_file() and _made_with(profile, recipe, checkpoints.read_record(start)):
             settings, own = profile.transfer_for(dataset), profile.settings_of(recipe)
-            job = Job(profile, key, dataset, profile.model, settings, own, start=start, data=data)
-            return run(job, retrain, **options)
+            job = Job(profile, key, dataset, profile.model, settings, own, start=start)
+            return run(job, **options)
     raise CheckpointError(
         f"no {warm.name}.safetensors of profile {profile.name!r} as it is now, in its run or in saved_models/: "
         f"run 01_cifar10_warmup with profile={profile.name!r}, recipe={recipe!r}, seed={seed} first"
@@ -89,8 +69,6 @@ def direct(
     keep_ratio: float | None = None,
     seed: int = 0,
     variant: str = "",
-    data: Data | None = None,
-    retrain: bool = False,
     **options,
 ) -> Stage:
     """The direct schedule: one stage, no warm-up, the same for every selector.
@@ -104,7 +82,7 @@ def direct(
         keep_ratio: a model for this one alone, as the line-guided system has it; None: one model for all.
         seed: of the training.
         variant: the name of an ablation.
-        data, retrain, options: as of `warm_up`.
+        options: as of `warm_up`.
 
     Raises:
         ValueError: for an unknown selector, or one that the recipe does not train.
@@ -124,32 +102,37 @@ def direct(
         val_ratios = (keep_ratio,)
     key = ModelKey(Path(dataset).name, "direct", selector, recipe, variant, keep_ratio, seed)
     model, own = replace(profile.model, selector=selector), profile.settings_of(recipe, dataset)
-    return run(Job(profile, key, dataset, model, settings, own, val_ratios, drawings, data=data), retrain, **options)
+    return run(Job(profile, key, dataset, model, settings, own, val_ratios, drawings), **options)
 
 
-def agentvit(
-    profile: Profile,
-    dataset: str = "",
-    *,
-    setting: str = "published",
-    seed: int = 0,
-    data: Data | None = None,
-    retrain: bool = False,
-    **options,
-) -> Stage:
-    """AgentViT: its own network from scratch by its own schedule (setting "published"), or its agent on the network,
-    the start and the schedule of the selectors that it is compared with ("equal": `direct`). Other arguments as of
-    `warm_up`."""
+def agentvit(profile: Profile, dataset: str = "", *, setting: str = "published", seed: int = 0, **options) -> Stage:
+    """AgentViT, as published or beside the selectors that it is compared with.
+
+    Args:
+        profile: the run's settings.
+        dataset: a data set's name or the path of a folder, "" for the profile's first.
+        setting: "published", its own network from scratch by its own schedule; "equal", its agent by `direct`.
+        seed: of the training.
+        options: as of `warm_up`.
+
+    Raises:
+        ValueError: another setting.
+    """
     if checks.one_of("setting", setting, AGENTVIT_SETTINGS) == "equal":
-        return direct(profile, dataset, selector="agent", seed=seed, data=data, retrain=retrain, **options)
+        return direct(profile, dataset, selector="agent", seed=seed, **options)
     dataset = dataset or profile.datasets[0]
     key = ModelKey(Path(dataset).name, "agentvit", "agent", "agent", seed=seed)
-    job = Job(profile, key, dataset, profile.agentvit_model, profile.agentvit, profile.settings_of("agent"), data=data)
-    return run(job, retrain, **options)
+    job = Job(profile, key, dataset, profile.agentvit_model, profile.agentvit, profile.settings_of("agent"))
+    return run(job, **options)
 
 
 def check_trains(recipe: str, selector: str, keep_ratio: float | None = None) -> None:
     """Whether a recipe trains that selector, and for that keep ratio alone.
+
+    Args:
+        recipe: its name.
+        selector: the policy.
+        keep_ratio: None: all of them.
 
     Raises:
         ValueError: says which recipes do, or that the keep ratio is to be left out.

@@ -16,6 +16,7 @@ from asel_lib import paths, sources
 from asel_lib.configs import ModelSettings
 from asel_lib.errors import CheckpointError
 from asel_lib.files import read_tensors
+from asel_lib.weights import first_mismatch
 
 WRAPPERS = ("model_state_dict", "state_dict", "model")  # what a .pth may hold its weights under
 HEAD = ("head.",)
@@ -116,7 +117,13 @@ def _built(model: nn.Module) -> tuple[object, ...]:
 
 
 def normalise_by(model: nn.Module, mean: Sequence[float] | None = None, std: Sequence[float] | None = None) -> None:
-    """Have a model's images normalised by these, a number a channel, in place of timm's of its architecture."""
+    """Have a model's images normalised by these, in place of timm's of its architecture.
+
+    Args:
+        model: a SelectiveViT.
+        mean: a number a channel; None: timm's stay.
+        std: the same.
+    """
     if mean is None or std is None:
         return
     mean, std = (tuple(float(value) for value in values) for values in (mean, std))
@@ -175,13 +182,12 @@ def fill_from(model: nn.Module, weights: Mapping[str, Tensor], source: object) -
         own, weights = ({n: v for n, v in held.items() if not n.startswith(HEAD)} for held in (own, weights))
     if "pos_embed" in weights and "pos_embed" in own and weights["pos_embed"].shape != own["pos_embed"].shape:
         weights["pos_embed"] = _resampled(weights["pos_embed"], model, source)
-    for name in sorted(own.keys() | weights.keys()):
-        here, there = (tuple(held[name].shape) if name in held else "missing" for held in (own, weights))
-        if here != there:
-            raise CheckpointError(
-                f"{source}: {name} is {there}, this model has {here}: the weights are of another architecture; name a "
-                "file of the profile's architecture, or set start: random"
-            )
+    if found := first_mismatch(own, weights):
+        name, here, there = found
+        raise CheckpointError(
+            f"{source}: {name} is {there}, this model has {here}: the weights are of another architecture; name a "
+            "file of the profile's architecture, or set start: random"
+        )
     model.load_state_dict(weights, strict=False)
     return "; the head begins anew" if anew else ""
 

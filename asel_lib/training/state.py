@@ -7,6 +7,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -103,12 +104,32 @@ class TrainingState:
         }
 
     def load_state_dict(self, state: dict) -> None:
+        """Take back what `state_dict` gave.
+
+        Args:
+            state: that.
+        """
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scaler:
             self.scaler.load_state_dict(state["scaler"])
         self.epoch, self.step_in_epoch, self.sums = state["epoch"], state["step_in_epoch"], state["sums"]
         self.history, self.best_epoch, self.best_weights = state["history"], state["best_epoch"], state["best_weights"]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What `supervised.train` returns.
+
+    Args:
+        history: one row an epoch.
+        best_epoch: from 0, that of the weights which the model was left with; without a val part the last one.
+        val_accuracy: of these weights, mean over the val ratios; None without a val part.
+    """
+
+    history: pd.DataFrame
+    best_epoch: int
+    val_accuracy: float | None
 
 
 class TrainingFiles:
@@ -141,10 +162,21 @@ class TrainingFiles:
         _write_or_warn(self.state, lambda file: write_state(file, {"key": key, **state.state_dict(), "extra": extra}))
 
     def write_history(self, rows: list[dict]) -> None:
+        """Write the history as a CSV file, where one is asked for.
+
+        Args:
+            rows: one an epoch.
+        """
         _write_or_warn(self.history, lambda file: pd.DataFrame(rows).to_csv(file, index=False))
 
     def restore(self, key: str, state: TrainingState, load_extra: Callable[[dict], None]) -> None:
-        """Put the state back that was kept, if there is one and it is that of the training with this key."""
+        """Put the state back that was kept, where there is one of this very training.
+
+        Args:
+            key: of the training.
+            state: filled in place.
+            load_extra: takes back the recipe's own part.
+        """
         if self.state is None or not self.state.exists():
             return
         try:
@@ -182,7 +214,15 @@ def write_state(file: BinaryIO, state: dict) -> None:
 
 
 def read_state(path: Path, device: str | torch.device = "cpu") -> dict:
-    """What `write_state` wrote, its tensors on `device`. TrainingError where the file is torn or something else."""
+    """What `write_state` wrote.
+
+    Args:
+        path: of the file.
+        device: where its tensors shall lie.
+
+    Raises:
+        TrainingError: where the file is torn or something else.
+    """
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
             plain = json.loads((file.metadata() or {})["state"])

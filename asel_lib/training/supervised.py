@@ -11,7 +11,6 @@ with the weights of an uninterrupted one, bit for bit on a CPU in float32.
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -29,23 +28,8 @@ from asel_lib.training import optimizers, processes
 from asel_lib.training.losses import class_weights
 from asel_lib.training.memory import MemoryRetry, out_of_memory_named
 from asel_lib.training.sharding import Shard, TrainBatch, read_batches, shard_rows, shards
-from asel_lib.training.state import TrainingFiles, TrainingState
+from asel_lib.training.state import Trained, TrainingFiles, TrainingState
 from asel_lib.training.validation import validate
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What `train` returns.
-
-    Args:
-        history: one row an epoch.
-        best_epoch: from 0, that of the weights which the model was left with; without a val part the last one.
-        val_accuracy: of these weights, mean over the val ratios; None without a val part.
-    """
-
-    history: pd.DataFrame
-    best_epoch: int
-    val_accuracy: float | None
 
 
 def train(
@@ -96,22 +80,20 @@ def train(
     run = run_class(model, batches, val, settings, files=files, accumulation_steps=accumulation_steps, **options)
     run.resume()
     state, progress = run.state, progress and run.accelerator.is_main_process
+    say = partial(print, flush=True) if progress else lambda _: None
     with out_of_memory_named(batches):
         for _ in range(state.epoch, settings.epochs):
             if state.out_of_patience(settings.patience):
-                if progress:
-                    print(f"no better val accuracy in {settings.patience} epochs: stopped", flush=True)
+                say(f"no better val accuracy in {settings.patience} epochs: stopped")
                 break
             run.train_epoch(progress)
             run.finish_epoch()
-            if progress:
-                print(run.line(), flush=True)
+            say(run.line())
     if state.best_weights is not None:
         model.load_state_dict(state.best_weights)
     model.eval()
     run.finish()
-    best = state.history[state.best_epoch].get("val_accuracy")
-    return Trained(pd.DataFrame(state.history), state.best_epoch, best)
+    return Trained(pd.DataFrame(state.history), state.best_epoch, state.history[state.best_epoch].get("val_accuracy"))
 
 
 class SupervisedRun:
@@ -143,7 +125,12 @@ class SupervisedRun:
         self.retry = MemoryRetry(model, self.optimizer, enabled=self.accelerator.num_processes == 1)
 
     def compute_gradients(self, epoch: int, batch: TrainBatch) -> None:
-        """Add the gradients of one batch to the parameters', by a call of `backward`."""
+        """Add the gradients of one batch to the parameters', by a call of `backward`.
+
+        Args:
+            epoch: from 0.
+            batch: this process's images of it.
+        """
         raise NotImplementedError
 
     def shard_order(self, count: int) -> np.ndarray:
@@ -156,8 +143,8 @@ class SupervisedRun:
         state = self.state
         title, images = f"epoch {state.epoch + 1}/{self.settings.epochs}", len(self.batches.indices)
         done = state.step_in_epoch * self.batches.batch_size
-        bar = tqdm(desc=title, total=images, initial=done, unit="img", leave=False, disable=not progress)
         together = processes.sync_batchnorm(self.model, self.accelerator)
+        bar = tqdm(desc=title, total=images, initial=done, unit="img", leave=False, disable=not progress)
         with bar, fast_backward(self.model, self.batches.device), together:
             started = time.perf_counter()
             for count in self.steps(state.epoch):
@@ -213,11 +200,10 @@ class SupervisedRun:
             correct += (logits.argmax(dim=1) == shard.labels).sum().item()
         value, correct = processes.summed([value, correct], self.accelerator)
         if not np.isfinite(value):
-            indices = self.batches.indices[batch.positions]
             raise TrainingError(
                 f"the loss is {value} in epoch {self.state.epoch + 1}, step {batch.step} (keep ratio {ratio:.2f}, "
-                f"{self.state.rates()}); images of this batch: {indices.tolist()}. Look at them, lower the learning "
-                "rates, or train in float32; the checkpoint that was there before stays as it is"
+                f"{self.state.rates()}); images of this batch: {self.batches.indices[batch.positions].tolist()}. Look "
+                "at them, lower the learning rates, or train in float32; the checkpoint that was there stays as it is"
             )
         for name, added in (("loss", value * count), ("correct", correct), ("images", count), ("ratio", ratio * count)):
             self.state.sums[name] += added
@@ -235,8 +221,7 @@ class SupervisedRun:
 
     def clip(self, most: float) -> None:
         """Scale the gradient of what the optimiser moves to a norm of at most `most`."""
-        mine = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        nn.utils.clip_grad_norm_(mine, most)
+        nn.utils.clip_grad_norm_([one for group in self.optimizer.param_groups for one in group["params"]], most)
 
     def finish_epoch(self) -> None:
         """Judge the weights on val, add the epoch to the history, and keep the state."""
@@ -271,8 +256,8 @@ class SupervisedRun:
     @cached_property
     def key(self) -> str:
         """What makes this training this one: the state of a training with another key is not resumed."""
-        part = self.batches.images.fingerprint, self.batches.indices.tolist()
-        described = (self.settings, self.seed, self.precision, self.val_ratios, *part, self.identity)
+        data = self.batches.images.fingerprint, self.batches.indices.tolist()
+        described = (self.settings, self.seed, self.precision, self.val_ratios, *data, self.identity)
         return format(derived_seed(*self.described(), *described), "x")
 
     def described(self) -> tuple:

@@ -83,6 +83,11 @@ class Explorer:
 
     @image.setter
     def image(self, name: str) -> None:
+        """Show one of the images.
+
+        Args:
+            name: of the image.
+        """
         if name not in self.choices:
             raise ValueError(f"no image {name!r}: expected one of {', '.join(self.choices)}")
         self._chosen = name
@@ -97,8 +102,16 @@ class Explorer:
 
     def use(self, name: str) -> str:
         """Go on with another checkpoint, with its own kind of images where those were shown before.
-        -> "" or, where they are not there, one line that says so. CheckpointError where there is no such checkpoint;
-        nothing changes then."""
+
+        Args:
+            name: of the checkpoint.
+
+        Returns:
+            "" or, where the images are not there, one line that says so.
+
+        Raises:
+            CheckpointError: where there is no such checkpoint; nothing changes then.
+        """
         if name not in self._models:
             self._models[name] = stored.load(name)
         self.name = name
@@ -116,7 +129,15 @@ class Explorer:
         return ""
 
     def upload(self, name: str, content: bytes) -> None:
-        """Look at an image file's bytes. DatasetError where they are not an image."""
+        """Look at an image file.
+
+        Args:
+            name: of the file.
+            content: its bytes.
+
+        Raises:
+            DatasetError: where they are not an image.
+        """
         try:
             image = Image.fromarray(read_image(bytes(content)))
         except DatasetError as error:

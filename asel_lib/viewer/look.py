@@ -18,9 +18,10 @@ from torch import Tensor
 from asel_lib.errors import AselError
 from asel_lib.evaluation import cost
 from asel_lib.evaluation.patches import scores_of
+from asel_lib.models.predict import evaluating
 from asel_lib.reporting.style import PAGE, styled
 from asel_lib.selection import keep_count, names, parse, policy_string
-from asel_lib.viewer.sheets import bare, greyed
+from asel_lib.viewer.picture import bare, greyed
 
 SIDE = 384  # pictures are about that wide and high, pixels
 BEST = 3  # classes shown
@@ -73,16 +74,11 @@ def look(model, image: Image.Image | Tensor, keep_ratio: float, policy: str | No
     kept = keep_count(model.patch_embed.num_patches, keep_ratio)  # a bad ratio is an error before any work
     tensor = image if isinstance(image, Tensor) else model.transform(image)
     images = tensor[None].to(next(model.parameters()).device)
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            logits, selection = model(images, keep_ratio, policy, return_selection=True)
-            places = model.kept_of(selection, images, policy)[0] if keep_ratio < 1 else list(range(kept))
-            scores, heat_of = scores_of(model, images, policy)
-            ms = _milliseconds(model, images, keep_ratio, policy)
-    finally:
-        model.train(was_training)
+    with evaluating(model), torch.inference_mode():
+        logits, selection = model(images, keep_ratio, policy, return_selection=True)
+        places = model.kept_of(selection, images, policy)[0] if keep_ratio < 1 else list(range(kept))
+        scores, heat_of = scores_of(model, images, policy)
+        ms = _milliseconds(model, images, keep_ratio, policy)
     grid = tuple(int(side) for side in model.patch_embed.dynamic_feat_size(images.shape[-2:]))
     pixels = _pixels(tensor, model.patch_drop.mean, model.patch_drop.std)
     probabilities, winners = logits[0].softmax(dim=0).topk(min(BEST, logits.shape[1]))
@@ -112,7 +108,14 @@ def policies(model) -> list[tuple[str, str | None]]:
 
 @styled
 def sheet(model, image: Image.Image | Tensor, ratios: Sequence[float], policy: str | None = None) -> Figure:
-    """What `look` sees of one image, the heat map and a column a keep ratio, for a page that cannot move."""
+    """What `look` sees of one image, the heat map and a column a keep ratio, for a page that cannot move.
+
+    Args:
+        model: as from `asel_lib.load`.
+        image: a PIL image, or what model.transform made of it, (3, S, S).
+        ratios: keep ratios.
+        policy: None: the model's own.
+    """
     views = [look(model, image, ratio, policy) for ratio in ratios]
     figure = Figure(figsize=(PAGE, 2.5), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.03, hspace=0.03)

@@ -19,15 +19,26 @@ _TEMPLATES = Environment(loader=PackageLoader(__package__), autoescape=True)
 def style() -> str:
     """The explorer's style sheet, as an element."""
     css, _, _ = _TEMPLATES.loader.get_source(_TEMPLATES, "explorer.css")
-    return Markup("<style>{}</style>").format(Markup(css))
+    return _filled("style.html", css=Markup(css))
 
 
 def kept(view: Seen, image: str) -> str:
+    """The picture of the kept patches.
+
+    Args:
+        view: what was seen.
+        image: its name.
+    """
     said = f"{view.kept} of {view.patches} patches kept"
     return _picture(view.shown, alt=f"{image}: {said}, the others greyed", said=said)
 
 
 def heat(view: Seen) -> str:
+    """The heat map, or why there is none.
+
+    Args:
+        view: what was seen.
+    """
     if view.heat is None:
         return _filled("no_picture.html", why=view.heat_of)
     alt = f"heat map of the patches: {view.heat_of}"
@@ -52,6 +63,14 @@ def message(text: str) -> str:
 
 
 def sentence(checkpoint: str, image: str, keep_ratio: float, view: Seen) -> str:
+    """What was seen, in words.
+
+    Args:
+        checkpoint: its name.
+        image: its name.
+        keep_ratio: that was asked for.
+        view: what was seen.
+    """
     label, probability = view.top[0]
     return (
         f"{checkpoint}, {image}, keep ratio {keep_ratio:g}: {label} {probability:.1%} from {view.kept} of "

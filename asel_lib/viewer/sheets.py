@@ -6,10 +6,10 @@ from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from asel_lib.reporting.style import COLUMN, drawn_from, nothing, short, styled
+from asel_lib.viewer.picture import bare, greyed
 
 _RIGHT, _WRONG = ("✓", "#00714f"), ("✗", "#b34700")
 _GROUND, _KEPT = 235, (52, 90, 120)  # where no image is: as light as a dropped patch is, and what was kept
@@ -40,31 +40,27 @@ def kept_patches_sheet(
     """
     import torch
 
+    from asel_lib.models.predict import evaluating
+
     images, pixels, lines = images[:8], np.asarray(pixels[:8]), None if lines is None else lines[:8]
     grid = tuple(int(side) for side in model.patch_embed.dynamic_feat_size(images.shape[-2:]))
     width = max(0.86 * len(pixels) + 0.3, COLUMN)
-    figure = Figure(figsize=(width, 1.19 * len(ratios) + 0.35), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.015, wspace=0.02, hspace=0.02)
+    figure = _figure(width, 1.19 * len(ratios) + 0.35, h_pad=0.015)
     axes = figure.subplots(len(ratios), len(pixels), squeeze=False)
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            for row, ratio in zip(axes, ratios, strict=True):
-                logits, selection = model(images, ratio, policy, lines, return_selection=True)
-                answers, kept = logits.argmax(dim=1).tolist(), model.kept_of(selection, images, policy, lines)
-                for column, cell in enumerate(row):
-                    answer = answers[column]
-                    cell.imshow(greyed(pixels[column], kept[column], grid))
-                    if labels is None:
-                        cell.set_title(short(classes[answer]), fontsize=7, pad=2)
-                    else:
-                        sign, color = _RIGHT if answer == int(labels[column]) else _WRONG
-                        cell.set_title(f"{sign} {short(classes[answer])}", color=color, fontsize=7, pad=2)
-                    bare(cell)
-                row[0].set_ylabel(f"keep {ratio:g}", fontsize=8)
-    finally:
-        model.train(was_training)
+    with evaluating(model), torch.inference_mode():
+        for row, ratio in zip(axes, ratios, strict=True):
+            logits, selection = model(images, ratio, policy, lines, return_selection=True)
+            answers, kept = logits.argmax(dim=1).tolist(), model.kept_of(selection, images, policy, lines)
+            for column, cell in enumerate(row):
+                answer = answers[column]
+                cell.imshow(greyed(pixels[column], kept[column], grid))
+                if labels is None:
+                    cell.set_title(short(classes[answer]), fontsize=7, pad=2)
+                else:
+                    sign, color = _RIGHT if answer == int(labels[column]) else _WRONG
+                    cell.set_title(f"{sign} {short(classes[answer])}", color=color, fontsize=7, pad=2)
+                bare(cell)
+            row[0].set_ylabel(f"keep {ratio:g}", fontsize=8)
     for cell, label in zip(axes[-1], () if labels is None else labels, strict=False):
         cell.set_xlabel(f"is {short(classes[int(label)])}", fontsize=7, labelpad=2)
     figure.set_label(
@@ -97,8 +93,7 @@ def weights_sheet(model, images, pixels: np.ndarray, ratio: float = 0.2, average
         if average is not None:
             _, selection = model(images, f"auto:{average:g}", return_selection=True)
             kept.append(model.kept_of(selection, images))
-    figure = Figure(figsize=((2 + len(kept)) * 1.2, 1.2 * len(pixels) + 0.25), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
+    figure = _figure((2 + len(kept)) * 1.2, 1.2 * len(pixels) + 0.25)
     axes = figure.subplots(len(pixels), 2 + len(kept), squeeze=False)
     frame = {"extent": (0, 1, 1, 0)}
     for row, cells in enumerate(axes):
@@ -148,8 +143,7 @@ def patch_sheet(
     parts += ["lines"] if any(row["image"] in drawn for row in rows) else []
     parts += ["scores"] if about["scores"] else []
     parts += [f"kept {about['keep_ratio']:.0%}"]
-    figure = Figure(figsize=(max(len(parts) * 1.2 + 0.3, COLUMN), 1.2 * len(rows) + 0.65), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
+    figure = _figure(max(len(parts) * 1.2 + 0.3, COLUMN), 1.2 * len(rows) + 0.65)
     axes = figure.subplots(len(rows), len(parts), squeeze=False)
     for row, cells in zip(rows, axes, strict=True):
         for part, cell in zip(parts, cells, strict=True):
@@ -165,6 +159,13 @@ def patch_sheet(
     for cell, title in zip(axes[0], parts, strict=True):
         cell.set_title(title, fontsize=8, pad=3)
     return _explained(figure, table.head(6), len(there))
+
+
+def _figure(width: float, height: float, h_pad: float = 0.01) -> Figure:
+    """An empty one, for pictures that stand close together."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.01, h_pad=h_pad, wspace=0.02, hspace=0.02)
+    return figure
 
 
 def _part(name: str, row: dict, pixels: np.ndarray | None, drawn: np.ndarray | None) -> dict:
@@ -220,9 +221,13 @@ def _explained(figure: Figure, table: pd.DataFrame, there: int) -> Figure:
 
 @styled
 def lines_sheet(pixels: np.ndarray, drawn: np.ndarray) -> Figure:
-    """Images above their line drawings, dark is line. pixels (n, h, w, 3), drawn (n, h', w'), uint8, 255 = line."""
-    figure = Figure(figsize=(max(0.86 * len(pixels), COLUMN), 1.85), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
+    """Images above their line drawings; dark is line.
+
+    Args:
+        pixels: (n, h, w, 3) uint8.
+        drawn: (n, h', w') uint8, 255 is line.
+    """
+    figure = _figure(max(0.86 * len(pixels), COLUMN), 1.85)
     axes = figure.subplots(2, len(pixels), squeeze=False)
     for column, (picture, drawing) in enumerate(zip(pixels, drawn, strict=True)):
         axes[0, column].imshow(picture)
@@ -233,7 +238,13 @@ def lines_sheet(pixels: np.ndarray, drawn: np.ndarray) -> Figure:
 
 
 def predictions_sheet(model, pictures: Sequence, ratios: Sequence[float] = (1.0, 0.5, 0.3, 0.1)) -> Figure:
-    """`kept_patches_sheet` of PIL images whose class is not known; model as from `asel_lib.load`."""
+    """`kept_patches_sheet` of images whose class is not known.
+
+    Args:
+        model: as from `asel_lib.load`.
+        pictures: PIL images.
+        ratios: keep ratios.
+    """
     import torch
 
     device = next(model.parameters()).device
@@ -245,7 +256,14 @@ def predictions_sheet(model, pictures: Sequence, ratios: Sequence[float] = (1.0,
 
 @styled
 def data_sheet(pixels: np.ndarray, labels: Sequence[int], classes: Sequence[str], n: int = 24) -> Figure:
-    """Contact sheet of n images, taking the classes in turn. pixels (m, h, w, 3) uint8, labels (m,)."""
+    """Contact sheet of images, taking the classes in turn.
+
+    Args:
+        pixels: (m, h, w, 3) uint8.
+        labels: (m,) numbers of `classes`.
+        classes: their names.
+        n: how many are shown.
+    """
     labels = np.asarray(labels)
     if not len(labels):
         return nothing("no images")
@@ -253,8 +271,7 @@ def data_sheet(pixels: np.ndarray, labels: Sequence[int], classes: Sequence[str]
     chosen = np.lexsort((labels, rank))[:n]
     columns = min(8, len(chosen))
     rows = -(-len(chosen) // columns)
-    figure = Figure(figsize=(max(0.86 * columns, COLUMN), 1.08 * rows), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.015, wspace=0.02, hspace=0.02)
+    figure = _figure(max(0.86 * columns, COLUMN), 1.08 * rows, h_pad=0.015)
     for cell in (axes := figure.subplots(rows, columns, squeeze=False).ravel()):
         cell.set_visible(False)
     for cell, index in zip(axes, chosen, strict=False):
@@ -263,22 +280,3 @@ def data_sheet(pixels: np.ndarray, labels: Sequence[int], classes: Sequence[str]
         cell.set_title(short(classes[int(labels[index])]), fontsize=7, pad=2)
         bare(cell)
     return figure
-
-
-def greyed(pixels: np.ndarray, kept: Sequence[int], grid: tuple[int, int]) -> np.ndarray:
-    """Pixels (h, w, 3) uint8 with those of dropped patches turned to a faint grey; kept: indices on the grid
-    (H, W)."""
-    shown = np.zeros(grid[0] * grid[1], dtype=bool)
-    shown[np.asarray(kept, dtype=int)] = True
-    height, width = pixels.shape[:2]
-    rows, columns = np.arange(height) * grid[0] // height, np.arange(width) * grid[1] // width
-    mask = shown.reshape(grid)[rows[:, None], columns[None, :], None]
-    grey = 0.25 * pixels.mean(axis=2, keepdims=True) + 0.75 * 205
-    return np.where(mask, pixels, grey.astype(np.uint8))
-
-
-def bare(axes: Axes) -> None:
-    axes.set(xticks=[], yticks=[])
-    axes.grid(False)
-    for spine in axes.spines.values():
-        spine.set_visible(False)

@@ -53,8 +53,15 @@ def chips(counts: pd.Series) -> list[dict]:
 
 
 def made_here(found: Found) -> dict[tuple[str, str], str]:
-    """(checkpoint, commit) -> the page of the executed notebook that measured it, ("-", "") that of the claims' own
-    experiments. A number of another commit was not made by the notebook that lies here."""
+    """Where numbers were made.
+
+    Args:
+        found: what there is to report.
+
+    Returns:
+        (checkpoint, commit) -> the page of the executed notebook that measured it, ("-", "") that of the claims' own
+        experiments. A number of another commit was not made by the notebook that lies here.
+    """
     made = {}
     for run in found.runs:
         pages = {row["stem"]: f"{row['page']}.html" for row in found.notebooks[run.name] if row["state"] == "done"}
@@ -69,8 +76,15 @@ def made_here(found: Found) -> dict[tuple[str, str], str]:
 
 
 def linked(row: dict, made: dict[tuple[str, str], str]) -> dict:
-    """A claim's row with `checkpoints`, (name, page or "") each, and `notebook_page`: where its numbers were made, as
-    far as this checkout has it."""
+    """A claim's row with links to where its numbers were made, as far as this checkout has it.
+
+    Args:
+        row: of `claims.table`.
+        made: of `made_here`.
+
+    Returns:
+        The row with `checkpoints`, (name, page or "") each, and `notebook_page`.
+    """
     commits = row["commit"].split(", ")
     pages = {name: [made.get((name, commit)) for commit in commits] for name in row["checkpoint"].split(", ")}
     there = [(name, next(filter(None, its), "")) for name, its in pages.items()]

@@ -71,7 +71,12 @@ def collect(source: Path, asked: dict[str, list[str]]) -> Found:
 
 
 def put(path: Path, content: bytes) -> None:
-    """Write a file, unless it says that already: then its time stays."""
+    """Write a file, unless it says that already: then its time stays.
+
+    Args:
+        path: of the file.
+        content: its bytes.
+    """
     if path.is_file() and path.read_bytes() == content:
         return
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -51,9 +51,16 @@ def page(found: Found) -> str:
 
 
 def reach(frame: pd.DataFrame, dataset: str | None) -> dict | None:
-    """How far our recipe's keep ratio can go down: accuracy with all patches (whole), the lowest ratio down to which it
-    loses no more than POINT, its share of the operations, and the same of the STEPS below. None where it was not
-    measured."""
+    """How far our recipe's keep ratio can go down.
+
+    Args:
+        frame: results.
+        dataset: the data set's name, None where nothing was measured.
+
+    Returns:
+        Accuracy with all patches (whole), the lowest ratio down to which it loses no more than POINT, its share of the
+        operations, and the same of the STEPS below; None where it was not measured.
+    """
     ours = methods.parse(method_tables.OURS)
     rows = method_tables.found(frame, dataset).get(ours) if dataset else None
     if rows is None or not (rows["keep_ratio"] == 1).any():
@@ -72,7 +79,16 @@ def reach(frame: pd.DataFrame, dataset: str | None) -> dict | None:
 
 
 def recommended(frame: pd.DataFrame, dataset: str | None, by: str) -> list[dict]:
-    """Which method to use within which budget: budget, best, ratio, accuracy, and what random patches reach."""
+    """Which method to use within which budget.
+
+    Args:
+        frame: results.
+        dataset: the data set's name, None where nothing was measured.
+        by: what the budget is of, one of `method_tables.BUDGETS`.
+
+    Returns:
+        budget, best, ratio, accuracy, and what random patches reach.
+    """
     found = method_tables.advice(frame, dataset, by) if dataset else pd.DataFrame()
     lines = []
     for row in found.to_dict("records"):

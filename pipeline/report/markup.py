@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 # An interval, or a spread, beside the number that it belongs to.
 INTERVAL = re.compile(r"\((?:quartiles )?[+-]?[\d.,]+(?:-| to |–)[+-]?[\d.,]+(?:;[^)]*)?\)|± ?[\d.]+|\(± ?[\d.]+\)")
@@ -15,7 +15,12 @@ NUMBER = re.compile(r"[+-]?[\d.,]+(?: ?%|x)?(?: .*)?|-|")
 
 
 def render(template: str, **values) -> str:
-    """A template filled; what is filled in is escaped."""
+    """A template filled; what is filled in is escaped.
+
+    Args:
+        template: its name.
+        values: by the names that it has for them.
+    """
     return _TEMPLATES.get_template(template).render(**values)
 
 
@@ -42,7 +47,9 @@ def verbatim(text: str) -> Markup:
 
 def light(text: object) -> Markup:
     """HTML in which intervals are lighter than the numbers that they belong to."""
-    return Markup(INTERVAL.sub(r'<span class="interval">\g<0></span>', str(escape(_shown(text)))))
+    text = _shown(text)
+    pieces = zip(INTERVAL.split(text), [*INTERVAL.findall(text), ""], strict=True)
+    return Markup(render("light.html", pieces=pieces))
 
 
 def table(frame: pd.DataFrame) -> Markup:
@@ -57,7 +64,13 @@ def table(frame: pd.DataFrame) -> Markup:
 
 
 def sortable(frame: pd.DataFrame, identifier: str, light_columns: tuple[str, ...] = ()) -> Markup:
-    """A table that sorts and filters (itables), with all that it needs in the page itself."""
+    """A table that sorts and filters (itables), with all that it needs in the page itself.
+
+    Args:
+        frame: the rows.
+        identifier: of the table in its page.
+        light_columns: names of columns in a lighter tone.
+    """
     from itables import options, to_html_datatable
     from itables.javascript import generate_init_offline_itables_html
 

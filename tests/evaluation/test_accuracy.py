@@ -69,8 +69,9 @@ def test_all_patches_are_one_forward_for_every_policy():
 def test_the_share_of_the_object_that_is_kept():
     fractions = np.array([[0.5, 0.0, 0.5, 0.0], [1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
     frame = evaluate(Counting(), batches(3), [1.0, 0.5], ["central"], object_fraction=fractions, progress=False)
-    assert accuracy(frame, "central", 0.5)["object_kept"] == pytest.approx(0.75)  # of the two images with an object
-    assert accuracy(frame, "central", 1.0)["object_kept"] == 1.0
+    # Of the two images with an object.
+    assert accuracy(frame, "central", 0.5)["object_area_kept"] == pytest.approx(0.75)
+    assert accuracy(frame, "central", 1.0)["object_area_kept"] == 1.0
     with pytest.raises(ValueError, match="3 rows"):
         evaluate(Counting(), batches(4), [0.5], ["central"], object_fraction=fractions, progress=False)
 
@@ -82,11 +83,11 @@ def test_of_tokens_made_of_several_patches_none_counts_as_kept(policy, tiny):
     patches = model.patch_embed.num_patches
     frame = evaluate(model, images, [0.5], [policy], object_fraction=np.ones((4, patches)), progress=False)
     if policy == "tome":
-        assert np.isnan(frame["object_kept"].iloc[0])
+        assert np.isnan(frame["object_area_kept"].iloc[0])
     else:  # one of the kept tokens is the fused one, or two, where an earlier one stays
         single = (model.select(images[0][0], 0.5) >= 0).sum(dim=1)
         assert single.max() < patches // 2
-        assert frame["object_kept"].iloc[0] == pytest.approx((single / patches).mean().item())
+        assert frame["object_area_kept"].iloc[0] == pytest.approx((single / patches).mean().item())
 
 
 @pytest.mark.parametrize(

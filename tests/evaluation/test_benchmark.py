@@ -30,7 +30,7 @@ def test_a_row_for_every_policy_and_ratio_with_every_column(tiny):
     )
     assert list(frame.groupby(["policy", "keep_ratio"]).size()) == [1] * 4
     assert tuple(frame.columns) == tables.RESULTS.columns
-    assert frame.drop(columns=["object_kept", "trained_ratio"]).notna().all().all()
+    assert frame.drop(columns=["object_area_kept", "trained_ratio"]).notna().all().all()
     tables.RESULTS.checked(frame, "these rows")
     assert set(frame["batch_size"]) == {8}  # six images, repeated
     few, full = (frame[(frame["policy"] == "learned") & (frame["keep_ratio"] == r)].iloc[0] for r in (0.25, 1.0))

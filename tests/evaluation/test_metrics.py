@@ -13,10 +13,10 @@ from asel_lib.registry import METRICS
 LABELS = np.array([0, 0, 0, 1])
 
 
-def outcome(*answers, object_kept=None):
+def outcome(*answers, object_area_kept=None):
     """Of so many draws, each with its first answers; the second answer is another class."""
     first = np.array(answers)
-    return Outcome(LABELS, np.stack([first, (first + 1) % 3], axis=2), object_kept)
+    return Outcome(LABELS, np.stack([first, (first + 1) % 3], axis=2), object_area_kept)
 
 
 def test_balanced_accuracy_counts_classes_of_few_images_as_much():
@@ -33,9 +33,9 @@ def test_metrics_are_means_over_draws_and_accuracy_has_its_interval():
 
 def test_the_objects_share_is_the_mean_over_images_with_one():
     shares = np.array([[0.5, 1.0, np.nan, np.nan]])
-    assert measured(outcome(LABELS, object_kept=shares))["object_kept"] == 0.75
-    assert np.isnan(measured(outcome(LABELS))["object_kept"])
-    assert np.isnan(measured(outcome(LABELS, object_kept=shares * np.nan))["object_kept"])
+    assert measured(outcome(LABELS, object_area_kept=shares))["object_area_kept"] == 0.75
+    assert np.isnan(measured(outcome(LABELS))["object_area_kept"])
+    assert np.isnan(measured(outcome(LABELS, object_area_kept=shares * np.nan))["object_area_kept"])
 
 
 def test_every_metric_says_what_it_is():

@@ -74,7 +74,7 @@ def test_selectors_are_compared_by_the_models_trained_with_them():
 
 
 def test_the_objects_share_is_shown_where_it_is_known():
-    frame = pd.concat([results(), results("synthetic_finetuned", object_kept=0.6)])
+    frame = pd.concat([results(), results("synthetic_finetuned", object_area_kept=0.6)])
     table = summaries.objects_kept(frame)
     assert set(table["data set"]) == {"synthetic"}
     line = table[table["policy"] == "random"].iloc[0]

@@ -21,7 +21,16 @@ def grid(rows: int) -> tuple[Figure, np.ndarray]:
 
 
 def line(axes: Axes, x: str, rows: pd.DataFrame, policy: str, label: str, y: str = "accuracy") -> None:
-    """Ours: (x, y) of a policy, accuracy with its interval; nothing where there are no rows."""
+    """Ours: a policy's line, accuracy with its interval; nothing where there are no rows.
+
+    Args:
+        axes: drawn into.
+        x: a column.
+        rows: of the policy.
+        policy: whose look.
+        label: in the legend.
+        y: a column.
+    """
     if rows.empty:
         return
     scale, style = (100 if y == "accuracy" else 1), look(policy)
@@ -33,7 +42,7 @@ def line(axes: Axes, x: str, rows: pd.DataFrame, policy: str, label: str, y: str
 
 
 def faint(axes: Axes, x: str, rows: pd.DataFrame, policy: str, label: str, y: str = "accuracy") -> None:
-    """What was published of (x, y), as hollow markers; nothing where it was not."""
+    """What was published, as hollow markers; nothing where it was not. Arguments as `line`'s."""
     rows = rows.dropna(subset=[x, y])
     if len(rows):
         shown = {key: look(policy)[key] for key in ("color", "marker")}
@@ -41,7 +50,13 @@ def faint(axes: Axes, x: str, rows: pd.DataFrame, policy: str, label: str, y: st
 
 
 def in_proportion(axes: Axes, rows: pd.DataFrame, y: str) -> None:
-    """What ours would cost in proportion to the keep ratio: on a logarithmic axis the eye needs it."""
+    """What ours would cost in proportion to the keep ratio: on a logarithmic axis the eye needs it.
+
+    Args:
+        axes: drawn into.
+        rows: of the recipe.
+        y: the cost's column.
+    """
     whole = rows.loc[rows["keep_ratio"] == 1, y]
     if len(whole):
         ratios = np.linspace(rows["keep_ratio"].min(), 1, 50)
@@ -49,7 +64,12 @@ def in_proportion(axes: Axes, rows: pd.DataFrame, y: str) -> None:
 
 
 def logarithmic(axes: Axes, ylabel: str) -> None:
-    """A cost on a logarithmic axis, against keep ratio."""
+    """A cost on a logarithmic axis, against keep ratio.
+
+    Args:
+        axes: of the panel.
+        ylabel: of the cost.
+    """
     axes.set(yscale="log", xlabel="keep ratio", ylabel=ylabel)
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -57,13 +77,27 @@ def logarithmic(axes: Axes, ylabel: str) -> None:
 
 
 def titled(axes: Axes, letter: str, dataset: str, recipe: str, rows: pd.DataFrame) -> None:
-    """The panel's letter, what it is of and from which start; where that was not measured, it says so."""
+    """The panel's letter, what it is of and from which start; where that was not measured, it says so.
+
+    Args:
+        axes: of the panel.
+        letter: "a".
+        dataset: the data set's name.
+        recipe: the recipe's name.
+        rows: that are drawn.
+    """
     missing(axes, rows, f"recipe {recipe} on {dataset}")
     axes.set_title(f"({letter}) {dataset}, recipe {recipe}{_start(rows)}")
 
 
 def missing(axes: Axes, rows: pd.DataFrame, what: str) -> None:
-    """Say in the panel's place where nothing was measured."""
+    """Say in the panel's place where nothing was measured.
+
+    Args:
+        axes: of the panel.
+        rows: that would be drawn.
+        what: was to be measured.
+    """
     axes.set_ylabel("top-1 accuracy (%)")
     if rows.empty:
         text = "\n".join(textwrap.wrap(f"no results of {what} in this table", 30))
@@ -85,7 +119,15 @@ def _start(rows: pd.DataFrame) -> str:
 
 
 def finished(figure: Figure, panels: np.ndarray, used: list[pd.DataFrame], dataset: str, note: str) -> Figure:
-    """With one legend, ticks of keep ratios, and below it what the drawn rows are of."""
+    """The figure with one legend, ticks of keep ratios, and below it what the drawn rows are of.
+
+    Args:
+        figure: with its panels drawn.
+        panels: (rows, columns) of axes.
+        used: the drawn rows.
+        dataset: the data set's name.
+        note: for the line below.
+    """
     named: dict[str, object] = {}
     for axes in panels.ravel():
         if axes.get_xlabel() == "keep ratio":

@@ -68,7 +68,15 @@ def main_policy(run: pd.DataFrame) -> str:
 
 
 def accuracy_line(axes: Axes, x: str, rows: pd.DataFrame, policy: str, band: bool = True) -> None:
-    """A policy's accuracy against the column x, with its interval as a band."""
+    """A policy's accuracy, with its interval as a band.
+
+    Args:
+        axes: drawn into.
+        x: a column.
+        rows: of the policy.
+        policy: whose look.
+        band: whether the interval is drawn.
+    """
     style = look(policy)
     axes.plot(rows[x], rows["accuracy"] * 100, label=methods.policy_label(policy), **style)
     if band:
@@ -77,7 +85,14 @@ def accuracy_line(axes: Axes, x: str, rows: pd.DataFrame, policy: str, band: boo
 
 
 def seeds_bars(axes: Axes, x: str, rows: pd.DataFrame, color: str) -> None:
-    """From the lowest to the highest seed, where there are several."""
+    """From the lowest to the highest seed, where there are several.
+
+    Args:
+        axes: drawn into.
+        x: a column.
+        rows: of one policy.
+        color: "#rrggbb".
+    """
     if rows["seeds"].max() > 1:
         axes.vlines(rows[x], rows["seed_low"] * 100, rows["seed_high"] * 100, color=color, linewidth=0.8)
 
@@ -139,7 +154,14 @@ def panels(
 
 
 def footer(figure: Figure, rows: pd.DataFrame, dataset: str, note: str) -> None:
-    """Say below the figure what the drawn rows are of, and that it draws them."""
+    """Say below the figure what the drawn rows are of, and that it draws them.
+
+    Args:
+        figure: to be finished.
+        rows: that are drawn.
+        dataset: the data set's name.
+        note: added to the line.
+    """
 
     def each(column: str) -> str:
         return ", ".join(f"{value}" for value in dict.fromkeys(rows[column]))

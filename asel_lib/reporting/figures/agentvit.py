@@ -19,27 +19,27 @@ INTERVAL = "band: 95 % interval (Wilson); bars: lowest to highest seed"
 
 @styled
 def accuracy_keep(frame: pd.DataFrame, dataset: str) -> Figure:
-    """Accuracy against keep ratio, as published."""
+    """Accuracy against keep ratio, as published; arguments as `figures.draw`'s."""
     return _lines(as_published(frame, dataset), frame, dataset, "keep_ratio", "accuracy", "keep ratio", INTERVAL)
 
 
 @styled
 def accuracy_throughput(frame: pd.DataFrame, dataset: str) -> Figure:
-    """Accuracy against throughput, as published."""
+    """Accuracy against throughput, as published; arguments as `figures.draw`'s."""
     note = f"along a line the keep ratio falls from left to right; {INTERVAL.partition(';')[0]}"
     return _lines(as_published(frame, dataset), frame, dataset, "throughput", "accuracy", "throughput (img/s)", note)
 
 
 @styled
 def gmacs(frame: pd.DataFrame, dataset: str) -> Figure:
-    """Counted GMACs against keep ratio, as published; choosing included."""
+    """Counted GMACs against keep ratio, choosing included, as published; arguments as `figures.draw`'s."""
     note = "attention and choosing included"
     return _lines(as_published(frame, dataset), frame, dataset, "keep_ratio", "gmacs", "keep ratio", note)
 
 
 @styled
 def latency_50(frame: pd.DataFrame, dataset: str) -> Figure:
-    """Latency of a batch with all and with half of the patches, as published."""
+    """Latency of a batch with all and with half of the patches, as published; arguments as `figures.draw`'s."""
     found = {label: rows for label, rows in as_published(frame, dataset).items() if label != random_label()}
     if not found:
         return _missing(dataset)
@@ -71,7 +71,7 @@ def latency_50(frame: pd.DataFrame, dataset: str) -> Figure:
 
 @styled
 def equal_setting(frame: pd.DataFrame, dataset: str) -> Figure:
-    """Accuracy against keep ratio: the same backbone, start, optimiser and epochs."""
+    """Accuracy against keep ratio: the same backbone, start, optimiser and epochs; arguments as `figures.draw`'s."""
     note = f"{INTERVAL}; trained at keep ratios: AgentViT about half, the others 0.05 to 1"
     return _lines(equal(frame, dataset), frame, dataset, "keep_ratio", "accuracy", "keep ratio", note, equally=True)
 

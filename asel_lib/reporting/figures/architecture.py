@@ -13,7 +13,7 @@ KEPT = "#0072B2"  # a kept patch
 
 @styled
 def architecture(frame: pd.DataFrame | None = None, subject: str = "") -> Figure:
-    """Figure 1: what ASEL's model does with an image, drawn by code; no table is read."""
+    """Figure 1: what ASEL's model does with an image, drawn by code. Arguments as `figures.draw`'s."""
     figure = Figure(figsize=(PAGE, 2.0), layout="constrained")
     axes = figure.subplots()
     axes.set(xlim=(0, 14.1), ylim=(-0.1, 3.6), aspect="equal")

@@ -1,5 +1,7 @@
 """Speed, memory and growth, from rows of `tables.SPEED`; none of the figures is of a data set or checkpoint."""
 
+from collections.abc import Callable
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -21,39 +23,63 @@ from asel_lib.reporting.style import axes_grid, drawn_from, nothing, say_below, 
 from asel_lib.tables.kinds import PLAIN, READ
 
 
-@styled
-def inference(frame: pd.DataFrame, subject: str = "") -> Figure:
+def _registered(name: str, tasks: tuple[str, ...], what: str) -> Callable:
+    """Decorator: what draws the rows of these tasks becomes a figure, and is registered.
+
+    Args:
+        name: of the figure.
+        tasks: of `tables.SPEED`.
+        what: it shows, for the line below it.
+    """
+
+    def add(draw: Callable[[pd.DataFrame], Figure]) -> Callable[[pd.DataFrame, str], Figure]:
+        @styled
+        def figure(frame: pd.DataFrame, subject: str = "") -> Figure:
+            rows = pd.concat([latest(frame, task) for task in tasks], ignore_index=True)
+            if rows.empty:
+                return nothing(f"no {draw.__name__} measured yet: run 09_speed")
+            where, commits, profiles = (
+                ", ".join(sorted(set(rows[column].astype(str)))) for column in ("device", "commit", "profile")
+            )
+            drawn = draw(rows)
+            say_below(drawn, f"profile {profiles}; {where}; commit {commits}. {what}")
+            return drawn_from(drawn, rows)
+
+        FIGURES.add(name, FigureEntry(name, figure, once, table="speed"))
+        return figure
+
+    return add
+
+
+@_registered(
+    "speed_1_inference", ("inference",), "speed-up over plain timm against that of GMACs; band: quartiles of rounds"
+)
+def inference(rows: pd.DataFrame) -> Figure:
     """Speed-up over plain timm against that of GMACs, a panel a (profile, precision, batch size); filled: eager,
     hollow: compiled; the line is the ideal."""
-    rows = latest(frame, "inference")
-    if rows.empty:
-        return nothing("no inference speeds yet: run 09_speed")
     panels = list(rows.groupby(["profile", "image_size", "dtype", "batch_size"], sort=True))
     figure, axes = axes_grid(len(panels))
     for cell, ((profile, side, dtype, batch), group) in zip(axes, panels, strict=True):
-        most = group["ideal"].max() * 1.05
+        most = group["ideal_speed_up"].max() * 1.05
         cell.plot([1, most], [1, most], color="#999999", linewidth=0.8, label="ideal (GMACs)")
         for (policy, compiled), line in group[group["policy"] != PLAIN].groupby(["policy", "compiled"], sort=True):
-            line = line.sort_values("ideal")
+            line = line.sort_values("ideal_speed_up")
             look = method(policy).look | ({"markerfacecolor": "white", "alpha": 0.8} if compiled else {})
             label = policy_label(policy) + (", compiled" if compiled else "")
-            cell.plot(line["ideal"], line["speed_up"], label=label, **look)
+            cell.plot(line["ideal_speed_up"], line["speed_up"], label=label, **look)
             cell.fill_between(
-                line["ideal"], line["speed_up_low"], line["speed_up_high"], color=look["color"], alpha=0.12
+                line["ideal_speed_up"], line["speed_up_low"], line["speed_up_high"], color=look["color"], alpha=0.12
             )
         cell.set_title(f"{profile}, {int(side)} px, {dtype}, batch of {int(batch)}", loc="left")
         cell.set_xlabel("speed-up in GMACs")
         cell.set_ylabel("measured, over plain timm")
     axes[0].legend()
-    return _finish(figure, rows, "speed-up over plain timm against the ideal, of GMACs; band: quartiles of rounds")
+    return figure
 
 
-@styled
-def training(frame: pd.DataFrame, subject: str = "") -> Figure:
+@_registered("speed_2_training", ("training",), "images a second of each training; bars' lines: quartiles of rounds")
+def training(rows: pd.DataFrame) -> Figure:
     """Images a second of each training, with quartiles; how many times the authors' loop above each bar."""
-    rows = latest(frame, "training")
-    if rows.empty:
-        return nothing("no training speeds yet: run 09_speed")
     panels = list(rows.groupby("device", sort=True))
     figure, axes = axes_grid(len(panels))
     for cell, (device, group) in zip(axes, panels, strict=True):
@@ -74,15 +100,12 @@ def training(frame: pd.DataFrame, subject: str = "") -> Figure:
         cell.set_title(
             f"training, {group['dataset'].iloc[0]} at {int(group['image_size'].iloc[0])} px, {device}", loc="left"
         )
-    return _finish(figure, rows, "images a second of each training; bars' lines: quartiles of rounds")
+    return figure
 
 
-@styled
-def memory(frame: pd.DataFrame, subject: str = "") -> Figure:
+@_registered("speed_3_memory", ("memory",), "peak memory against keep ratio, above weights and images")
+def memory(every: pd.DataFrame) -> Figure:
     """Peak memory against keep ratio: of a forward, and of a training step, a row of panels a profile."""
-    every = latest(frame, "memory")
-    if every.empty:
-        return nothing("no memory measured yet: run 09_speed")
     trained = [name for name in dict.fromkeys(every["recipe"]) if name]
     each = [("inference", [""]), ("a training step", trained)]
     panels = [(group, *one) for _, group in every.groupby("profile", sort=True) for one in each]
@@ -102,36 +125,32 @@ def memory(frame: pd.DataFrame, subject: str = "") -> Figure:
         first = rows.iloc[0]
         cell.set_title(f"{first['profile']}, {title}, batch of {int(first['batch_size'])}", loc="left")
         cell.legend()
-    return _finish(figure, every, "peak memory against keep ratio, above weights and images")
+    return figure
 
 
-@styled
-def growth(frame: pd.DataFrame, subject: str = "", last: int = 3) -> Figure:
+@_registered("speed_4_growth", tuple(GROWTHS), "time and memory against images, their size, patches and classes")
+def growth(every: pd.DataFrame) -> Figure:
     """Time and memory against what grows, on logarithmic scales; the power by which they grow at the end in the
     legend."""
-    tasks = [task for task in GROWTHS if len(latest(frame, task))]
-    if not tasks:
-        return nothing("no growth measured yet: run 09_speed")
+    tasks = [task for task in GROWTHS if task in set(every["task"])]
     figure, axes = axes_grid(2 * len(tasks))
-    drawn = []
     for number, task in enumerate(tasks):
         column, title = GROWTHS[task]
-        rows = latest(frame, task)
-        drawn.append(rows)
+        rows = every[every["task"] == task]
         for cell, y, unit in zip(
             axes[2 * number :], ("latency_ms", "peak_memory_mb"), ("time (ms)", "peak memory (MB)"), strict=False
         ):
-            _curves(cell, rows, column, y, last)
+            _curves(cell, rows, column, y)
             cell.set_xlabel(title)
             cell.set_ylabel(unit)
             if rows["policy"].iloc[0] == READ:
                 cell.set_title("split and read once, memory-mapped, 32 px", loc="left")
             else:
                 cell.set_title(f"forward, batch of {int(rows['batch_size'].iloc[0])}, float32", loc="left")
-    return _finish(figure, pd.concat(drawn), "time and memory against images, their size, patches and classes")
+    return figure
 
 
-def _curves(cell: Axes, rows: pd.DataFrame, column: str, y: str, last: int) -> None:
+def _curves(cell: Axes, rows: pd.DataFrame, column: str, y: str, last: int = 3) -> None:
     looks = [method(policy).look for policy in ("random", "glance")]
     for (ratio, line), look in zip(
         rows.groupby("keep_ratio", dropna=False, sort=True),
@@ -154,20 +173,3 @@ def _curves(cell: Axes, rows: pd.DataFrame, column: str, y: str, last: int) -> N
     cell.set_xticks(places, [f"{int(place):,}".replace(",", " ") for place in places])
     cell.minorticks_off()
     cell.legend()
-
-
-def _finish(figure: Figure, rows: pd.DataFrame, what: str) -> Figure:
-    said = ", ".join(sorted({f"{device}" for device in rows["device"]}))
-    commits = ", ".join(sorted(set(rows["commit"].astype(str))))
-    about = f"profile {', '.join(sorted(set(rows['profile'])))}; {said}; commit {commits}. {what}"
-    say_below(figure, about)
-    return drawn_from(figure, rows)
-
-
-for _name, _draw in {
-    "speed_1_inference": inference,
-    "speed_2_training": training,
-    "speed_3_memory": memory,
-    "speed_4_growth": growth,
-}.items():
-    FIGURES.add(_name, FigureEntry(_name, _draw, once, table="speed"))
