@@ -144,8 +144,8 @@ def agentvit(
         return direct(profile, dataset, selector="agent", seed=seed, data=data, retrain=retrain, **options)
     dataset = dataset or profile.datasets[0]
     key = ModelKey(Path(dataset).name, "agentvit", "agent", "agent", seed=seed)
-    job = Job(profile, key, dataset, profile.agentvit_model, profile.agentvit, profile.settings_of("agent"), data=data)
-    return run(job, retrain, **options)
+    settings, own = profile.agentvit_for(dataset), profile.settings_of("agent")
+    return run(Job(profile, key, dataset, profile.agentvit_model, settings, own, data=data), retrain, **options)
 
 
 def check_trains(recipe: str, selector: str, keep_ratio: float | None = None) -> None:
