@@ -4,10 +4,10 @@ from what selector and recipe say of themselves, for those that nobody listed to
 import zlib
 from dataclasses import dataclass
 
-from asel_lib.identity import default_recipe, selector_name
+from asel_lib.identity import LINE_GUIDED, default_recipe, selector_name
 from asel_lib.registry import RECIPES
 
-LINE_GUIDED = "line_guided:lines=xdog,choice=sample"  # the published variant of line guidance
+__all__ = ["LINE_GUIDED", "Method", "method", "parse", "policy_label", "recipes"]
 YARDSTICKS = ("random", "central", "learned")  # the selectors that every other one is set against
 # For what brings no look. Colours of Paul Tol's muted and light schemes; the marker tells them apart in grey.
 COLORS = ("#332288", "#88CCEE", "#DDCC77", "#CC6677", "#77AADD", "#EE8866", "#44BB99", "#AAAA00")
