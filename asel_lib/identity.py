@@ -14,6 +14,7 @@ SCHEDULES = {
 RECIPE = "dropped"  # goes without saying in a name; of the selector "agent" it is "agent"
 NONE = "none"  # selector and recipe of what was not trained here
 OWN_CLASSES = "own_classes"  # variant of the schedule "untrained": answers among the data set's classes alone
+RESET_EMBEDDINGS = "reset_embeddings"  # variant: trained with new patch and position embeddings
 LINE_GUIDED = "line_guided:lines=xdog,choice=sample"  # the published variant of line guidance
 WARMUP_SETS = ("cifar10", "synthetic_closeups")  # <dataset>_anytime is the warm-up on these, else the transfer
 

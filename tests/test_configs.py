@@ -56,6 +56,12 @@ def test_the_paper_profile_has_the_published_line_guided_schedule():
     assert configs.load("compact").for_direct() == configs.load("compact")
 
 
+def test_the_line_guided_profile_differs_from_the_published_schedule_in_its_length_alone():
+    here, published = configs.load("line_guided"), configs.load("paper").direct
+    assert dataclasses.replace(here.direct, epochs=published.epochs, patience=published.patience) == published
+    assert here.for_direct().model.image_size == 256 and not here.model.reset_embeddings
+
+
 def test_the_paper_profile_has_the_published_agent():
     paper = configs.load("paper")
     agent, stage, model = paper.settings_of("agent"), paper.agentvit, paper.agentvit_model
@@ -117,6 +123,7 @@ def test_an_unknown_profile_is_named_with_a_suggestion():
         ("recipes", ["droped"], "unknown recipe 'droped'"),
         ("precision", "fp32", "the profile: precision is 'fp32'"),
         ("model.start", "ImageNet", "model: start is 'ImageNet'.*random.imagenet"),
+        ("model.reset_embeddings", True, "model: reset_embeddings is True, and start is 'random'"),
     ],
 )
 def test_a_bad_setting_is_named_when_the_profile_is_made(path, value, message):

@@ -25,7 +25,7 @@ from asel_lib.models import SelectiveViT, build
 from asel_lib.registry import RECIPES
 from asel_lib.selection import parse
 from asel_lib.training import processes as together
-from asel_lib.training.start import load_start
+from asel_lib.training.start import EMBEDDINGS, load_start
 from asel_lib.training.supervised import train
 
 Data = tuple[ImageArray, Split]
@@ -247,7 +247,7 @@ def new_model(settings: ModelSettings, num_classes: int, seed: int, pretrained: 
         )
     if settings.start == "random" or not pretrained:
         return model, "random"
-    load_start(model, settings.architecture, settings.start)
+    load_start(model, settings.architecture, settings.start, EMBEDDINGS if settings.reset_embeddings else ())
     if settings.start == "imagenet":
         return model, "imagenet"
     file = Path(settings.start).expanduser()

@@ -16,9 +16,10 @@ from asel_lib.files import read_tensors
 
 WRAPPERS = ("model_state_dict", "state_dict", "model")  # what a .pth may hold its weights under
 HEAD = ("head.",)
+EMBEDDINGS = ("patch_embed.", "pos_embed")
 
 
-def load_start(model: nn.Module, architecture: str, start: str) -> str:
+def load_start(model: nn.Module, architecture: str, start: str, leave: tuple[str, ...] = ()) -> str:
     """Fill a new model with the weights that its training starts from, and print a line that says which.
 
     Args:
@@ -27,6 +28,7 @@ def load_start(model: nn.Module, architecture: str, start: str) -> str:
         architecture: timm's name.
         start: "imagenet", or the path of a .safetensors or .pth file with timm's names. "imagenet" is looked for in
             timm's own cache, then in data/weights/<architecture>.safetensors (or .pth), then it is downloaded.
+        leave: beginnings of names that keep the model's own values.
 
     Returns:
         16 hex digits of the weights' file, "" where timm downloaded it.
@@ -35,9 +37,10 @@ def load_start(model: nn.Module, architecture: str, start: str) -> str:
         CheckpointError: where there are no such weights, or a name or a shape in them is not the model's.
     """
     file = Path(start).expanduser() if start != "imagenet" else _cached(architecture) or _local(architecture)
+    but = f", but for {' and '.join(leave)}" if leave else ""
     if file is not None:
-        fill_from(model, read_start(file), file)
-        print(f"start: weights of {_shown(file)}")
+        fill_from(model, read_start(file), file, leave)
+        print(f"start: weights of {_shown(file)}{but}")
         return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
     try:
         downloaded = create_model(architecture, pretrained=True).state_dict()
@@ -47,8 +50,8 @@ def load_start(model: nn.Module, architecture: str, start: str) -> str:
             f"downloaded ({type(error).__name__}): put them into {paths.data() / 'weights'}, as "
             f"{architecture}.safetensors, or set start: random in the profile"
         ) from error
-    fill_from(model, downloaded, f"timm's {architecture}")
-    print(f"start: weights of {architecture}, downloaded by timm")
+    fill_from(model, downloaded, f"timm's {architecture}", leave)
+    print(f"start: weights of {architecture}, downloaded by timm{but}")
     return ""
 
 
@@ -70,7 +73,7 @@ def read_start(file: Path) -> dict[str, Tensor]:
     return {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
 
 
-def fill_from(model: nn.Module, weights: Mapping[str, Tensor], source: object) -> None:
+def fill_from(model: nn.Module, weights: Mapping[str, Tensor], source: object, leave: tuple[str, ...] = ()) -> None:
     """Load a network's weights into a SelectiveViT of the same architecture.
 
     Args:
@@ -78,12 +81,14 @@ def fill_from(model: nn.Module, weights: Mapping[str, Tensor], source: object) -
         weights: name -> tensor, by timm's names. A head of another number of classes is left out; `pos_embed` is
             resampled to the model's grid by timm's own function.
         source: what an error names.
+        leave: beginnings of names that keep the model's own values.
 
     Raises:
         CheckpointError: names what is missing, not known, or of another shape.
     """
-    own = {name: value for name, value in model.state_dict().items() if not name.startswith("patch_drop.")}
-    weights = dict(weights)
+    kept = ("patch_drop.", *leave)
+    own = {name: value for name, value in model.state_dict().items() if not name.startswith(kept)}
+    weights = {name: value for name, value in weights.items() if not (leave and name.startswith(leave))}
     if any(name in weights and name in own and weights[name].shape != own[name].shape for name in ("head.weight",)):
         weights = {name: value for name, value in weights.items() if not name.startswith(HEAD)}
         own = {name: value for name, value in own.items() if not name.startswith(HEAD)}
