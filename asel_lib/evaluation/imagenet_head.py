@@ -10,7 +10,8 @@ profile's run, and `python -m tools.ship PROFILE NAME ... --without-weights` put
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -34,6 +35,7 @@ from asel_lib.evaluation.outcome import Outcome
 from asel_lib.identity import NONE, OWN_CLASSES, ModelKey
 from asel_lib.methods import LINE_GUIDED
 from asel_lib.models import SelectiveViT
+from asel_lib.reproducibility import generator
 from asel_lib.selection import keep_count
 from asel_lib.training.start import load_start
 
@@ -128,6 +130,7 @@ def measure(
     ratios: Sequence[float] = (),
     policies: Sequence[str] = POLICIES,
     most: int = 0,
+    minutes: float = float("inf"),
     device: str | torch.device | None = None,
     progress: bool = True,
 ) -> list[pd.DataFrame]:
@@ -141,7 +144,9 @@ def measure(
         architecture: timm's name; its weights are looked for as those that a training starts from.
         ratios: keep ratios, in (0, 1]; (): the profile's.
         policies: such as need no training.
-        most: images at most, spread over the part; 0: all.
+        most: images at most; 0: all. They are taken in an order that is drawn, the same every time, so that fewer are
+            a fair sample of all.
+        minutes: after which no further batch is begun; what was answered until then counts.
         device: None: a GPU where there is one.
         progress: whether a bar is shown.
 
@@ -167,8 +172,9 @@ def measure(
         images, indices, image_size=size, batch_size=settings.evaluation.batch_size, device=device, **normal
     )
     numbers, draws = class_numbers(images.classes), settings.evaluation.draws
-    found = outcomes(model, batches, numbers, ratios, policies, draws, precision, progress)
+    found = outcomes(model, _until(batches, minutes), numbers, ratios, policies, draws, precision, progress)
     batch, _ = timing_batch(batches, 1)
+    indices = indices[: len(next(iter(found[""].values())).labels)]
     frames, names = [], [images.names[index] for index in indices]
     for head, given in found.items():
         record = _record(images, indices, head, architecture, weights) | {"profile": profile, "split": "test"}
@@ -188,13 +194,21 @@ def measure(
 
 
 def _measured(images: ImageArray, most: int) -> np.ndarray:
-    """Which images are measured."""
+    """Which images are measured, in their order."""
     parts = np.asarray(images.parts or ["test"] * len(images))
     own = next(part for part in ("test", "val", "train") if (parts == part).any())
     indices = np.flatnonzero(parts == own)
-    if most and most < len(indices):
-        indices = indices[np.linspace(0, len(indices) - 1, most).round().astype(int)]
-    return indices
+    order = torch.randperm(len(indices), generator=generator(0, "which images"))
+    return indices[order.numpy()][: most or len(indices)]
+
+
+def _until(batches: Iterable[tuple[Tensor, ...]], minutes: float) -> Iterator[tuple[Tensor, ...]]:
+    """The batches that are begun in that time; always the first."""
+    started = time.monotonic()
+    for number, batch in enumerate(batches):
+        if number and time.monotonic() - started > 60 * minutes:
+            return
+        yield batch
 
 
 def _record(images: ImageArray, indices: np.ndarray, head: str, architecture: str, weights: str) -> dict:
@@ -223,6 +237,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--ratios", type=float, nargs="+", default=(), help="keep ratios; default: the profile's")
     parser.add_argument("--policies", nargs="+", default=POLICIES, help="default: all that need no training")
     parser.add_argument("--images", type=int, default=0, help="images at most; default: all")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="then no further batch; default: any time")
     options = parser.parse_args(arguments)
     try:
         frames = measure(
@@ -232,6 +247,7 @@ def main(arguments: list[str] | None = None) -> int:
             ratios=options.ratios,
             policies=options.policies,
             most=options.images,
+            minutes=options.minutes,
         )
     except (AselError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

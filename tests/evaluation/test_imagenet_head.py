@@ -46,6 +46,19 @@ def test_rows_and_answers_are_written_under_names_that_read_back(image_folder, t
         assert set(tables.read(answers.file_of(name, "smoke"), tables.ANSWERS)["policy"]) == {"central", "evit"}
 
 
+def test_when_the_time_is_over_what_was_answered_counts(image_folder, tiny, monkeypatch):
+    folder = image_folder(dict.fromkeys(CLASSES, 12), name="some")
+    made = tiny(num_classes=1000, selector="random")
+    monkeypatch.setattr(imagenet_head, "SelectiveViT", lambda *arguments: made)
+    monkeypatch.setattr(imagenet_head, "load_start", lambda *arguments: "0123456789abcdef")
+    frame, _ = imagenet_head.measure(
+        str(folder), "smoke", ratios=[1], policies=["central"], minutes=0.0, progress=False
+    )
+    kept = tables.read(answers.file_of("some_imagenet_head", "smoke"), tables.ANSWERS)
+    assert set(frame["n_images"]) == {8} and len(kept) == 8  # one batch, of both classes: the order is drawn
+    assert {name.partition("/")[0] for name in kept["image"]} == set(CLASSES)
+
+
 def test_every_policy_that_is_asked_by_default_needs_no_training(tiny):
     model = tiny(num_classes=2, selector="random")
     for policy in imagenet_head.POLICIES:
