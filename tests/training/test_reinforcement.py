@@ -216,7 +216,7 @@ def test_the_equal_setting_has_names_of_its_own(smoke):
     paper = stages.direct(smoke, selector="learned", recipe="masked", progress=False)
     assert (agent.file.stem, paper.file.stem) == ("synthetic-direct-agent-s0", "synthetic-direct-learned-masked-s0")
     assert (agent.record["schedule"], agent.record["recipe"]) == ("direct", "agent")
-    assert benchmark.own_policies(agent.record, ("learned", "central")) == ["agent", "random"]
+    assert benchmark.own_policies(agent.record, ("learned", "central")) == ["agent", "random", "even"]
     assert benchmark.own_policies(paper.record, ("learned", "central")) == ["learned"]
 
 
