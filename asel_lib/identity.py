@@ -9,8 +9,13 @@ SCHEDULES = {
     "published": "warm-up, then transfer to the data set",
     "direct": "one stage, straight on the data set",
     "agentvit": "AgentViT's own network and schedule, from scratch",
+    "untrained": "ImageNet weights with their own head, as they are",
 }
 RECIPE = "dropped"  # goes without saying in a name; of the selector "agent" it is "agent"
+NONE = "none"  # selector and recipe of what was not trained here
+OWN_CLASSES = "own_classes"  # variant of the schedule "untrained": answers among the data set's classes alone
+RESET_EMBEDDINGS = "reset_embeddings"  # variant: trained with new patch and position embeddings
+LINE_GUIDED = "line_guided:lines=xdog,choice=sample"  # the published variant of line guidance
 WARMUP_SETS = ("cifar10", "synthetic_closeups")  # <dataset>_anytime is the warm-up on these, else the transfer
 
 _TEXT = r"[A-Za-z0-9_.]+"
@@ -148,6 +153,9 @@ _PUBLISHED = {
     "{}_warmup": lambda dataset: ModelKey(dataset, "warmup", "learned", "masked"),
     "{}_finetuned": lambda dataset: ModelKey(dataset, "published", "learned", "masked"),
     "agentvit_{}": lambda dataset: ModelKey(dataset, "agentvit", "agent", "agent"),
+    "{}_line_guided": lambda dataset: ModelKey(dataset, "direct", LINE_GUIDED, keep_ratio=0.3),
+    "{}_imagenet_head": lambda dataset: ModelKey(dataset, "untrained", NONE, NONE),
+    "{}_imagenet_head_own_classes": lambda dataset: ModelKey(dataset, "untrained", NONE, NONE, OWN_CLASSES),
     "{}_anytime": lambda dataset: ModelKey(
         dataset, "warmup" if dataset in WARMUP_SETS else "published", "glance", "anytime"
     ),

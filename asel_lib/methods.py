@@ -4,10 +4,10 @@ from what selector and recipe say of themselves, for those that nobody listed to
 import zlib
 from dataclasses import dataclass
 
-from asel_lib.identity import default_recipe, policy_parts, selector_name
+from asel_lib.identity import LINE_GUIDED, default_recipe, policy_parts, selector_name
 from asel_lib.registry import RECIPES, picked_look
 
-LINE_GUIDED = "line_guided:lines=xdog,choice=sample"  # the published variant of line guidance
+__all__ = ["LINE_GUIDED", "Method", "method", "parse", "policy_label", "recipes"]
 YARDSTICKS = ("random", "central", "learned")  # the selectors that every other one is set against
 
 

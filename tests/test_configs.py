@@ -56,10 +56,17 @@ def test_the_paper_profile_has_the_published_line_guided_schedule():
     assert configs.load("compact").for_direct() == configs.load("compact")
 
 
+def test_the_line_guided_profile_differs_from_the_published_schedule_in_its_length_alone():
+    here, published = configs.load("line_guided"), configs.load("paper").direct
+    assert dataclasses.replace(here.direct, epochs=published.epochs, patience=published.patience) == published
+    assert here.for_direct().model.image_size == 256 and not here.model.reset_embeddings
+
+
 def test_the_paper_profile_has_the_published_agent():
     paper = configs.load("paper")
     agent, stage, model = paper.settings_of("agent"), paper.agentvit, paper.agentvit_model
     assert (agent.epsilon_start, agent.epsilon_end, agent.epsilon_decay) == (1.0, 0.01, 20_000)
+    assert agent.exploration is None and not paper.agentvit_on
     assert (agent.gamma, agent.tau, agent.target_every, agent.lr, agent.clip_gradient) == (0.95, 0.1, 2, 0.01, 100)
     assert (agent.replay, agent.draw, agent.reward_every) == (64, 8, 50)
     assert (agent.budget * 196, agent.budget_weight, agent.memory_alpha) == (98, 20, 0.01)
@@ -100,6 +107,8 @@ def test_an_unknown_profile_is_named_with_a_suggestion():
         ("direct.lr_min", -1e-6, "direct: lr_min is -1e-06"),
         ("direct_on", {"aid": {"epochs": 0}}, "direct_on of aid: epochs is 0"),
         ("direct_on", {"aid": {"epoch": 3}}, "unknown setting in direct_on of aid 'epoch'.*mean 'epochs'"),
+        ("agentvit_on", {"aid": {"epochs": 0}}, "agentvit_on of aid: epochs is 0"),
+        ("recipe_settings.agent.exploration", 1.5, "recipe_settings of agent: exploration is 1.5"),
         ("recipe_settings", {"anytime": {"whole": 1.5}}, "recipe_settings of anytime: whole is 1.5"),
         ("recipe_settings", {"anytiem": {}}, "unknown recipe 'anytiem'.*Did you mean 'anytime'"),
         ("recipe_settings_on", {"aid": {"anytime": {"whole": 1.5}}}, "of aid, anytime: whole is 1.5"),
@@ -114,6 +123,7 @@ def test_an_unknown_profile_is_named_with_a_suggestion():
         ("recipes", ["droped"], "unknown recipe 'droped'"),
         ("precision", "fp32", "the profile: precision is 'fp32'"),
         ("model.start", "ImageNet", "model: start is 'ImageNet'.*random.imagenet"),
+        ("model.reset_embeddings", True, "model: reset_embeddings is True, and start is 'random'"),
     ],
 )
 def test_a_bad_setting_is_named_when_the_profile_is_made(path, value, message):
@@ -132,10 +142,12 @@ def test_what_differs_on_a_data_set_differs_there_alone():
     own = configs.from_dict(
         settings
         | {"transfer_on": {"aid": {"epochs": 9}}, "direct_on": {"aid": {"epochs": 7}}}
+        | {"agentvit_on": {"aid": {"epochs": 5}}}
         | {"recipe_settings": {"anytime": {"whole": 0.5}}, "recipe_settings_on": {"aid": {"anytime": {"groups": 2}}}}
     )
     assert (own.transfer_for("aid").epochs, own.transfer_for("eurosat").epochs) == (9, own.transfer.epochs)
     assert (own.direct_for("aid").epochs, own.direct_for("eurosat").epochs) == (7, own.direct.epochs)
+    assert (own.agentvit_for("aid").epochs, own.agentvit_for("eurosat").epochs) == (5, own.agentvit.epochs)
     there, elsewhere = own.settings_of("anytime", "aid"), own.settings_of("anytime", "eurosat")
     assert (there.whole, there.groups, elsewhere.whole, elsewhere.groups) == (0.5, 2, 0.5, 4)
     assert own.settings_of("dropped") is None

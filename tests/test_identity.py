@@ -52,11 +52,17 @@ def test_a_row_of_a_table_holds_the_whole_key(key):
         (ModelKey("aid", "agentvit", "agent", "agent"), "agentvit_aid"),
         (ModelKey("rsscn7", "published", "glance", "anytime"), "rsscn7_anytime"),
         (ModelKey("cifar10", "warmup", "glance", "anytime"), "cifar10_anytime"),
+        (ModelKey("imagenette", "untrained", "none", "none"), "imagenette_imagenet_head"),
+        (ModelKey("imagenette", "untrained", "none", "none", "own_classes"), "imagenette_imagenet_head_own_classes"),
         (ModelKey("rsscn7", "direct", "evit", seed=1), "rsscn7-direct-evit-s1"),
         (ModelKey("rsscn7", "direct", "agent", "agent"), "rsscn7-direct-agent-s0"),
         (
             ModelKey("imagenette", "direct", "line_guided:lines=xdog,choice=sample", keep_ratio=0.3),
-            "imagenette-direct-line_guided,lines=xdog,choice=sample-k0.3-s0",
+            "imagenette_line_guided",
+        ),
+        (
+            ModelKey("imagenette", "direct", "line_guided:lines=xdog,choice=sample", keep_ratio=0.3, seed=1),
+            "imagenette-direct-line_guided,lines=xdog,choice=sample-k0.3-s1",
         ),
         (
             ModelKey("rsscn7", "direct", "glance", "anytime", "no_distill", seed=2),
@@ -78,7 +84,7 @@ def test_published_names_are_published_and_all_else_reads_alike(key, name):
         ("rsscn7_line_guided_xdog_top", "rsscn7-direct-line_guided,lines=xdog,choice=top-s0"),
         ("rsscn7_line_guided_learned_paper", "rsscn7-direct-learned-masked-s0"),
         ("rsscn7_line_guided_glance_anytime_untaught_seed2", "rsscn7-direct-glance-anytime+no_distill-s2"),
-        ("rsscn7_line_guided_xdog_sample_keep0.3", "rsscn7-direct-line_guided,lines=xdog,choice=sample-k0.3-s0"),
+        ("rsscn7_line_guided_xdog_sample_keep0.3", "rsscn7_line_guided"),
         ("synthetic_line_guided_agent", "synthetic-direct-agent-s0"),
     ],
 )

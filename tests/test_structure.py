@@ -182,7 +182,7 @@ def test_nobody_asks_how_the_text_of_a_policy_begins():
 def test_line_guided_is_a_selector_and_no_schedule_and_paper_a_profile_and_no_recipe():
     from asel_lib.identity import SCHEDULES
 
-    assert set(SCHEDULES) == {"warmup", "published", "direct", "agentvit"}
+    assert set(SCHEDULES) == {"warmup", "published", "direct", "agentvit", "untrained"}
     assert "line_guided" in selection.names() and "paper" not in RECIPES and "masked" in RECIPES
     for file, tree in sources(*EVERYWHERE).items():
         for node in ast.walk(tree):

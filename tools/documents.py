@@ -26,10 +26,10 @@ from asel_lib.errors import AselError
 from asel_lib.evaluation import answers, paired
 from asel_lib.evaluation import controls as controls_of
 from asel_lib.files import replace_text
-from asel_lib.identity import selector_name
+from asel_lib.identity import OWN_CLASSES, RESET_EMBEDDINGS, selector_name
 from asel_lib.reporting import claims, comparison, method_tables, paper_numbers
 from asel_lib.reporting.rows import pooled
-from asel_lib.reporting.summaries import objects_kept, to_markdown
+from asel_lib.reporting.summaries import accuracy_cell, objects_kept, to_markdown
 from asel_lib.reporting.summaries import selectors as selectors_table
 from asel_lib.reporting.summaries import summary as summary_table
 from asel_lib.training import ablations
@@ -43,6 +43,7 @@ MARGIN = 0.01  # of `paired.non_inferior`: one point
 PUBLISHED = ("aid", "cifar10", "eurosat", "rsscn7")  # data sets that the authors' log has
 SUMMARISED = (1.0, 0.5, 0.2)  # keep ratios of `summary`
 FEW = (1.0, 0.5, 0.2, 0.1)
+HEADS = {"all": "", "own": OWN_CLASSES}  # of `untrained`: among all of ImageNet's classes, or the data set's own
 CHOICES = {"glance:choice=sample": "`sample`", "glance:choice=top": "`top`", "random": "random"}
 
 
@@ -227,6 +228,40 @@ def controls(profile: str, *names: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def untrained(dataset: str, among: str) -> pd.DataFrame:
+    """The ImageNet head as it is (`evaluation.imagenet_head`): accuracy at each keep ratio, by every policy.
+
+    Args:
+        dataset: the data set's name.
+        among: one of HEADS.
+    """
+    frame, found = _results(), []
+    mine = (frame["dataset"] == dataset) & (frame["schedule"] == "untrained") & (frame["variant"] == HEADS[among])
+    for policy, rows in frame[mine].groupby("policy", sort=False):
+        rows = rows.sort_values("keep_ratio", ascending=False)
+        line = {"policy": methods.policy_label(policy), "images": rows["n_images"].max()}
+        line |= {f"{row.keep_ratio:g}": f"{100 * row.accuracy:.1f}" for row in rows.itertuples()}
+        line["± at most"] = f"{50 * (rows['accuracy_high'] - rows['accuracy_low']).max():.1f}"
+        counted = {f"{row.keep_ratio:g}": f"{row.gmacs:.2f}" for row in rows.itertuples()}
+        found.append(line | {"GMACs at 0.3": counted.get("0.3", "-")})
+    return pd.DataFrame(found)
+
+
+def embeddings(dataset: str) -> pd.DataFrame:
+    """What new patch and position embeddings cost: models for one keep ratio each, with those of their start or new."""
+    frame = _results()
+    own = (frame["policy"] == frame["selector"]) & (frame["trained_ratio"] == frame["keep_ratio"])
+    rows = frame[own & (frame["dataset"] == dataset) & (frame["schedule"] == "direct")]
+    found = []
+    for (ratio, policy), each in rows.groupby(["keep_ratio", "policy"], sort=True):
+        line = {"keep ratio": f"{ratio:g}", "patches": "all" if ratio == 1 else methods.policy_label(policy)}
+        for said, variant in (("kept", ""), ("new", RESET_EMBEDDINGS)):
+            cells = each[each["variant"] == variant].sort_values("seed").to_dict("records")
+            line[f"embeddings {said}"] = accuracy_cell(next(iter(cells), None))
+        found.append(line)
+    return pd.DataFrame(found[::-1])
+
+
 def ablation(dataset: str, epochs: str) -> pd.DataFrame:
     """What each part of the recipe is worth: accuracy by the model's own choice, and what the change does.
 
@@ -295,6 +330,8 @@ TABLES: dict[str, Callable[..., pd.DataFrame]] = {
     "controls": controls,
     "ablation": ablation,
     "choices": choices,
+    "untrained": untrained,
+    "embeddings": embeddings,
     "claims": judged,
     "verdicts": verdicts,
     "untested": untested,

@@ -65,6 +65,8 @@ class Profile:
     """AgentViT's own network."""
     agentvit: StageSettings = Field(default_factory=lambda: StageSettings(**AGENTVIT))
     """AgentViT's own schedule."""
+    agentvit_on: dict[str, dict] = Field(default_factory=dict)
+    """What differs in it on some data sets."""
     agentvit_runs: several(str) | tuple[()] = ()
     """Settings of AgentViT in a whole run: "published" (its own network) and "equal" (its agent on `direct`)."""
     recipe_settings: dict[str, dict] = Field(default_factory=dict)
@@ -99,6 +101,8 @@ class Profile:
             self.transfer_for(dataset)
         for dataset in self.direct_on:
             self.direct_for(dataset)
+        for dataset in self.agentvit_on:
+            self.agentvit_for(dataset)
         for recipe in self.recipe_settings:
             self.settings_of(recipe)
         for dataset, there in self.recipe_settings_on.items():
@@ -112,6 +116,10 @@ class Profile:
     def direct_for(self, dataset: str) -> StageSettings:
         """The direct schedule's settings on that data set."""
         return changed(self.direct, self.direct_on.get(dataset, {}), f"direct_on of {dataset}")
+
+    def agentvit_for(self, dataset: str) -> StageSettings:
+        """AgentViT's own schedule on that data set."""
+        return changed(self.agentvit, self.agentvit_on.get(dataset, {}), f"agentvit_on of {dataset}")
 
     def settings_of(self, recipe: str, dataset: str = ""):
         """A recipe's own settings, None where it has none.

@@ -76,6 +76,9 @@ class ModelSettings:
     its place, "hf-hub:owner/name" or "local-dir:folder"."""
     selector: str = "learned"
     """The policy that is trained along, and used where no other is asked for."""
+    reset_embeddings: bool = False
+    """Begin with new patch and position embeddings in place of those of `start`, as the published line-guided code does
+    (its slip)."""
 
     def __post_init__(self):
         if (channels := self.timm.get("in_chans", 3)) != 3:
@@ -83,6 +86,8 @@ class ModelSettings:
                 f"in_chans is {channels!r}: image files are read as RGB, and a profile trains models of 3 channels; "
                 "one of others is trained from your own tensors (asel_lib.make_selective)"
             )
+        if self.reset_embeddings and self.start == "random":
+            raise ValueError("reset_embeddings is True, and start is 'random': there are no others to be reset")
         if rate := self.timm.get("patch_drop_rate"):
             raise ValueError(
                 f"patch_drop_rate is {rate!r}: the selector chooses patches in timm's slot for dropping them; leave it "

@@ -76,7 +76,7 @@ def sweep(
             with autocast(images.device, precision):
                 for (policy, ratio, draw), tally in tallies.items():
                     if policy not in made:
-                        made[policy] = _drawings(model, images, policy, lines)
+                        made[policy] = drawings(model, images, policy, lines)
                     kept = leaked(protocol, model, images, labels, ratio, policy) if ratio < 1 else None
                     logits, chosen = model(
                         images, ratio, policy, made[policy], draw_index=draw, kept=kept, return_selection=True
@@ -202,8 +202,9 @@ def num_patches(model: nn.Module, images: Tensor) -> int:
     return int(height * width)
 
 
-def _drawings(model: nn.Module, images: Tensor, policy: str, lines: Tensor | None) -> Tensor | None:
-    """What a policy that reads line drawings chooses by: those that came with the images, if they are meant for it."""
+def drawings(model: nn.Module, images: Tensor, policy: str, lines: Tensor | None = None) -> Tensor | None:
+    """What a policy that reads line drawings chooses by: those that came with the images, if they are meant for it;
+    None: it reads none."""
     if not parse(policy)[0].reads_lines():
         return None
     brought = model.patch_drop.brought(policy, lines)

@@ -15,6 +15,7 @@ from asel_lib.data.decode import ImageArray
 from asel_lib.data.synthetic import object_patches
 from asel_lib.evaluation import answers, cost
 from asel_lib.evaluation.accuracy import sweep
+from asel_lib.evaluation.timing import Latency
 from asel_lib.identity import ModelKey, selector_name
 from asel_lib.reproducibility import environment
 from asel_lib.selection import parse
@@ -72,7 +73,33 @@ def benchmark(
     times = {}
     if timing_seconds is not None:
         times = cost.latencies(model, images, ratios, policies, precision, timing_seconds, lines=lines)
+    return with_costs(frame, model, images, lines, times, record, profile, precision, progress)
 
+
+def with_costs(
+    frame: pd.DataFrame,
+    model: nn.Module,
+    images: Tensor,
+    lines: Tensor | None,
+    times: dict[tuple[str, float], Latency],
+    record: dict,
+    profile: str,
+    precision: str,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Rows of metrics with operations, times and origin: all columns of `tables.RESULTS`.
+
+    Args:
+        frame: as `accuracy.sweep`'s.
+        model: what was measured.
+        images: a batch, (B, C, H, W), normalised.
+        lines: its drawings (B, 1, h, w), if it brings some.
+        times: (policy, keep ratio) -> time; what is not in it has no time and no memory (nan).
+        record: the model's, with RECORD_KEYS.
+        profile: name of the profile.
+        precision: as resolved by `devices`.
+        progress: whether a bar is shown.
+    """
     rows = []
     for row in tqdm(frame.to_dict("records"), desc="cost", unit="setting", disable=not progress):
         policy, ratio = row["policy"], row["keep_ratio"]

@@ -21,7 +21,7 @@ STAGES = {"warm_up": stages.warm_up, "transfer": stages.transfer, "direct": stag
 OWN = {
     "warm_up": ("recipe",),
     "transfer": ("recipe",),
-    "direct": ("recipe", "selector", "drawings", "keep_ratio"),
+    "direct": ("recipe", "selector", "drawings", "keep_ratio", "reset_embeddings"),
     "agentvit": ("setting",),
 }
 
@@ -66,6 +66,8 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--selector", default=absent, help="of direct: a policy; default: line-guided, as published")
     parser.add_argument("--drawings", default=absent, help="of direct: a folder of line drawings")
     parser.add_argument("--keep_ratio", type=float, default=absent, help="of direct: a model for this ratio alone")
+    reset = "of direct: new patch and position embeddings, the published line-guided code's slip"
+    parser.add_argument("--reset_embeddings", action="store_true", default=absent, help=reset)
     parser.add_argument("--setting", default=absent, choices=AGENTVIT_SETTINGS, help="of agentvit")
     options = parser.parse_args(arguments)
     if options.stage in ("warm_up", "transfer") and "recipe" not in options:

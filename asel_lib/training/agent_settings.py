@@ -17,6 +17,9 @@ class AgentSettings:
     """What it falls to."""
     epsilon_decay: Positive = 20_000.0
     """Batches in which it falls by a factor e."""
+    exploration: Ratio | None = None
+    """Share of a training's batches after which less than 1 % of that fall is left, in place of epsilon_decay, which is
+    far too slow for a short training; None: epsilon_decay, as published."""
     reward_every: Count = 50
     """Batches from one reward to the next."""
     budget: Ratio = 0.5

@@ -15,6 +15,8 @@ from asel_lib.reproducibility import generator
 from asel_lib.selection.agent import AgentSelector, at_least_mean
 from asel_lib.training.agent_settings import AgentSettings
 
+FALLS = 5  # by a factor e, which leave 0.7 % of epsilon's way
+
 
 class Replay:
     """The transitions of the last batches: (state (B, 2N), state after it (B, 2N), reward). A full buffer loses one at
@@ -71,10 +73,13 @@ class Agent:
         selector: the model's, which holds the Q-network and the memory.
         settings: epsilon, the replay buffer, rates.
         seed: with the step it gives every draw.
+        batches: how many the whole training has, for `settings.exploration`.
     """
 
-    def __init__(self, selector: AgentSelector, settings: AgentSettings, seed: int):
+    def __init__(self, selector: AgentSelector, settings: AgentSettings, seed: int, batches: int):
         self.selector, self.settings, self.seed = selector, settings, seed
+        share = settings.exploration
+        self.decay = settings.epsilon_decay if share is None else share * batches / FALLS
         self.target = ModelEmaV3(selector.q_network, decay=1 - settings.tau)
         self.optimizer = torch.optim.AdamW(selector.q_network.parameters(), lr=settings.lr, amsgrad=True)
         self.replay = Replay(settings.replay)
@@ -83,7 +88,7 @@ class Agent:
     def epsilon(self, step: int) -> float:
         """The chance of a random mask after `step` batches."""
         low, high = self.settings.epsilon_end, self.settings.epsilon_start
-        return low + (high - low) * np.exp(-step / self.settings.epsilon_decay).item()
+        return low + (high - low) * np.exp(-step / self.decay).item()
 
     @torch.no_grad()
     def act(self, attention: Tensor, labels: Tensor, step: int) -> Tensor:

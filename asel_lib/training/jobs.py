@@ -27,7 +27,7 @@ from asel_lib.models import SelectiveViT, build
 from asel_lib.registry import RECIPES
 from asel_lib.selection import parse
 from asel_lib.training import processes as together
-from asel_lib.training.start import described_start, load_start
+from asel_lib.training.start import EMBEDDINGS, described_start, load_start
 from asel_lib.training.supervised import train
 from asel_lib.weights import fill
 
@@ -279,5 +279,5 @@ def new_model(settings: ModelSettings, num_classes: int, seed: int, pretrained: 
             settings.architecture, num_classes, settings.selector, False, img_size=settings.image_size, **settings.timm
         )
     if settings.start != "random" and pretrained:
-        load_start(model, settings.architecture, settings.start)
+        load_start(model, settings.architecture, settings.start, EMBEDDINGS if settings.reset_embeddings else ())
     return model

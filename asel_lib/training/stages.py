@@ -9,7 +9,7 @@ from asel_lib import checkpoints, checks, methods, paths, selection
 from asel_lib.configs import Profile, StageSettings
 from asel_lib.configs.profile import AGENTVIT_SETTINGS
 from asel_lib.errors import CheckpointError
-from asel_lib.identity import ModelKey, default_recipe
+from asel_lib.identity import RESET_EMBEDDINGS, ModelKey, default_recipe
 from asel_lib.registry import RECIPES
 from asel_lib.selection import keep_count, parse
 from asel_lib.selection.line_guided import GIVEN
@@ -67,6 +67,7 @@ def direct(
     recipe: str = "",
     drawings: str = "",
     keep_ratio: float | None = None,
+    reset_embeddings: bool = False,
     seed: int = 0,
     variant: str = "",
     **options,
@@ -80,6 +81,8 @@ def direct(
         recipe: one that trains this selector, "" for "dropped" (of the selector "agent": "agent").
         drawings: a folder of line drawings made elsewhere, for line-guided selection (`data.lines.from_folder`).
         keep_ratio: a model for this one alone, as the line-guided system has it; None: one model for all.
+        reset_embeddings: begin with new patch and position embeddings, as the published line-guided code does; it
+            becomes part of the variant, as where the profile's model says so.
         seed: of the training.
         variant: the name of an ablation.
         options: as of `warm_up`.
@@ -89,6 +92,8 @@ def direct(
         CheckpointError: where `lines=informative` lacks its weights.
     """
     profile = profile.for_direct()
+    if reset_embeddings:
+        profile = replace(profile, model=replace(profile.model, reset_embeddings=True))
     dataset, recipe = dataset or profile.datasets[0], recipe or default_recipe(selector)
     selector = _with_drawings(selector, drawings)
     check_trains(recipe, selector, keep_ratio)
@@ -100,6 +105,7 @@ def direct(
         keep_count(1, keep_ratio)
         settings = replace(settings, full_epochs=0, ratio_low=keep_ratio, ratio_high=keep_ratio)
         val_ratios = (keep_ratio,)
+    variant = ".".join(filter(None, (variant, RESET_EMBEDDINGS if profile.model.reset_embeddings else "")))
     key = ModelKey(Path(dataset).name, "direct", selector, recipe, variant, keep_ratio, seed)
     model, own = replace(profile.model, selector=selector), profile.settings_of(recipe, dataset)
     return run(Job(profile, key, dataset, model, settings, own, val_ratios, drawings), **options)
@@ -122,8 +128,8 @@ def agentvit(profile: Profile, dataset: str = "", *, setting: str = "published",
         return direct(profile, dataset, selector="agent", seed=seed, **options)
     dataset = dataset or profile.datasets[0]
     key = ModelKey(Path(dataset).name, "agentvit", "agent", "agent", seed=seed)
-    job = Job(profile, key, dataset, profile.agentvit_model, profile.agentvit, profile.settings_of("agent"))
-    return run(job, **options)
+    settings, own = profile.agentvit_for(dataset), profile.settings_of("agent")
+    return run(Job(profile, key, dataset, profile.agentvit_model, settings, own), **options)
 
 
 def check_trains(recipe: str, selector: str, keep_ratio: float | None = None) -> None:
@@ -150,6 +156,8 @@ def check_trains(recipe: str, selector: str, keep_ratio: float | None = None) ->
 
 def _for_recipe(profile: Profile, recipe: str) -> Profile:
     """With the selector that the recipe trains on the published schedule."""
+    if profile.model.reset_embeddings:
+        raise ValueError(f"profile {profile.name!r} has reset_embeddings, which is of the direct schedule alone")
     selector = profile.selector_for(recipe)
     check_trains(recipe, selector)
     return replace(profile, model=replace(profile.model, selector=selector))

@@ -20,6 +20,7 @@ from asel_lib.weights import first_mismatch
 
 WRAPPERS = ("model_state_dict", "state_dict", "model")  # what a .pth may hold its weights under
 HEAD = ("head.",)
+EMBEDDINGS = ("patch_embed.", "pos_embed")
 
 
 def described_start(settings: ModelSettings, pretrained: bool = True) -> str:
@@ -47,7 +48,7 @@ def described_start(settings: ModelSettings, pretrained: bool = True) -> str:
         raise CheckpointError(f"start is {settings.start!r}, which cannot be read ({error.strerror})") from error
 
 
-def load_start(model: nn.Module, architecture: str, start: str) -> None:
+def load_start(model: nn.Module, architecture: str, start: str, leave: tuple[str, ...] = ()) -> None:
     """Fill a new model with the weights that its training starts from, and print a line that says which.
 
     Args:
@@ -58,15 +59,16 @@ def load_start(model: nn.Module, architecture: str, start: str) -> None:
             configuration, "hf-hub:owner/name" or "local-dir:folder", by whose mean and standard deviation images are
             normalised then. "imagenet" is looked for in timm's own cache, then in
             data/weights/<architecture>.safetensors (or .pth), then it is downloaded.
+        leave: beginnings of names that keep the model's own values.
 
     Raises:
         CheckpointError: where there are no such weights, or a name or a shape in them is not the model's.
     """
     if sources.is_place(start):
-        return _load_place(model, start)
+        return _load_place(model, start, leave)
     file = Path(start).expanduser() if start != "imagenet" else _cached(architecture) or _local(architecture)
     if file is not None:
-        kept = fill_from(model, read_start(file), file)
+        kept = fill_from(model, read_start(file), file, leave)
         normalise_by(model, **_normalisation(file))
         print(f"start: weights of {_shown(file)}{kept}")
         return
@@ -78,13 +80,13 @@ def load_start(model: nn.Module, architecture: str, start: str) -> None:
             f"downloaded ({type(error).__name__}): put them into {paths.data() / 'weights'}, as "
             f"{architecture}.safetensors, or set start: random in the profile"
         ) from error
-    kept = fill_from(model, downloaded, f"timm's {architecture}")
+    kept = fill_from(model, downloaded, f"timm's {architecture}", leave)
     print(f"start: weights of {architecture}, downloaded by timm{kept}")
 
 
-def _load_place(model: nn.Module, start: str) -> None:
+def _load_place(model: nn.Module, start: str, leave: tuple[str, ...]) -> None:
     found = sources.timm_model(start)
-    kept = fill_from(model, found.state_dict(), start)
+    kept = fill_from(model, found.state_dict(), start, leave)
     for theirs, own in zip(_built(found), _built(model), strict=True):
         if theirs != own:
             raise CheckpointError(
@@ -161,7 +163,7 @@ def read_start(file: Path) -> dict[str, Tensor]:
     return {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
 
 
-def fill_from(model: nn.Module, weights: Mapping[str, Tensor], source: object) -> str:
+def fill_from(model: nn.Module, weights: Mapping[str, Tensor], source: object, leave: tuple[str, ...] = ()) -> str:
     """Load a network's weights into a SelectiveViT of the same architecture.
 
     Args:
@@ -169,17 +171,18 @@ def fill_from(model: nn.Module, weights: Mapping[str, Tensor], source: object) -
         weights: name -> tensor, by timm's names; those of a selector are left out. A head of another number of classes
             is left out, none at all is no error; `pos_embed` is resampled to the model's grid by timm's own function.
         source: what an error names.
+        leave: beginnings of names that keep the model's own values.
 
     Returns:
-        What is not of these weights, to be told: "; the head begins anew", or "".
+        What is not of these weights, to be told: "; head begin anew", or "".
 
     Raises:
         CheckpointError: names what is missing, not known, or of another shape.
     """
-    own, weights = _network(model.state_dict()), _network(weights)
-    anew = "head.weight" in own and own["head.weight"].shape != getattr(weights.get("head.weight"), "shape", None)
-    if anew:
-        own, weights = ({n: v for n, v in held.items() if not n.startswith(HEAD)} for held in (own, weights))
+    own, weights = (_but_for(("patch_drop.", *leave), held) for held in (model.state_dict(), weights))
+    if "head.weight" in own and own["head.weight"].shape != getattr(weights.get("head.weight"), "shape", None):
+        leave = (*HEAD, *leave)
+        own, weights = (_but_for(HEAD, held) for held in (own, weights))
     if "pos_embed" in weights and "pos_embed" in own and weights["pos_embed"].shape != own["pos_embed"].shape:
         weights["pos_embed"] = _resampled(weights["pos_embed"], model, source)
     if found := first_mismatch(own, weights):
@@ -189,11 +192,11 @@ def fill_from(model: nn.Module, weights: Mapping[str, Tensor], source: object) -
             "file of the profile's architecture, or set start: random"
         )
     model.load_state_dict(weights, strict=False)
-    return "; the head begins anew" if anew else ""
+    return f"; {', '.join(name.rstrip('.') for name in leave)} begin anew" if leave else ""
 
 
-def _network(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value for name, value in weights.items() if not name.startswith("patch_drop.")}
+def _but_for(leave: tuple[str, ...], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value for name, value in weights.items() if not name.startswith(leave)}
 
 
 def _resampled(positions: Tensor, model: nn.Module, source: object) -> Tensor:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -17,6 +18,7 @@ from asel_lib.identity import ModelKey
 from asel_lib.reporting import claimed
 from asel_lib.selection import registry as selectors
 from asel_lib.training.__main__ import parsed
+from tests.made_up import result
 from tools import documents
 
 REPOSITORY = Path(__file__).parents[2]
@@ -276,6 +278,35 @@ def test_a_mark_without_a_table_gets_one_between_empty_lines(page):
     text = file.read_text()
     assert text.startswith("<!-- table: methods synthetic -->\n\n| method |") and text.endswith(" |\n\nAfter.\n")
     assert documents.main(["--check"]) == 0
+
+
+def test_the_embeddings_table_sets_kept_beside_new_for_each_keep_ratio(monkeypatch):
+    keys = [
+        ModelKey("imagenette", "direct", policy, variant=variant, keep_ratio=ratio)
+        for policy, ratio in (("random", 0.3), ("line_guided:lines=xdog,choice=sample", 0.3), ("random", 1.0))
+        for variant in ("", "reset_embeddings")
+    ]
+    rows = [result(key, key.keep_ratio, accuracy=0.9 - 0.2 * bool(key.variant)) for key in keys[:-1]]
+    rows += [result(keys[0], 0.5)]  # at another ratio than it was trained for
+    monkeypatch.setattr(documents, "_results", lambda: pd.DataFrame(rows))
+    table = documents.embeddings("imagenette")
+    assert table["keep ratio"].tolist() == ["1", "0.3", "0.3"] and table["patches"][0] == "all"
+    assert all(cell.startswith("90.0") for cell in table["embeddings kept"])
+    assert [cell[:4] for cell in table["embeddings new"]] == ["-", "70.0", "70.0"]
+
+
+def test_the_untrained_table_reads_one_way_of_answering(monkeypatch):
+    keys = [ModelKey("imagenette", "untrained", "none", "none", variant) for variant in ("", "own_classes")]
+    rows = [
+        result(key, ratio, policy, accuracy=0.5 + 0.4 * bool(key.variant), latency_ms=float("nan"))
+        for key in keys
+        for policy in ("random", "tome")
+        for ratio in (0.3, 1.0)
+    ]
+    monkeypatch.setattr(documents, "_results", lambda: pd.DataFrame(rows))
+    every, own = (documents.untrained("imagenette", among) for among in ("all", "own"))
+    assert every["1"].tolist() == ["50.0"] * 2 and own["0.3"].tolist() == ["90.0"] * 2
+    assert own["policy"].tolist() == ["random", "ToMe"] and own["GMACs at 0.3"].tolist() == ["0.30"] * 2
 
 
 @pytest.mark.parametrize(

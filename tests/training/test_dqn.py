@@ -21,7 +21,7 @@ def transition(number, size=2):
 def agent(tiny):
     def make(**settings):
         selector = tiny(selector="agent").selector
-        return Agent(selector, AgentSettings(**{"replay": 3, "draw": 2} | settings), seed=5)
+        return Agent(selector, AgentSettings(**{"replay": 3, "draw": 2} | settings), seed=5, batches=1000)
 
     return make
 
@@ -59,6 +59,12 @@ def test_epsilon_falls_exponentially_with_the_batches(agent):
     assert epsilon(0) == 1.0
     assert epsilon(20_000) == pytest.approx(0.01 + 0.99 / math.e)
     assert epsilon(10**7) == pytest.approx(0.01)
+
+
+def test_exploration_ends_within_a_training_of_any_length_where_its_share_is_given(agent):
+    assert agent(exploration=0.5).epsilon(500) < 0.01 + 0.01 * 0.99
+    assert agent(exploration=1.0).epsilon(500) == pytest.approx(0.01 + 0.99 * math.exp(-2.5))
+    assert agent().epsilon(1000) > 0.95  # as published: a short training ends with an agent that acts at random
 
 
 def test_a_greedy_mask_keeps_patches_of_at_least_mean_value_in_the_whole_batch(agent):

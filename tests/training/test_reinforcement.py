@@ -64,6 +64,12 @@ def test_the_classifier_and_the_agent_both_learn_each_by_its_own_optimiser(smoke
     assert history["keep_ratio"].between(0.35, 0.65).all() and history["reward"].notna().all()
 
 
+def test_a_short_training_ends_with_an_agent_that_acts_by_itself_where_the_profile_says_so(smoke):
+    agent = smoke.recipe_settings["agent"] | {"exploration": 0.5}
+    history = train(replace(smoke, recipe_settings={"agent": agent}), agentvit(smoke), val=False).history
+    assert history["epsilon"].tolist() == pytest.approx([0.01 + 0.99 * np.exp(-5), 0.01 + 0.99 * np.exp(-10)])
+
+
 def test_the_progress_bar_says_reward_epsilon_and_kept_patches(smoke, monkeypatch):
     shown, status = [], AgentRun.status
     monkeypatch.setattr(AgentRun, "status", lambda self: shown.append(status(self)) or shown[-1])

@@ -52,6 +52,17 @@ def test_transfer_starts_from_the_warm_up_without_its_head(smoke, monkeypatch):
         assert torch.equal(started[key], value) != key.startswith("head."), key
 
 
+def test_a_training_with_reset_embeddings_is_direct_and_has_a_name_of_its_own(smoke, monkeypatch):
+    monkeypatch.setattr(stages, "run", lambda job, retrain: job)
+    pretrained = replace(smoke, model=replace(smoke.model, start="imagenet"))
+    job = stages.direct(pretrained, selector="random", keep_ratio=0.3, reset_embeddings=True)
+    assert job.key.name == "synthetic-direct-random+reset_embeddings-k0.3-s0" and job.model.reset_embeddings
+    reset = replace(pretrained, model=job.model)
+    assert stages.direct(reset, selector="random", keep_ratio=0.3).key == job.key
+    with pytest.raises(ValueError, match="'smoke' has reset_embeddings, which is of the direct schedule alone"):
+        stages.warm_up(reset, recipe="dropped")
+
+
 def test_transfer_before_the_warm_up_says_what_to_run(smoke):
     with pytest.raises(CheckpointError, match="run 01_cifar10_warmup with profile='smoke', recipe='dropped', seed=0"):
         stages.transfer(smoke, recipe="dropped")

@@ -90,7 +90,7 @@ def test_a_start_without_a_head_or_with_a_selector_gives_the_rest(offline, capsy
     put(pretrained)
     model = new_model(settings(), 4, 0, True)
     assert torch.equal(model.blocks[1].mlp.fc1.weight, pretrained.blocks[1].mlp.fc1.weight)
-    assert "; the head begins anew" in capsys.readouterr().out
+    assert "; head begin anew" in capsys.readouterr().out
     file = put(SelectiveViT(ARCHITECTURE, 4, "learned", img_size=32, **TINY), "own.safetensors")
     model = new_model(settings(start=str(file), selector="glance"), 4, 0, True)
     assert torch.equal(model.norm.weight, start.read_start(file)["norm.weight"])
@@ -148,6 +148,19 @@ def test_positions_are_resampled_for_another_grid_as_timm_does(offline):
     model = new_model(settings(image_size=48), 10, 0, True)
     wanted = timm.layers.resample_abs_pos_embed(pretrained.pos_embed.data, [6, 6], num_prefix_tokens=1)
     assert torch.equal(model.pos_embed.data, wanted)
+
+
+def test_embeddings_that_are_reset_are_new_and_all_else_is_pretrained(offline, capsys):
+    pretrained = plain()
+    put(pretrained)
+    model, weights = new_model(settings(reset_embeddings=True), 10, 0, True)
+    untouched, _ = new_model(settings(), 10, 0, False)
+    reset = {name for name in pretrained.state_dict() if name.startswith(start.EMBEDDINGS)}
+    assert reset == {"pos_embed", "patch_embed.proj.weight", "patch_embed.proj.bias"} and weights == "imagenet"
+    for name, value in pretrained.state_dict().items():
+        wanted = untouched.state_dict()[name] if name in reset else value
+        assert torch.equal(model.state_dict()[name], wanted), name
+    assert "patch_embed, pos_embed begin anew" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

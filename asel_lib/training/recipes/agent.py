@@ -47,7 +47,7 @@ class AgentRun(SupervisedRun):
 
         super().__init__(model, *arguments, **options)
         processes.check_alone(self.accelerator)
-        self.agent = Agent(model.selector, recipe_settings, self.seed)
+        self.agent = Agent(model.selector, recipe_settings, self.seed, self.settings.epochs * len(self.batches))
         self.env = PatchSelectionEnv(model.patch_embed.num_patches, recipe_settings, self._attention, self._fit)
 
     def described(self) -> tuple:
