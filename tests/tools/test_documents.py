@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -283,6 +284,21 @@ def imports(file: Path) -> set[str]:
 def test_every_marked_table_is_what_the_committed_results_say(capsys):
     assert sum(page.read_text().count("<!-- table: ") for page in PAGES) >= 5
     assert documents.main(["--check"]) == 0, capsys.readouterr().out + "python -m tools.documents writes it anew"
+
+
+def test_the_summary_sets_random_patches_and_the_smaller_image_beside_the_published_model(monkeypatch):
+    there = tables.read(REPOSITORY / "benchmarks_results/results.csv")
+    random = there[there["checkpoint"] == "synthetic-direct-random-s0"].assign(dataset="rsscn7")
+    smaller = random.assign(selector="smaller_image", policy="smaller_image")
+    monkeypatch.setattr(documents, "_results", lambda: pd.concat([there, random, smaller]))
+    found = documents.summary()
+    assert list(found.loc[found["data set"] == "rsscn7", "recipe"]) == [
+        "masked",
+        "random, one stage",
+        "smaller image, one stage",
+        "masked, the authors' log",
+    ]
+    assert found["data set"].iloc[-1] == "synthetic" and "one stage" not in found["recipe"].iloc[-1]
 
 
 @pytest.fixture
