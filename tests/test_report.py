@@ -3,6 +3,7 @@ and light, narrow screens."""
 
 import contextlib
 import io
+import re
 import shutil
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from PIL import Image
 from asel_lib import tables
 from asel_lib.identity import ModelKey
 from asel_lib.methods import LINE_GUIDED
-from asel_lib.reporting import claims, figures, rows
+from asel_lib.reporting import claims, figures, method_tables, rows
 from pipeline import report
 from pipeline.report import claims_page, executed, first_page, markup
 from pipeline.report.collect import Found
@@ -198,6 +199,15 @@ def test_the_results_sort_and_filter(opened):
     assert "No matching records" in page.locator("#results-table tbody").inner_text()
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_keep_ratio_and_accuracy_are_seen_without_scrolling(opened, width):
+    page, _ = opened("results", width)
+    page.locator("#results-table tbody td").first.wait_for()
+    for name in ("keep_ratio", "accuracy"):
+        head = page.locator("#results-table thead").get_by_placeholder(name, exact=True).first.bounding_box()
+        assert head["x"] + head["width"] <= width, name
+
+
 def test_dark_and_light_are_two(opened):
     grounds = {}
     for scheme in ("light", "dark"):
@@ -245,6 +255,40 @@ def test_the_first_page_answers_for_photographs_once_they_are_compared_and_for_s
     new = first_page_of(committed=synthetic(), compact=photographs())
     assert "## `eurosat`, of this checkout" in new and "On `aid`, glance" in new
     assert "No comparison of methods was measured yet" in first_page_of()
+
+
+def test_the_first_page_says_how_far_the_published_model_can_be_cut_and_then_ours():
+    page = first_page_of(committed=pd.concat([synthetic(), photographs()]))
+    part = page[page.index("## How far") : page.index("## What should")]
+    lines = [line for line in part.splitlines() if line.startswith("- On")]
+    assert [line.partition("classifies")[0] for line in lines] == [
+        "- On `aid`, ASEL\\, as published\\, ",
+        "- On `eurosat`, ASEL\\, as published\\, ",
+        "- On `aid`, glance \\(ours\\) ",
+    ]
+    measured = pd.DataFrame({"keep_ratio": [1.0, 0.5, 0.2], "accuracy": [0.9, 0.895, 0.8], "gmacs": [1.0, 0.5, 0.2]})
+    told = first_page.reach(measured, "aid", "it")
+    assert (told["whole"], told["ratio"], told["share"]) == ("90.0 %", "0.5", "50 %")
+    assert told["steps"] == [{"ratio": "0.2", "at": "80.0 %", "share": "20 %"}]
+    assert first_page.reach(measured[1:], "aid", "it") is None
+
+
+def test_the_first_page_answers_in_a_sentence_before_its_list_of_groups():
+    page = first_page_of(committed=synthetic())
+    part = page[page.index("## Does the paper hold?") : page.index('<ul class="groups">')]
+    counts = [int(number) for number in re.findall(r"(\d+) (?:is|are) ", part)]
+    assert sum(counts) == 21 and "Of the papers\u2019 21 claims" in part
+    assert "6 are contradicted by the authors\u2019 own record" in part
+
+
+def test_budgets_with_one_answer_are_one_line():
+    (by_operations, by_speed) = (first_page.recommended(synthetic(), "synthetic", by) for by in method_tables.BUDGETS)
+    assert [(line["budget"], line["until"]) for line in by_operations] == [
+        ("up to 10 % of the operations", ""),
+        ("up to 20 % of the operations", "75 %"),
+    ]
+    assert by_operations[0]["random"] == "", "where random patches are the best they are not named twice"
+    assert (by_speed[-1]["budget"], by_speed[-1]["until"]) == ("at least 3x as fast", "1.3x")
 
 
 def test_notebooks_are_listed_with_their_state_and_without_widgets(opened, place):

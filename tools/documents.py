@@ -22,13 +22,14 @@ from unittest import mock
 import pandas as pd
 
 from asel_lib import configs, methods, paths, tables
+from asel_lib.data import catalog
 from asel_lib.errors import AselError
 from asel_lib.evaluation import answers, paired
 from asel_lib.evaluation import controls as controls_of
 from asel_lib.files import replace_text
 from asel_lib.identity import OWN_CLASSES, RESET_EMBEDDINGS, selector_name
 from asel_lib.reporting import claims, comparison, method_tables, paper_numbers
-from asel_lib.reporting.rows import pooled
+from asel_lib.reporting.rows import own_choice, pooled
 from asel_lib.reporting.summaries import accuracy_cell, objects_kept, to_markdown
 from asel_lib.reporting.summaries import selectors as selectors_table
 from asel_lib.reporting.summaries import summary as summary_table
@@ -42,6 +43,7 @@ SAME = "@"  # before a policy: the very models of OURS, choosing by that policy
 MARGIN = 0.01  # of `paired.non_inferior`: one point
 PUBLISHED = ("aid", "cifar10", "eurosat", "rsscn7")  # data sets that the authors' log has
 SUMMARISED = (1.0, 0.5, 0.2)  # keep ratios of `summary`
+BESIDE = (OURS, "random", "even", "smaller_image")  # methods that `summary` sets beside the published one
 FEW = (1.0, 0.5, 0.2, 0.1)
 HEADS = {"all": "", "own": OWN_CLASSES}  # of `untrained`: among all of ImageNet's classes, or the data set's own
 CHOICES = {"glance:choice=sample": "`sample`", "glance:choice=top": "`top`", "random": "random"}
@@ -90,14 +92,22 @@ def _results() -> pd.DataFrame:
 
 
 def summary() -> pd.DataFrame:
-    """The shipped models of the chain of warm-up and transfer, each by its own selector, and what the authors' log says
-    of the published one."""
+    """The shipped models of the chain of warm-up and transfer, each by its own selector; on photographs BESIDE, trained
+    in one stage; and what the authors' log says of the published one. Data set by data set, generated ones last."""
     frame = _results()
-    chain = frame["schedule"].isin(("warmup", "published"))
-    ours = summary_table(frame[chain & (frame["seed"] == 0)]).drop(columns=["seeds", "setting"], errors="ignore")
-    logs = [_logged(dataset) for dataset in PUBLISHED]
-    found = pd.concat([ours, pd.DataFrame(logs)[ours.columns]])
-    return found.sort_values("data set", kind="stable", key=lambda names: names == "synthetic")
+    frame = frame[frame["seed"] == 0]
+    parts = [summary_table(frame[frame["schedule"].isin(("warmup", "published"))])]
+    for one in map(methods.parse, BESIDE):
+        rows = own_choice(frame[(frame["schedule"] == "direct") & (frame["recipe"] == one.recipe)])
+        rows = rows[(rows["selector"] == one.selector) & ~rows["dataset"].map(catalog.is_generated)]
+        if len(rows):
+            parts.append(summary_table(rows, policies=(one.selector,)).assign(recipe=f"{one.label}, one stage"))
+    ours = pd.concat(parts).drop(columns=["seeds", "setting"], errors="ignore")
+    ours["speed-up"] = ours["speed-up"].replace(" / ".join("-" * len(SUMMARISED)), "-")
+    found = pd.concat([ours, pd.DataFrame(map(_logged, PUBLISHED))[ours.columns]])
+    places = {name: (catalog.is_generated(name), name) for name in found["data set"]}
+    order = {name: place for place, name in enumerate(sorted(places, key=places.get))}
+    return found.sort_values("data set", kind="stable", key=lambda names: names.map(order))
 
 
 def _logged(dataset: str) -> dict[str, str]:

@@ -1,5 +1,5 @@
 """The paper's chain by the published recipe, in one call for a machine that is lent for some minutes: the warm-up, then
-for each data set the transfer and its benchmark. Run it where there is a GPU for a short time:
+for each data set the transfer and its benchmark. Run it when a GPU is there for a short time:
 
     python -m tools.gpu_run --minutes 12
     python -m tools.gpu_run --profile smoke --datasets synthetic --minutes 5      # the rehearsal, on a CPU
@@ -129,7 +129,15 @@ class Chain:
 
 
 def run(chain: Chain, datasets: list[str]) -> list[str]:
-    """The whole chain -> the data sets that are not finished."""
+    """Train, measure and pack the whole chain, as far as time allows.
+
+    Args:
+        chain: what is trained, and until when.
+        datasets: names.
+
+    Returns:
+        Those that are not finished.
+    """
     warmup, unfinished = chain.profile.warmup_dataset, []
     if not chain.train(warmup):
         return [warmup, *datasets]

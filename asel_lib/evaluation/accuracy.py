@@ -203,8 +203,17 @@ def num_patches(model: nn.Module, images: Tensor) -> int:
 
 
 def drawings(model: nn.Module, images: Tensor, policy: str, lines: Tensor | None = None) -> Tensor | None:
-    """What a policy that reads line drawings chooses by: those that came with the images, if they are meant for it;
-    None: it reads none."""
+    """What a policy that reads line drawings chooses by.
+
+    Args:
+        model: a SelectiveViT.
+        images: (B, C, H, W), normalised.
+        policy: how patches are chosen.
+        lines: drawings (B, 1, h, w) that came with the images, taken if they are meant for the policy.
+
+    Returns:
+        Drawings (B, 1, h, w); None: it reads none.
+    """
     if not parse(policy)[0].reads_lines():
         return None
     brought = model.patch_drop.brought(policy, lines)

@@ -5,9 +5,9 @@ import pandas as pd
 from asel_lib import methods
 from asel_lib.data import catalog
 from asel_lib.registry import FIGURES
-from asel_lib.reporting import claims, method_tables, summaries
+from asel_lib.reporting import claims, method_tables, rows, summaries, verdicts
 from asel_lib.reproducibility import environment
-from pipeline.report.claims_page import anchor, chips
+from pipeline.report.claims_page import WORDS, anchor, chips
 from pipeline.report.collect import Found
 from pipeline.report.markup import render
 
@@ -15,6 +15,13 @@ DATASETS = ("rsscn7", "aid", "eurosat", "ucmerced", "cifar10")  # the first that
 PICTURES = ("7_methods", "1_strategies")  # of FIGURES, those that can show how far one can cut, the best first
 POINT = 0.01  # accuracy that a cut may cost
 STEPS = (0.5, 0.2, 0.1)  # keep ratios that are named besides
+PUBLISHED = "learned/masked"  # ASEL as its paper has it
+# A verdict in a sentence, where it is not its word on the claims' page.
+SAID = {
+    verdicts.CONTRADICTED: "contradicted by the authors\u2019 own record",
+    verdicts.ELSEWHERE: "measured only in another setting",
+    verdicts.UNTESTABLE: "not measured yet",
+}
 
 
 def page(found: Found) -> str:
@@ -37,12 +44,13 @@ def page(found: Found) -> str:
         asked=len(states),
         failed=bool({"failed", "unreadable"} & set(states)),
         about=environment(),
+        verdict=verdict(found.judged),
         groups=[
             {"name": name, "link": f"claims.html#{anchor(name)}", "chips": chips(counts)}
             for name, counts in claims.groups(found.judged).iterrows()
         ],
         picture=picture,
-        cut=reach(every, shown),
+        cuts=cuts(every, order, shown),
         advice=[recommended(every, shown, by) for by in method_tables.BUDGETS],
         shown=shown,
         own=[_own(found, dataset) for dataset in found.own],
@@ -50,36 +58,65 @@ def page(found: Found) -> str:
     )
 
 
-def reach(frame: pd.DataFrame, dataset: str | None) -> dict | None:
-    """How far our recipe's keep ratio can go down.
+def verdict(judged: pd.DataFrame) -> str:
+    """How many claims have which verdict, as a sentence."""
+    counts = claims.overall(judged)["verdict"].value_counts()
+    there = [(counts[name], SAID.get(name, WORDS[name][0])) for name in verdicts.ALL if name in counts]
+    *parts, last = (f"{count} {'is' if count == 1 else 'are'} {word}" for count, word in there)
+    return f"Of the papers\u2019 {counts.sum()} claims, {', '.join([*parts, 'and ' * bool(parts) + last])}."
+
+
+def cuts(frame: pd.DataFrame, datasets: list[str], shown: str | None) -> list[dict]:
+    """How far one can cut: the published model on each data set of photographs, then our recipe.
 
     Args:
         frame: results.
-        dataset: the data set's name, None where nothing was measured.
+        datasets: names of those that were measured.
+        shown: the data set whose methods are compared, None: none.
+    """
+    answers = []
+    for dataset in datasets:
+        if not catalog.is_generated(dataset):
+            published = methods.parse(PUBLISHED)
+            its = rows.chain(frame, dataset, published.recipe)
+            answers.append(
+                reach(its[its["policy"] == published.selector], dataset, f"{published.label}, as published,")
+            )
+    ours = methods.parse(method_tables.OURS)
+    its = method_tables.found(frame, shown).get(ours) if shown else None
+    answers.append(reach(its, shown, ours.label))
+    return [answer for answer in answers if answer]
+
+
+def reach(measured: pd.DataFrame | None, dataset: str, method: str) -> dict | None:
+    """How far a model's keep ratio can go down.
+
+    Args:
+        measured: its rows, one a keep ratio.
+        dataset: what they are of.
+        method: what it is called.
 
     Returns:
         Accuracy with all patches (whole), the lowest ratio down to which it loses no more than POINT, its share of the
-        operations, and the same of the STEPS below; None where it was not measured.
+        operations, and the same of the STEPS below. None without a row of all patches.
     """
-    ours = methods.parse(method_tables.OURS)
-    rows = method_tables.found(frame, dataset).get(ours) if dataset else None
-    if rows is None or not (rows["keep_ratio"] == 1).any():
+    if measured is None or not (measured["keep_ratio"] == 1).any():
         return None
-    rows = rows.sort_values("keep_ratio", ascending=False)
-    whole = rows.iloc[0]
-    fine = (whole["accuracy"] - rows["accuracy"] <= POINT).cummin()
-    last = rows[fine].iloc[-1]
+    measured = measured.sort_values("keep_ratio", ascending=False)
+    whole = measured.iloc[0]
+    fine = (whole["accuracy"] - measured["accuracy"] <= POINT).cummin()
 
     def said(row: pd.Series) -> dict:
         share = f"{row['gmacs'] / whole['gmacs'] * 100:.0f} %"
         return {"ratio": f"{row['keep_ratio']:g}", "at": _percent(row["accuracy"]), "share": share}
 
-    steps = [said(row) for _, row in rows[rows["keep_ratio"].isin(STEPS) & ~fine].iterrows()]
-    return {"method": ours.label, "whole": _percent(whole["accuracy"]), "steps": steps} | said(last)
+    steps = [said(row) for _, row in measured[measured["keep_ratio"].isin(STEPS) & ~fine].iterrows()]
+    about = {"dataset": dataset, "generated": catalog.is_generated(dataset), "method": method}
+    return about | {"whole": _percent(whole["accuracy"]), "steps": steps} | said(measured[fine].iloc[-1])
 
 
 def recommended(frame: pd.DataFrame, dataset: str | None, by: str) -> list[dict]:
-    """Which method to use within which budget.
+    """Which method to use within which budget. Budgets that have the same answer are one line.
 
     Args:
         frame: results.
@@ -87,14 +124,19 @@ def recommended(frame: pd.DataFrame, dataset: str | None, by: str) -> list[dict]
         by: what the budget is of, one of `method_tables.BUDGETS`.
 
     Returns:
-        budget, best, ratio, accuracy, and what random patches reach.
+        budget, best, ratio, accuracy, what random patches reach, and `until`, the most generous of a line's budgets.
     """
     found = method_tables.advice(frame, dataset, by) if dataset else pd.DataFrame()
     lines = []
     for row in found.to_dict("records"):
         budget = f"{row[by]} of the operations".replace("%", " %") if by == "operations" else f"{row[by]} as fast"
-        line = {"budget": budget, "best": row["best"], "ratio": row["keep ratio"], "accuracy": row["accuracy"]}
-        lines.append(line | {"random": row["random"].strip("-")})
+        line = {"best": row["best"], "ratio": row["keep ratio"], "accuracy": row["accuracy"]}
+        if lines and line.items() <= lines[-1].items():
+            lines[-1]["until"] = row[by].split()[-1].replace("%", " %")
+        else:
+            itself = row["random"] == row["accuracy"].split()[0]  # the best are random patches
+            random = "" if itself else row["random"].strip("-")
+            lines.append(line | {"budget": budget, "random": random, "until": ""})
     return lines
 
 
@@ -110,8 +152,8 @@ def _order(found: Found, datasets: list[str]) -> list[str]:
 
 def _own(found: Found, dataset: str) -> dict:
     name = FIGURES["1_strategies"].stem(dataset)
-    rows = found.every[found.every["dataset"] == dataset]
-    return {"dataset": dataset, "picture": found.figures.get(name), "table": summaries.summary(rows)}
+    its = found.every[found.every["dataset"] == dataset]
+    return {"dataset": dataset, "picture": found.figures.get(name), "table": summaries.summary(its)}
 
 
 def _compared(every: pd.DataFrame, dataset: str, table: pd.DataFrame) -> dict:

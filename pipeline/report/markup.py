@@ -86,6 +86,7 @@ def sortable(frame: pd.DataFrame, identifier: str, light_columns: tuple[str, ...
         layout={"topStart": "pageLength", "topEnd": "search", "bottomStart": "info", "bottomEnd": "paging"},
         lengthMenu=[15, 50, 200, {"value": -1, "label": "all"}],
         classes="display compact",
+        autoWidth=False,  # it would give a column the width of its longest text, which may wrap
         columnDefs=[
             {"className": "dt-right", "targets": numbers},
             {"className": "dt-right interval", "targets": [places[name] for name in light_columns]},

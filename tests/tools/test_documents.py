@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import nbformat
@@ -25,6 +26,8 @@ REPOSITORY = Path(__file__).parents[2]
 DOCS = REPOSITORY / "docs"
 PAGES = [REPOSITORY / "README.md", *sorted(DOCS.glob("*.md")), *sorted((DOCS / "results").glob("*.md"))]
 GUIDES = [page for page in PAGES if page.parent == DOCS and page.name != "lab_notebook.md"]
+# What tools write into a page: `tools.documents`, and `tools.timm_families`.
+WRITTEN = re.compile(rf"{documents.MARK.pattern}|<!-- families: begin -->(?s:.*?)<!-- families: end -->")
 # Files that a reader is told to make, in docs/add_a_selector.md.
 MADE = ("selection/brightest", "training/recipes/mean", "reporting/figures/gap", "evaluation/metrics/worst_class")
 
@@ -86,14 +89,50 @@ def test_every_page_is_reached_from_the_readme_by_links():
     assert {*PAGES} <= reached
 
 
+def prose(page: Path) -> list[str]:
+    """A page's words, without its generated tables, which grow with what is measured, and without its blocks of code.
+    Headings, captions, links and tables that are written by hand count."""
+    return re.sub(r"^```.*?^```$", "", WRITTEN.sub("", page.read_text()), flags=re.M | re.S).split()
+
+
 @by_page(PAGES[0], *GUIDES)
 def test_a_page_is_short(page):
-    """A generated table grows with what is measured and does not count."""
-    words = len(documents.MARK.sub("", page.read_text()).split())
-    assert words <= (1200 if page == PAGES[0] else 900)
+    assert len(prose(page)) <= (1200 if page == PAGES[0] else 900)
 
 
-@by_page(PAGES[0], *GUIDES, REPOSITORY / "CONTRIBUTING.md")
+def test_what_counts_as_prose(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# Two words\n\n<!-- table: methods rsscn7 -->\n\n| a | b |\n| - | - |\n\n```python\nx = 1\n```\n\n"
+        "<!-- families: begin -->\n| c |\n<!-- families: end -->\n\n| by | hand |\n"
+    )
+    assert prose(page) == ["#", "Two", "words", "|", "by", "|", "hand", "|"]
+
+
+def test_each_topic_has_a_page():
+    topics = "paper anytime line_guided agentvit your_model your_images deploy speed cluster faults design".split()
+    assert {page.stem for page in GUIDES} == {*topics, "add_a_selector"}
+    assert (DOCS / "lab_notebook.md").is_file()
+
+
+@by_page(*PAGES, REPOSITORY / "CONTRIBUTING.md")
+def test_names_of_the_library_are_there(page):
+    """`asel_lib.export.export(...)`, written out in the text: modules, and what they hold."""
+    for name in re.findall(r"`(asel_lib(?:\.\w+)+)", page.read_text()):
+        parts = name.split(".")
+        there = importlib.import_module(parts[0])
+        for place, part in enumerate(parts[1:], start=2):
+            there = getattr(there, part, None) or importlib.import_module(".".join(parts[:place]))
+
+
+@by_page(*PAGES, REPOSITORY / "CONTRIBUTING.md")
+def test_extras_that_are_installed_are_those_of_the_package(page):
+    known = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for extras in re.findall(r"pip install -e '\.\[([\w,]+)\]'", page.read_text()):
+        assert set(extras.split(",")) <= known.keys()
+
+
+@by_page(*PAGES, REPOSITORY / "CONTRIBUTING.md")
 def test_commands_are_of_programs_options_notebooks_and_parameters_that_there_are(page):
     for command in commands(page):
         if command[0] == "papermill":
@@ -246,6 +285,21 @@ def imports(file: Path) -> set[str]:
 def test_every_marked_table_is_what_the_committed_results_say(capsys):
     assert sum(page.read_text().count("<!-- table: ") for page in PAGES) >= 5
     assert documents.main(["--check"]) == 0, capsys.readouterr().out + "python -m tools.documents writes it anew"
+
+
+def test_the_summary_sets_random_patches_and_the_smaller_image_beside_the_published_model(monkeypatch):
+    there = tables.read(REPOSITORY / "benchmarks_results/results.csv")
+    random = there[there["checkpoint"] == "synthetic-direct-random-s0"].assign(dataset="rsscn7")
+    smaller = random.assign(selector="smaller_image", policy="smaller_image")
+    monkeypatch.setattr(documents, "_results", lambda: pd.concat([there, random, smaller]))
+    found = documents.summary()
+    assert list(found.loc[found["data set"] == "rsscn7", "recipe"]) == [
+        "masked",
+        "random, one stage",
+        "smaller image, one stage",
+        "masked, the authors' log",
+    ]
+    assert found["data set"].iloc[-1] == "synthetic" and "one stage" not in found["recipe"].iloc[-1]
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ def test_transfer_starts_from_the_warm_up_without_its_head(smoke, monkeypatch):
 
 
 def test_a_training_with_reset_embeddings_is_direct_and_has_a_name_of_its_own(smoke, monkeypatch):
-    monkeypatch.setattr(stages, "run", lambda job, retrain: job)
+    monkeypatch.setattr(stages, "run", lambda job, **options: job)
     pretrained = replace(smoke, model=replace(smoke.model, start="imagenet"))
     job = stages.direct(pretrained, selector="random", keep_ratio=0.3, reset_embeddings=True)
     assert job.key.name == "synthetic-direct-random+reset_embeddings-k0.3-s0" and job.model.reset_embeddings
