@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from asel_lib import configs, reproducibility
-from asel_lib.data import catalog
+from asel_lib.data import catalog, splits
 from asel_lib.errors import AselError, DatasetError, DatasetMissing
 from asel_lib.registry import RECIPES
 
@@ -147,11 +147,13 @@ def present_datasets(profile: configs.Profile, options: argparse.Namespace) -> t
 
 
 def _located(name: str, dry_run: bool) -> dict[str, str]:
-    """{name: name}, or {name: absolute path} for a folder; downloads a public set unless it is a dry run."""
+    """{name: name}, or {name: absolute path} for a folder; downloads a public set unless it is a dry run. DatasetError
+    where a folder has a class with too few images to be split."""
     if name.strip().lower() in catalog.names():
         name = name.strip().lower()
         if not catalog.is_available(name):
             catalog.find(name, download=not dry_run)
         return {name: name}
     images = catalog.find(name)
+    splits.check_counts(images.labels, images.classes, images.parts)  # before anything is trained, in a dry run too
     return {images.name: str(images.root)}

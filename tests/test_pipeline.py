@@ -99,11 +99,25 @@ def test_strict_makes_a_missing_data_set_an_error_before_anything_starts(root, c
     assert not root.exists()
 
 
+def image_files(folder: Path, **counts: int) -> str:
+    """Empty files of images in a folder of classes -> the folder."""
+    for label, count in counts.items():
+        (folder / label).mkdir(parents=True)
+        for number in range(count):
+            (folder / label / f"{number}.jpg").touch()
+    return str(folder)
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_class_that_is_too_small_to_be_split_is_named_before_anything_starts(root, tmp_path, capsys, dry_run):
+    folder = image_files(tmp_path / "scenes", many=9, few=4)
+    assert run.main(["--datasets", folder, *["--dry-run"] * dry_run]) == 1
+    assert "too few different images to split in few (4): expected at least 5 a class" in capsys.readouterr().err
+    assert not root.exists()
+
+
 def test_a_folder_of_images_is_asked_for_by_its_path(root, tmp_path):
-    for label in ("a", "b"):
-        (tmp_path / "My Scenes" / label).mkdir(parents=True)
-        (tmp_path / "My Scenes" / label / "1.jpg").touch()
-    folder = str(tmp_path / "My Scenes")
+    folder = image_files(tmp_path / "My Scenes", a=5, b=5)
     found, _ = options.present_datasets(configs.load("demo"), asked_for([folder]))
     assert found["my_scenes"] == folder
     made = plan.make_plan(configs.load("demo"), found, ["masked"], [0])
@@ -113,9 +127,7 @@ def test_a_folder_of_images_is_asked_for_by_its_path(root, tmp_path):
 def test_two_folders_of_one_name_are_refused(root, tmp_path):
     folders = [tmp_path / place / "scenes" for place in ("x", "y")]
     for folder in folders:
-        for label in ("a", "b"):
-            (folder / label).mkdir(parents=True)
-            (folder / label / "1.jpg").touch()
+        image_files(folder, a=5, b=5)
     with pytest.raises(DatasetError, match="x/scenes and .*y/scenes would both be called 'scenes'"):
         options.present_datasets(configs.load("demo"), asked_for([str(folder) for folder in folders]))
 
