@@ -147,7 +147,7 @@ def exported_read(monkeypatch):
     pytest.importorskip("onnxruntime")
     monkeypatch.setitem(sys.modules, "pixels", pixels)
     held: dict = {}
-    exec(compile(SCRIPT.read_text().partition("\n\n\noptions = ")[0], SCRIPT, "exec"), held)
+    exec(compile(SCRIPT.read_text().partition("\n\n\ngiven = ")[0], SCRIPT, "exec"), held)
     return held["read"]
 
 

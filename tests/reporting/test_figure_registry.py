@@ -10,7 +10,8 @@ from asel_lib.registry import FIGURES
 from asel_lib.reporting import figures
 from tests.made_up import results
 
-KEYS = [ModelKey.parse(name) for name in ("aid_finetuned", "agentvit_aid", "aid-direct-glance-anytime-s0", "b_anytime")]
+NAMES = ("aid_finetuned", "agentvit_aid", "aid-direct-glance-anytime-s0", "aid-direct-random-s0", "b_anytime")
+KEYS = [ModelKey.parse(name) for name in NAMES]
 
 
 def test_every_data_set_gets_its_figures_and_only_those_that_its_models_make():
