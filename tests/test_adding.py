@@ -289,7 +289,7 @@ def test_profile_smoke_trains_measures_tabulates_and_draws_what_was_added(checko
 
     results = pd.read_csv(run / "results.csv")
     rows = results[(results["selector"] == "contrast") & (results["recipe"] == "brisk")]
-    assert {"contrast", "random"} == set(rows["policy"]) and set(rows["checkpoint"]) == {name}
+    assert {"contrast", "random", "even"} == set(rows["policy"]) and set(rows["checkpoint"]) == {name}
     assert results["wrong_answers"].to_numpy() == pytest.approx((1 - results["accuracy"]) * results["n_images"])
 
     _, planned = json.loads(python(checkout, "-c", PLANNED))
