@@ -10,5 +10,6 @@ status=0
 "$python" -m ruff format --check --quiet || { status=1; echo "run: ruff format" >&2; }
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # a core a test: more threads would wait for each other
 cores=$("$python" -c 'from asel_lib.reproducibility import cores; print(min(4, cores()))')
-"$python" -m pytest --numprocesses "$cores" --dist worksteal "$@" || status=$?
+# The slow ones come first (tests/conftest.py) and go out one by one, so that no core waits at the end for another's.
+"$python" -m pytest --numprocesses "$cores" --dist load --maxschedchunk 1 "$@" || status=$?
 exit $status
