@@ -8,12 +8,13 @@ import pytest
 from tools import determinism
 
 
+@pytest.mark.soak
 @pytest.mark.slow
-def test_two_runs_and_one_killed_five_times_give_the_same_weights_and_accuracies(capsys):
-    status = determinism.main(["--profile", "smoke", "--library", "--interruptions", "5"])
+def test_two_runs_and_one_killed_three_times_give_the_same_weights_and_accuracies(capsys):
+    status = determinism.main(["--profile", "smoke", "--library", "--interruptions", "3"])
     said = capsys.readouterr().out
     assert status == 0, said
-    assert "killed 5 times" in said or "killed 4 times" in said  # it may end early where the machine was busy before
+    assert "killed 3 times" in said or "killed 2 times" in said  # it may end early where the machine was busy before
     assert "compared: 2 checkpoints, 9 rows" in said
     assert "the second run: identical" in said and "the interrupted run: identical" in said
 

@@ -34,6 +34,7 @@ def test_what_leaks_is_seen(tmp_path):
     assert soak.growth(rows, "memory_mib").grows(soak.MOST_MEMORY)
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_training_and_benchmarking_again_and_again_is_flat(workplace):
     """Ten runs see what leaks a megabyte; 200 of them by `python -m tools.soak` see a tenth of that."""
