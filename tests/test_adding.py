@@ -211,6 +211,7 @@ print(json.dumps([[one.name for one in plan.trainings], figure_files(plan)]))
 """
 
 
+@pytest.mark.slow
 def test_a_new_data_set_method_and_figure_are_planned_before_there_are_results(checkout, touched):
     trainings, files = json.loads(python(checkout, "-c", PLANNED))
     assert "synthetic_closeups-warmup-learned-brisk-s0" in trainings

@@ -38,6 +38,7 @@ def test_each_has_one_parameters_cell_of_literals_and_documents_every_parameter(
     assert any("parameters.check(In)" in "".join(cell["source"]) for cell in cells(path))
 
 
+@pytest.mark.slow
 def test_preprocessing_alone_keeps_the_images_and_trains_nothing(workplace, image_folder):
     root, out = image_folder({"a": 12, "b": 12}), workplace / "out.ipynb"
     sobel = "line_guided:lines=sobel,choice=sample"

@@ -93,6 +93,7 @@ def test_a_shipped_checkpoint_is_reused_on_a_public_copy_without_training_or_ima
         assert {images.parts[index] for index in split.test} == {"test"}
 
 
+@pytest.mark.slow
 def test_a_run_on_public_copies_is_measuring_and_drawing_alone(workplace):
     """All of RSSCN7 under its public names, and a part of CIFAR-10; in a dry run no file of them is opened."""
     ship("rsscn7_finetuned", whole=True)

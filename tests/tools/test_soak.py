@@ -21,6 +21,7 @@ def test_growth_is_told_from_noise():
         soak.growth(column(range(5)), "memory_mib")
 
 
+@pytest.mark.slow
 def test_what_leaks_is_seen(tmp_path):
     """Forty megabytes, more than malloc would take from what was freed before, and a file a run."""
 

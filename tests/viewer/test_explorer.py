@@ -196,6 +196,7 @@ def test_it_is_widgets_and_for_pages_without_a_kernel_a_picture(model):
     assert data[WIDGET]["model_id"]
 
 
+@pytest.mark.slow
 def test_the_executed_notebook_holds_the_sheet_and_no_widget(shipped):
     done = papermill.execute_notebook(NOTEBOOK, shipped / "out.ipynb", progress_bar=False, kernel_name="python3")
     (output,) = done.cells[-1].outputs
@@ -251,6 +252,7 @@ def wait_for(address, server, log, seconds=60):
     raise AssertionError(f"voila did not answer in {seconds} s: {log.read_text()}")
 
 
+@pytest.mark.slow
 def test_in_a_browser_the_slider_moves_and_the_picture_changes(page_of_voila):
     page, wrong = page_of_voila
     page.wait_for_selector(".asel-fig img", timeout=120_000)
